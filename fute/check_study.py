@@ -1,0 +1,192 @@
+"""Cross-checks of a study before any work: do the things that its fields name exist, and fit together?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fute.config import (
+    DatasetConfig,
+    PredictionsModel,
+    PromptModel,
+    PythonModel,
+    SklearnModel,
+    Study,
+    TrainedModel,
+    TransformersModel,
+)
+from fute.data.files import file_format, matching_files, missing_columns
+from fute.data.pool_sources import pool_sources
+from fute.data.read import source_problems, split_name_problems
+from fute.did_you_mean import did_you_mean, listed
+from fute.entry_point import entry_point_identity
+from fute.errors import ConfigError, DataError, ModelError
+from fute.expand import expand_models
+from fute.llm.prompts import Template
+from fute.llm.verbalizer import Verbalizer
+
+
+def check_study(study: Study) -> None:
+    """Look at files, columns, names and templates; read no rows, go to no network, load no model.
+
+    Raises:
+        ConfigError: all that is wrong, one line each.
+    """
+    checks = (_subjects, _ids, _datasets, _pool, _surrogate, _prompts, _models)
+    problems = list(dict.fromkeys(problem for check in checks for problem in check(study)))
+    if problems:
+        raise ConfigError(
+            f"study {study.name} cannot be run as it is:\n" + "\n".join(f"  - {problem}" for problem in problems)
+        )
+
+
+def _subjects(study: Study) -> Iterator[str]:
+    if not study.datasets and not study.models:
+        yield "datasets and models are both empty; give at least one of either to embed"
+    if not study.methods:
+        yield "methods is empty; give crosscov, tupate or both (or leave the field out)"
+    for method, count in Counter(m.method for m in study.methods).items():
+        if count > 1:
+            yield f"methods: {method} stands there {count} times; put the second setting into a study of its own"
+
+
+def _ids(study: Study) -> Iterator[str]:
+    try:
+        models = expand_models(study)
+    except ConfigError as exc:
+        yield str(exc)
+        models = []
+    subjects = [d.id for d in study.datasets] + [m.id for m in models if m.id is not None]
+    for what, ids in (
+        ("datasets and models", subjects),
+        ("prompts", [p.id for p in study.prompts]),
+        ("endpoints", [e.id for e in study.endpoints]),
+    ):
+        for id_, count in Counter(ids).items():
+            if count > 1:
+                yield f"{what}: {count} have the id {id_!r}; give each an id of its own"
+
+
+def _datasets(study: Study) -> Iterator[str]:
+    for number, dataset in enumerate(study.datasets):
+        where = f"datasets[{number}] ({dataset.id})"
+        for problem in _dataset(dataset, study.base_dir):
+            yield f"{where}: {problem}"
+
+
+def _dataset(dataset: DatasetConfig, base_dir: Path) -> Iterator[str]:
+    yield from split_name_problems(dataset.data)
+    named = {"text": dataset.text, "text_pair": dataset.text_pair, "label": dataset.label}
+    columns = [column for column in named.values() if column is not None]
+    if len(set(columns)) < len(columns):
+        yield f"{listed(f'{k}: {v}' for k, v in named.items() if v)} name one column twice; name different ones"
+    if dataset.task == "span_qa" and dataset.text_pair is None:
+        yield "task span_qa needs text_pair, the column of the context"
+    if dataset.task != "classification" and dataset.label_names is not None:
+        yield f"label_names are for a classification, but task is {dataset.task}; take one of them out"
+    names = dataset.label_names or []
+    if dataset.label_names is not None and (len(set(names)) < 2 or len(set(names)) < len(names)):
+        yield f"label_names needs two or more different names, got {listed(map(repr, names))}"
+    if dataset.min_rows > dataset.max_rows:
+        yield f"min_rows ({dataset.min_rows}) is more than max_rows ({dataset.max_rows}); lower one or raise the other"
+    yield from source_problems(dataset.data, columns, base_dir)
+
+
+def _pool(study: Study) -> Iterator[str]:
+    if study.pool.reuse is not None:
+        return  # its sources are not read
+    try:
+        sources = pool_sources(study.pool, study.base_dir)
+    except ConfigError as exc:
+        yield from str(exc).splitlines()
+        return
+    for source in sources:
+        for problem in source_problems(source.data, source.columns, study.base_dir):
+            yield f"pool source {source.id}: {problem}"
+
+
+def _surrogate(study: Study) -> Iterator[str]:
+    if not study.surrogate.model.startswith("embedded:"):
+        yield from _model_folder("surrogate.model", study.surrogate.model, study)
+
+
+def _prompts(study: Study) -> Iterator[str]:
+    for prompt in study.prompts:
+        for check in (lambda p: Template(p.template, p.id), lambda p: Verbalizer(p.verbalizer, p.id)):
+            try:
+                check(prompt)
+            except ConfigError as exc:
+                yield str(exc)
+
+
+def _models(study: Study) -> Iterator[str]:
+    for number, model in enumerate(study.models):
+        where = f"models[{number}]"
+        if isinstance(model, PromptModel):
+            yield from _known(f"{where}.prompt", model.prompt, [p.id for p in study.prompts], "prompts")
+            yield from _known(f"{where}.endpoint", model.endpoint, [e.id for e in study.endpoints], "endpoints")
+        elif isinstance(model, TrainedModel):
+            yield from _trained(where, model, study)
+        elif isinstance(model, TransformersModel):
+            yield from _model_folder(f"{where}.model", model.model, study)
+        elif isinstance(model, PredictionsModel):
+            for problem in _predictions(model, study.base_dir):
+                yield f"{where} ({model.id}): {problem}"
+        elif isinstance(model, SklearnModel | PythonModel):
+            try:
+                entry_point_identity(model.entry_point, study.base_dir)
+            except (ConfigError, ModelError) as exc:
+                yield f"{where} ({model.id}): {exc}"
+
+
+def _trained(where: str, model: TrainedModel, study: Study) -> Iterator[str]:
+    tasks = {d.id: d.task for d in study.datasets}
+    yield from _known(f"{where}.dataset", model.dataset, tasks, "datasets")
+    for name in _names(model.dataset):
+        if tasks.get(name, "classification") != "classification":
+            yield f"{where}.dataset: {name!r} is a {tasks[name]} dataset; fute trains on classification datasets only"
+    if model.backbone is not None:
+        yield from _model_folder(f"{where}.backbone", model.backbone, study)
+
+
+def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
+    if model.label is None and not model.probabilities:
+        yield "give `label` or `probabilities`, the column or columns of what it predicts"
+    if model.row is None and model.text is None:
+        yield "give `row` or `text`, the column that says which input a prediction is of"
+    by_text = [model.text, model.text_pair] if model.text is not None else []
+    columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or [])]
+    try:
+        for file in matching_files(model.file, base_dir):
+            form = file_format(file, "auto")
+            if form == "jsonl":
+                yield f"file: {model.file} is JSONL; give predictions as Parquet or CSV"
+            elif problem := missing_columns(file, form, [c for c in columns if c is not None]):
+                yield problem
+    except (ConfigError, DataError) as exc:
+        yield f"file: {exc}"
+
+
+def _names(value: str | list[str]) -> list[str]:
+    return [name for name in ([value] if isinstance(value, str) else value) if name != "*"]
+
+
+def _known(where: str, value: str | list[str], known: Iterable[str], what: str) -> Iterator[str]:
+    there = list(known)
+    for name in _names(value):
+        if name not in there:
+            hint = did_you_mean(name, there) or "."
+            yield f"{where}: {name!r} is none of the study's {what}{hint} There are: {listed(there)}"
+
+
+def _model_folder(where: str, name: str, study: Study) -> Iterator[str]:
+    """A name that starts with . or / or ~, or that exists, is a local folder; any other is the hub's."""
+    folder = study.path(name)
+    if not name.startswith((".", "/", "~")) and not folder.exists():
+        return
+    if not folder.is_dir():
+        near = did_you_mean(folder.name, (p.name for p in folder.parent.iterdir())) if folder.parent.is_dir() else ""
+        yield f"{where}: there is no folder {name!r} (looked for {folder}){near}"
+    elif not (folder / "config.json").is_file():
+        yield f"{where}: {name!r} holds no config.json; name the folder that save_pretrained wrote"

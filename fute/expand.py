@@ -1,0 +1,78 @@
+"""Lists and "*" in a study's models, written out as one model each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from fute.config import ModelConfig, PromptModel, Study, TrainedModel
+from fute.errors import ConfigError
+
+
+def expand_models(study: Study) -> list[ModelConfig]:
+    """The study's models in its order, each prompt with each endpoint, each recipe with each dataset, all with an id.
+
+    A prompted model without a `task` takes that of its prompt. Names are not looked up: `check_study` does that.
+
+    Raises:
+        ConfigError: an `id` for several models, a "*" that stands for none, an id that becomes too long.
+    """
+    models: list[ModelConfig] = []
+    for number, model in enumerate(study.models):
+        where = f"models[{number}]"
+        if isinstance(model, PromptModel):
+            models += _prompted(model, study, where)
+        elif isinstance(model, TrainedModel):
+            models += _trained(model, study, where)
+        else:
+            models.append(model)
+    return models
+
+
+def _prompted(model: PromptModel, study: Study, where: str) -> list[ModelConfig]:
+    prompts = _written_out(model.prompt, [p.id for p in study.prompts], f"{where}.prompt", "the study has no prompts")
+    endpoints = _written_out(
+        model.endpoint, [e.id for e in study.endpoints], f"{where}.endpoint", "the study has no endpoints"
+    )
+    _one_id(model.id, len(prompts) * len(endpoints), where)
+    tasks = {prompt.id: prompt.task for prompt in study.prompts}
+    return [
+        _checked(model, where, id=model.id or f"{prompt}/{endpoint}", prompt=prompt, endpoint=endpoint,
+                 task=model.task or tasks.get(prompt))
+        for prompt in prompts
+        for endpoint in endpoints
+    ]  # fmt: skip
+
+
+def _trained(model: TrainedModel, study: Study, where: str) -> list[ModelConfig]:
+    known = [d.id for d in study.datasets if d.task == "classification"]
+    datasets = _written_out(model.dataset, known, f"{where}.dataset", "the study has no classification datasets")
+    _one_id(model.id, len(datasets), where)
+    return [_checked(model, where, id=model.id or f"{model.recipe}/{dataset}", dataset=dataset) for dataset in datasets]
+
+
+def _written_out(names: str | Sequence[str], known: list[str], where: str, none: str) -> list[str]:
+    listed = [names] if isinstance(names, str) else list(names)
+    written = list(dict.fromkeys(name for entry in listed for name in (known if entry == "*" else [entry])))
+    if not written:
+        raise ConfigError(
+            f"{where}: {none}" if "*" in listed else f"{where}: the list is empty; name one, or write '*'"
+        )
+    return written
+
+
+def _one_id(id_: str | None, count: int, where: str) -> None:
+    if id_ is not None and count > 1:
+        raise ConfigError(
+            f"{where}.id: {id_!r} would name {count} models; leave it out, and each gets a name of its own"
+        )
+
+
+def _checked(model: PromptModel | TrainedModel, where: str, **changed: object) -> ModelConfig:
+    try:
+        return type(model).model_validate({**model.model_dump(), **changed})
+    except ValidationError as exc:
+        raise ConfigError(
+            f"{where}: the name {changed['id']!r} that it would get is no id (at most 100 characters); set `id`"
+        ) from exc

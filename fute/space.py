@@ -1,0 +1,56 @@
+"""What makes a space, and the embedder that makes its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fute.config import Method
+from fute.errors import MethodError
+from fute.fingerprint import fingerprint
+from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.embed import Crosscov
+from fute.methods.tupate.config import TupateConfig
+from fute.methods.tupate.embed import Tupate
+from fute.surrogate.load import Surrogate
+from fute.types import Embedder, Features, Kind, Pool
+
+# Raised when a method would make other vectors from the same input.
+METHOD_VERSIONS = {"crosscov": 1, "tupate": 1}
+
+
+def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int) -> str:
+    """Identity of a space: two vectors compare only where it is the same.
+
+    Args:
+        surrogate: the surrogate's identity (weights, layer, tokens).
+        pool: the pool's id.
+    """
+    return fingerprint(
+        surrogate=surrogate,
+        method=method.identity(exclude={"bootstrap"}),
+        version=METHOD_VERSIONS[method.method],
+        pool=pool,
+        seed=seed,
+    )
+
+
+def embedding_id(space: str, kind: Kind, subject: str, subject_fingerprint: str) -> str:
+    """Identity of one embedding."""
+    return fingerprint(space=space, kind=kind, subject=subject, subject_fingerprint=subject_fingerprint)
+
+
+def open_space(
+    method: Method, surrogate: Callable[[], Surrogate], features: Features, pool: Pool, seed: int
+) -> Embedder:
+    """The method, made ready on a pool. Both methods behind the same call.
+
+    Args:
+        surrogate: loads it; not called by a method that needs only features.
+        features: surrogate features of any table, cached or not.
+    """
+    if isinstance(method, CrosscovConfig):
+        return Crosscov(method, features, pool)
+    if isinstance(method, TupateConfig):
+        return Tupate(method, surrogate(), pool, seed)
+    raise MethodError(f"no method {method!r}; there are crosscov and tupate")
