@@ -1,0 +1,242 @@
+"""Labelled datasets: read, checked, sampled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fute.config import DatasetConfig, PythonSource
+from fute.data.duplicates import conflicting, keys_of, normalised, repeated, shared
+from fute.data.faults import Fault, Targets, concerned, counts, text_faults
+from fute.data.labels import class_counts, class_targets
+from fute.data.read import check_split_names, read_tables, source_identity, with_text
+from fute.data.rows import tables_from_rows
+from fute.data.sampling import generator, stratified_sample
+from fute.data.targets import number_targets, span_targets
+from fute.errors import DataError
+from fute.fingerprint import fingerprint, fingerprint_bytes
+from fute.types import Dataset, Split, TaskType, TextTable
+
+INGEST_VERSION = 1
+"""Part of every dataset's fingerprint: raised when the same source and settings would give other rows."""
+
+_CANNOT_CHANGE_ROWS = {"data", "family", "min_rows"}
+
+
+def dataset_fingerprint(config: DatasetConfig, base_dir: Path, seed: int) -> str:
+    """Identity of the dataset that `ingest` would make, without reading its rows.
+
+    Raises:
+        ConfigError, DataError: a file, function or hub dataset that cannot be found.
+    """
+    return _fingerprint(config, source_identity(config.data, base_dir), seed)
+
+
+def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
+    """Read a labelled dataset, check every row, and take a seeded, capped, stratified sample.
+
+    Each split keeps the source's order. A sample depends on the seed, the dataset's id and the split, on no other
+    dataset. The report counts rows seen, left out and kept, duplicates, and texts shared with the training split.
+
+    Raises:
+        ConfigError: a file or function that is not there.
+        DataError: everything that is wrong with the rows, in one message.
+    """
+    identity = source_identity(config.data, base_dir)
+    tables = read_tables(config.data, _text_columns(config), [config.label], base_dir)
+    return _dataset(config, tables, identity, seed)
+
+
+def dataset_from_rows(
+    id: str,
+    task: TaskType,
+    rows: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    label_names: Sequence[str] | None = None,
+    max_rows: int = 2000,
+    max_eval_rows: int = 1000,
+    min_rows: int = 16,
+    skip_bad_rows: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """A dataset of rows in memory, checked and sampled as any other.
+
+    Args:
+        rows: {split: {column: values}}, "train" among the splits; or a `datasets.DatasetDict`.
+        text, text_pair, label, ...: as in a study's dataset.
+
+    Raises:
+        DataError: as `ingest`.
+    """
+    config = DatasetConfig(
+        id=id, task=task, text=text, text_pair=text_pair, label=label,
+        data=PythonSource(source="python", entry_point="memory:rows"),
+        label_names=None if label_names is None else list(label_names),
+        max_rows=max_rows, max_eval_rows=max_eval_rows, min_rows=min_rows, skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    columns = _text_columns(config)
+    tables = {
+        split: with_text(table, columns, split)
+        for split, table in tables_from_rows(rows, [*columns, label], f"dataset {id}").items()
+    }
+    content = json.dumps({split: table.to_pydict() for split, table in tables.items()}, sort_keys=True, default=str)
+    identity = {"source": "memory", "digest": fingerprint_bytes(content.encode())}
+    return _dataset(config, tables, identity, seed)
+
+
+def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int) -> str:
+    return fingerprint(
+        ingest_version=INGEST_VERSION,
+        source=dict(identity),
+        settings=config.identity(exclude=_CANNOT_CHANGE_ROWS),
+        seed=seed,
+    )
+
+
+def _text_columns(config: DatasetConfig) -> list[str]:
+    if config.task == "span_qa" and config.text_pair is None:
+        raise DataError(f"dataset {config.id}: span_qa needs text_pair, the column of the context")
+    return [config.text] if config.text_pair is None else [config.text, config.text_pair]
+
+
+def _dataset(config: DatasetConfig, tables: Mapping[str, pa.Table], identity: Mapping[str, Any], seed: int) -> Dataset:
+    problems = check_split_names(list(tables))
+    if problems:
+        raise _refused(config, problems)
+    # The order of the splits in a study file or a dictionary changes nothing.
+    tables = {split: tables[split] for split in ("train", "validation", "test") if split in tables}
+    dropped = {split: "it has no rows" for split, table in tables.items() if split != "train" and not len(table)}
+    tables = {split: table for split, table in tables.items() if split not in dropped}
+    try:
+        targets, label_names, unlabelled = _targets(config, tables)
+    except (DataError, pa.ArrowException) as exc:  # Arrow: numbers too large for a class or a target
+        raise _refused(config, [str(exc)]) from exc
+    dropped |= unlabelled
+
+    splits: dict[str, Split] = {}
+    report: dict[str, Any] = {"splits": {}, "overlap": {}, "dropped_splits": dropped}
+    keys: dict[str, tuple[list[Any], list[Any]]] = {}
+    for split, found in targets.items():
+        table = tables[split]
+        faults = [f for name in _text_columns(config) for f in text_faults(table.column(name), name)] + found.faults
+        if faults and not config.skip_bad_rows:
+            problems += [fault.describe(split) for fault in faults]
+        usable = np.flatnonzero(~concerned(faults, len(table)))
+        inputs = _inputs(config, table, usable)
+        values = found.values[usable]
+        exact, loose = keys_of(inputs), keys_of(normalised(inputs))
+        again = repeated(exact)
+        entry: dict[str, Any] = {
+            "seen": len(table),
+            "duplicates": int(again.sum()),
+            "duplicates_normalised": int(repeated(loose).sum()),
+            "conflicting_labels": conflicting(exact, values),
+        }
+        if config.skip_bad_rows and again.any():
+            rows = np.zeros(len(table), dtype=bool)
+            rows[usable[again]] = True
+            faults.append(Fault("duplicate", "that stand twice", rows))
+            once = np.flatnonzero(~again)
+            inputs, values = inputs.take(once), values[once]
+            exact, loose = [exact[i] for i in once], [loose[i] for i in once]
+        entry["left_out"] = counts(faults, len(table))
+        if split == "train":
+            problems += _population_problems(config, values, label_names)
+        elif not len(inputs) and not problems:
+            dropped[split] = "none of its rows is usable"
+            continue
+        keys[split] = exact, loose
+        cap = config.max_rows if split == "train" else config.max_eval_rows
+        sample = stratified_sample(_strata(config.task, values), cap, generator(seed, "dataset", config.id, split))
+        splits[split] = Split(inputs.take(sample), values[sample])
+        entry["kept"] = len(sample)
+        if label_names is not None:
+            entry["classes"] = class_counts(values[sample], label_names)
+        report["splits"][split] = entry
+    if problems:
+        raise _refused(config, problems)
+    for split in [s for s in keys if s != "train"]:
+        report["overlap"][split] = {
+            "exact": shared(keys[split][0], keys["train"][0]),
+            "normalised": shared(keys[split][1], keys["train"][1]),
+        }
+    return Dataset(
+        id=config.id,
+        task=config.task,
+        splits=splits,
+        fingerprint=_fingerprint(config, identity, seed),
+        label_names=label_names,
+        provenance={
+            "source": dict(identity),
+            "data": config.data.identity() if identity["source"] != "memory" else None,
+            "settings": config.identity(exclude={"data"}),
+            "seed": seed,
+            "ingest_version": INGEST_VERSION,
+        },
+        report=report,
+    )
+
+
+def _targets(
+    config: DatasetConfig, tables: Mapping[str, pa.Table]
+) -> tuple[dict[str, Targets], tuple[str, ...] | None, dict[str, str]]:
+    if config.task == "classification":
+        classes = class_targets(tables, config.label, config.label_names)
+        return classes.splits, classes.label_names, classes.unlabelled
+    labels = {split: table.column(config.label) for split, table in tables.items()}
+    # A held-back test split is not a fault of the rows; no training label at all is.
+    unlabelled = {
+        split: f"none of its {len(column)} rows has a label"
+        for split, column in labels.items()
+        if split != "train" and column.null_count == len(column)
+    }
+    kept = {split: column for split, column in labels.items() if split not in unlabelled}
+    if config.task == "regression":
+        return {s: number_targets(c, config.label, s) for s, c in kept.items()}, None, unlabelled
+    context = config.text_pair or ""
+    spans = {s: span_targets(c, tables[s].column(context), config.label, s) for s, c in kept.items()}
+    return spans, None, unlabelled
+
+
+def _inputs(config: DatasetConfig, table: pa.Table, rows: NDArray[np.intp]) -> TextTable:
+    texts, *pairs = (table.column(name).take(pa.array(rows)).to_pylist() for name in _text_columns(config))
+    return TextTable(texts, pairs[0] if pairs else None)
+
+
+def _strata(task: TaskType, values: NDArray[Any]) -> NDArray[np.int64]:
+    if task == "classification":
+        return values
+    # Questions with and without an answer keep their shares; numbers are drawn from one urn.
+    return (values[:, 0] >= 0).astype(np.int64) if task == "span_qa" else np.zeros(len(values), dtype=np.int64)
+
+
+def _population_problems(config: DatasetConfig, values: NDArray[Any], names: Sequence[str] | None) -> list[str]:
+    """What is wrong with the usable training rows taken together."""
+    problems = []
+    if len(values) < config.min_rows:
+        problems.append(f"train: {len(values)} usable rows, but min_rows is {config.min_rows}; find more, or lower it")
+    if len(values) and config.task == "classification" and values.min() == values.max():
+        only = repr(names[int(values[0])]) if names and 0 <= values[0] < len(names) else str(values[0])
+        problems.append(f"train: one class only, {only}; a classification needs two or more")
+    if len(values) and config.task == "regression" and values.min() == values.max():
+        problems.append(f"train: every label is {values[0]:g}; a regression needs labels that differ")
+    if len(values) and config.task == "span_qa" and (values < 0).all():
+        problems.append("train: no question has an answer; span QA needs some that have")
+    return problems
+
+
+def _refused(config: DatasetConfig, problems: Sequence[str]) -> DataError:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    hint = "" if config.skip_bad_rows else " Mend the source, or leave bad rows out with skip_bad_rows: true."
+    return DataError(
+        f"dataset {config.id} cannot be used as it is:\n{lines}\nRows are counted from 0 within a split's source.{hint}"
+    )
