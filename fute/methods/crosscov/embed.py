@@ -1,0 +1,103 @@
+"""The embedding itself: A = Z'Y / n, and the matrix root (A A')^1/2 as a vector."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fute.errors import MethodError
+from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.symmetric import root_of_gram, to_vector
+from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
+from fute.types import Dataset, Features, Outputs, Pool, TaskEmbedding
+
+
+def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
+    """A = Z'Y / n with both sides centred on their own means.
+
+    Args:
+        z: (n, d) whitened features.
+        y: (n, c) outputs.
+        weights: (n,) how often each row counts (a bootstrap sample); None: once.
+
+    Returns:
+        (d, c).
+    """
+    if weights is None:
+        return (z - z.mean(axis=0)).T @ (y - y.mean(axis=0)) / len(z)
+    total = weights.sum()
+    z_mean, y_mean = weights @ z / total, weights @ y / total
+    return (z.T * weights) @ y / total - np.outer(z_mean, y_mean)
+
+
+class Crosscov:
+    """Embeds datasets (from labels) and models (from outputs on the pool) without training anything.
+
+    The vector is the upper triangle of (A A')^1/2 at unit length, off-diagonals times sqrt(2), so that a dot product
+    of two vectors is the inner product of the matrices. It depends neither on the order nor on the number of labels.
+    The root weighs a task's directions by their strength and not by its square: with A A' itself a task of many
+    classes is judged by its strongest contrast alone.
+    """
+
+    def __init__(self, config: CrosscovConfig, features: Features, pool: Pool) -> None:
+        self.features = features
+        pool_features = features(pool.inputs)
+        self._source_ids = np.asarray(pool.source_ids)
+        sources = source_groups(self._source_ids)
+        self.whitening = Whitening.fit(pool_features, config.components, config.ridge, sources)
+        self._whitened_pool = self.whitening.apply(pool_features)  # (n, d), the same for every model
+
+    def model(self, outputs: Outputs) -> TaskEmbedding:
+        """MTE from outputs on the pool; rows without an answer do not count."""
+        outputs.validate(len(self._source_ids))
+        return embedding_of(*self.model_rows(outputs))
+
+    def model_rows(self, outputs: Outputs) -> tuple[Doubles, Doubles]:
+        """(n, d) features and (n, c) outputs of the answered rows, each centred within its source.
+
+        What differs between sources is what they are about, and a model answers it whether or not that is its task; a
+        dataset, centred on its own mean, shows only what differs within it. Centring both alike makes them comparable.
+        """
+        rows = outputs.answered_rows
+        groups = source_groups(self._source_ids[rows])
+        y = outputs.values[rows].astype(np.float64)
+        return centred_within(self._whitened_pool[rows], groups), centred_within(y, groups)
+
+    def dataset(self, dataset: Dataset) -> TaskEmbedding:
+        """DTE from the labels of the training rows, whitened as the pool is and centred on the dataset's own mean."""
+        return embedding_of(self.dataset_features(dataset), targets_as_outputs(dataset))
+
+    def dataset_features(self, dataset: Dataset) -> Doubles:
+        """(n, d) whitened features of the training rows."""
+        features = self.features(dataset.train.inputs)
+        return self.whitening.apply(features, centre=unit_rows(features).mean(axis=0))
+
+
+def embedding_of(z: Doubles, y: Doubles) -> TaskEmbedding:
+    """The vector, and how much of the outputs' variance is linear in the features.
+
+    Raises:
+        MethodError: the outputs have nothing to do with the features.
+    """
+    a = cross_covariance(z, y)
+    variance = float(y.var(axis=0).sum())
+    explained = float((a**2).sum()) / variance if variance > 0 else 0.0
+    if explained <= 1e-12:
+        raise MethodError("the outputs have no covariance with the surrogate's features, so there is no task to embed")
+    return TaskEmbedding(to_vector(root_of_gram(a)).astype(np.float32), {"explained_variance": explained})
+
+
+def targets_as_outputs(dataset: Dataset) -> Doubles:
+    """Labels of the training rows as a model would answer them, (n, c).
+
+    Classification: one-hot. Regression: the number. Span QA: whether there is an answer, and where it starts and ends
+    as shares of the context, for positions are what a span answerer gives.
+    """
+    targets = dataset.train.targets
+    if dataset.task == "classification":
+        return np.eye(int(targets.max()) + 1)[targets]
+    if dataset.task == "regression":
+        return targets.astype(np.float64)[:, None]
+    contexts = dataset.train.inputs.pairs or [""] * len(targets)
+    lengths = np.array([max(1, len(context or "")) for context in contexts])
+    answerable = targets[:, 0] >= 0
+    return np.column_stack([answerable, np.where(answerable[:, None], targets / lengths[:, None], 0.0)])

@@ -1,0 +1,226 @@
+"""Loading the surrogate: one frozen pretrained model, pinned by its content or its commit.
+
+Three kinds of names are known: the model that ships with the installation, a local folder, and a name on the
+Hugging Face hub. Weights come from safetensors files only, and no code of a model repository is ever run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+from fute.config import SurrogateConfig
+from fute.errors import SurrogateError
+from fute.fingerprint import fingerprint
+from fute.seeding import seeded
+from fute.surrogate.source import Source, find_source, read_config
+
+logger = logging.getLogger(__name__)
+
+Family = Literal["bert", "t5", "gpt2"]
+
+FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(
+        ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"], "bert"
+    ),
+    **dict.fromkeys(["t5", "mt5"], "t5"),
+    "gpt2": "gpt2",
+}
+"""transformers' model_type -> family. Others would load, but nobody has looked at what their states mean."""
+
+# Raise this when a change of the code alters features: it is part of every surrogate's identity.
+POOLING_VERSION = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """A loaded surrogate, frozen and in evaluation mode. Safe to share between threads.
+
+    Attributes:
+        model: the transformer without a head (T5: its encoder), float32.
+        id: fingerprint of all that can change a feature; names the feature cache and enters the space.
+        revision: digest of the files, or the hub's commit.
+        width: numbers in one hidden state.
+        max_tokens: longer inputs are cut to this.
+    """
+
+    model: Any
+    tokenizer: Any
+    config: SurrogateConfig
+    id: str
+    revision: str
+    family: Family
+    width: int
+    device: torch.device
+    max_tokens: int
+    # A fast tokenizer keeps its truncation settings inside and refuses to be used by two threads at once.
+    tokenizer_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of a forward pass. Weights stay float32: layer norms and residual sums keep their precision."""
+        enabled = self.config.dtype == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any]:
+    """Everything that can change a feature, found without loading weights. JSON values, for a fingerprint.
+
+    Raises:
+        SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
+    """
+    return _identity(config, find_source(config.model, config.revision, base_dir))
+
+
+def load_surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
+    """Load the surrogate that a study names.
+
+    Args:
+        base_dir: where a relative folder starts from.
+
+    Raises:
+        SurrogateError: no such model, the hub cannot be reached, a family that is not supported, weights missing,
+            no fast tokenizer, a layer or length that the model does not have, or no such device.
+    """
+    source = find_source(config.model, config.revision, base_dir)
+    device = find_device(config.device)
+    model_type = read_config(source).model_type
+    family = FAMILIES.get(model_type)
+    if family is None:
+        raise SurrogateError(
+            f"{config.model} is a {model_type!r} model, which is not supported as a surrogate. "
+            f"Use one of: {', '.join(sorted(FAMILIES))}"
+        )
+    if config.dtype == "bfloat16" and device.type == "cpu" and not _cpu_has_bfloat16():
+        logger.warning("this CPU has no bfloat16 arithmetic and imitates it slowly; dtype float32 is much faster here")
+    model = _load_model(source, family)
+    tokenizer = _load_tokenizer(source, model.config.vocab_size)
+    n_layers = int(model.config.num_hidden_layers)
+    if config.layer != "upper_half" and not -n_layers - 1 <= config.layer <= n_layers:
+        raise SurrogateError(
+            f"layer {config.layer} of {config.model}, which has {n_layers}; "
+            f"give 0 (embeddings) to {n_layers}, -1 (last) or upper_half"
+        )
+    limit = _longest_input(model.config, family)
+    if limit is not None and config.max_tokens > limit:
+        raise SurrogateError(f"max_tokens is {config.max_tokens}, but {config.model} reads {limit} at most")
+    return Surrogate(
+        model=model.to(device).eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        config=config,
+        id=fingerprint(**_identity(config, source)),
+        revision=source.revision,
+        family=family,
+        width=int(model.config.hidden_size),
+        device=device,
+        max_tokens=config.max_tokens,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device that a study names; auto takes a GPU where there is one.
+
+    Raises:
+        SurrogateError: an unknown device, or one that this machine lacks.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as exc:
+        raise SurrogateError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:1 or mps") from exc
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SurrogateError(f"device {name!r} is not supported; give auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SurrogateError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; give auto or cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SurrogateError("device 'mps' is not available on this machine; give auto or cpu")
+    return device
+
+
+def _cpu_has_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _identity(config: SurrogateConfig, source: Source) -> dict[str, Any]:
+    return {
+        "revision": source.revision,
+        "layer": config.layer,
+        "max_tokens": config.max_tokens,
+        "dtype": config.dtype,
+        "pooling": POOLING_VERSION,
+    }
+
+
+def _load_model(source: Source, family: Family) -> Any:
+    # T5's features are those of its encoder; the text-encoding class loads that half only.
+    auto_class = AutoModelForTextEncoding if family == "t5" else AutoModel
+    try:
+        # Alone in the process: while it loads, transformers swaps functions and a default that all threads share.
+        with seeded(0):
+            model, info = auto_class.from_pretrained(
+                source.location,
+                **source.loading_options,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError) as exc:
+        raise SurrogateError(
+            f"{source.name} could not be loaded; it needs its weights as safetensors files "
+            f"(save_pretrained writes them). The cause: {exc}"
+        ) from exc
+    # A pooler is never used here, and many checkpoints have none. Any other gap would be filled with random numbers.
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise SurrogateError(
+            f"{source.name} lacks {len(missing)} weights of its own model, {missing[0]} for one; "
+            "give the folder or the name of a complete checkpoint"
+        )
+    return model
+
+
+def _load_tokenizer(source: Source, n_embeddings: int) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.loading_options)
+    except (OSError, ValueError, ImportError) as exc:
+        raise SurrogateError(
+            f"{source.name} has no usable tokenizer; put its tokenizer.json beside the weights. The cause: {exc}"
+        ) from exc
+    if not tokenizer.is_fast:
+        raise SurrogateError(f"{source.name} has a slow tokenizer only; save it with its tokenizer.json and try again")
+    vocabulary = tokenizer.get_vocab()
+    # Without its files transformers makes up a tokenizer of special tokens only, to which every word is unknown.
+    if len(vocabulary) - len(set(tokenizer.all_special_tokens)) < 2:
+        raise SurrogateError(
+            f"the tokenizer of {source.name} knows no words; put its tokenizer.json beside the weights"
+        )
+    if max(vocabulary.values()) >= n_embeddings:
+        raise SurrogateError(
+            f"the tokenizer of {source.name} has token ids up to {max(vocabulary.values())}, but the model embeds "
+            f"{n_embeddings} only; give the tokenizer that belongs to it"
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise SurrogateError(f"the tokenizer of {source.name} has neither a pad nor an end token; give it one")
+        tokenizer.pad_token = tokenizer.eos_token  # GPT-2: any token will do, for padding is masked
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _longest_input(model_config: Any, family: Family) -> int | None:
+    """Tokens that the model's position table holds; None where positions are relative."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if family == "t5" or positions is None:
+        return None
+    if model_config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions -= model_config.pad_token_id + 1  # these number their positions from after the pad token's id
+    return int(positions)

@@ -1,0 +1,113 @@
+"""Tokenised inputs: read once, sorted by length, padded per batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fute.errors import SurrogateError
+from fute.surrogate.load import Surrogate
+from fute.types import TextTable
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """n tokenised inputs, in the order of the table.
+
+    Attributes:
+        ids: per input its token ids, special tokens included.
+        type_ids: per input 0 for tokens of the first text and 1 for the second, where the surrogate takes them.
+        lengths: (n,) int64, tokens of each input.
+        truncated: (n,) bool, inputs that were too long and were cut.
+    """
+
+    ids: Sequence[Sequence[int]]
+    type_ids: Sequence[Sequence[int]] | None
+    lengths: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.integer]) -> Tokens:
+        types = None if self.type_ids is None else [self.type_ids[i] for i in rows]
+        return Tokens([self.ids[i] for i in rows], types, self.lengths[rows], self.truncated[rows])
+
+
+def tokenise(surrogate: Surrogate, table: TextTable, max_tokens: int | None = None) -> Tokens:
+    """Tokenise each input once: a pair as a pair, a single text alone, cut to the surrogate's max_tokens (or fewer).
+
+    Raises:
+        SurrogateError: an input has no token at all.
+    """
+    longest = min(surrogate.max_tokens, max_tokens or surrogate.max_tokens)
+    pairs: Sequence[str | None]
+    if surrogate.family == "gpt2":
+        # GPT-2's tokenizer knows no pairs: it would join the two texts without anything between them.
+        texts, pairs = table.joined(separator="\n"), [None] * len(table)
+    else:
+        texts, pairs = list(table.texts), table.pairs or [None] * len(table)
+    ids: list[list[int]] = [[]] * len(table)
+    types: list[list[int]] = [[]] * len(table)
+    truncated = np.zeros(len(table), dtype=bool)
+    for paired in (False, True):
+        rows = [i for i, pair in enumerate(pairs) if (pair is not None) == paired]
+        if not rows:
+            continue
+        with surrogate.tokenizer_lock:
+            encoded = surrogate.tokenizer(
+                [texts[i] for i in rows],
+                [pairs[i] for i in rows] if paired else None,
+                truncation=True,
+                max_length=longest,
+            )
+        for i, encoding in zip(rows, encoded.encodings, strict=True):
+            ids[i], types[i] = encoding.ids, encoding.type_ids
+            truncated[i] = bool(encoding.overflowing)
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    if not lengths.all():
+        row = int(np.flatnonzero(lengths == 0)[0])
+        raise SurrogateError(
+            f"{int((lengths == 0).sum())} inputs have no token under {surrogate.config.model}, "
+            f"row {row} for one: {texts[row][:40]!r}; leave them out"
+        )
+    return Tokens(ids, types if _takes_types(surrogate) else None, lengths, truncated)
+
+
+def pad_batch(surrogate: Surrogate, tokens: Tokens, rows: NDArray[np.integer]) -> dict[str, Tensor]:
+    """The surrogate's arguments for some rows, padded on the right to the longest of them: tensors (rows, longest)."""
+    shape = (len(rows), int(tokens.lengths[rows].max()))
+    ids = np.full(shape, surrogate.tokenizer.pad_token_id, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    types = np.zeros(shape, dtype=np.int64)
+    for line, row in enumerate(rows):
+        length = tokens.lengths[row]
+        ids[line, :length] = tokens.ids[row]
+        mask[line, :length] = 1
+        if tokens.type_ids is not None:
+            types[line, :length] = tokens.type_ids[row]
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if tokens.type_ids is not None:
+        batch["token_type_ids"] = types
+    return {name: torch.from_numpy(array).to(surrogate.device) for name, array in batch.items()}
+
+
+def mean_over_mask(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of hidden states (rows, length, width) over the tokens of a mask (rows, length): (rows, width) float32."""
+    weights = mask.to(torch.float32).unsqueeze(-1)  # (rows, length, 1)
+    return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _takes_types(surrogate: Surrogate) -> bool:
+    # GPT-2 would add the embedding of word 0 or 1 for a type id; RoBERTa's table has one row only.
+    return (
+        surrogate.family == "bert"
+        and "token_type_ids" in inspect.signature(surrogate.model.forward).parameters
+        and getattr(surrogate.model.config, "type_vocab_size", 0) > 1
+    )
