@@ -1,0 +1,71 @@
+"""Token ids for sequence classifiers: each input encoded once, padded batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fute.types import TextTable
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """n encoded inputs, in the order of the table.
+
+    Attributes:
+        fields: for each input the model's arguments (input_ids, attention_mask, ...), not padded.
+        lengths: (n,) int64, tokens of each input.
+        n_truncated: inputs that were cut.
+    """
+
+    fields: list[dict[str, list[int]]]
+    lengths: NDArray[np.int64]
+    n_truncated: int
+
+
+def prepare_tokenizer(tokenizer: Any) -> Any:
+    """Make a tokenizer fit for batches: pad on the right, with the end token where it knows no other (GPT-2)."""
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError("its tokenizer has neither a pad nor an end token; give it one")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def encode(tokenizer: Any, table: TextTable, max_tokens: int) -> Encoded:
+    """Encode a table; a pair as a pair, a single text alone; longer inputs are cut and counted.
+
+    The tokenizer's own limit counts as well. Not for two threads at once: a fast tokenizer keeps its truncation inside.
+    """
+    limit = min(max_tokens, tokenizer.model_max_length)
+    pairs = table.pairs or [None] * len(table)
+    fields: list[dict[str, list[int]]] = [{}] * len(table)
+    n_truncated = 0
+    for paired in (False, True):
+        rows = [i for i, pair in enumerate(pairs) if (pair is not None) == paired]
+        if not rows:
+            continue
+        texts = [table.texts[i] for i in rows]
+        seconds = [pairs[i] for i in rows] if paired else None
+        cut = tokenizer(texts, seconds, truncation=True, max_length=limit)
+        for line, row in enumerate(rows):
+            fields[row] = {name: list(values[line]) for name, values in cut.items()}
+        if tokenizer.is_fast:
+            n_truncated += sum(bool(encoding.overflowing) for encoding in cut.encodings)
+        else:
+            whole = tokenizer(texts, seconds)["input_ids"]
+            n_truncated += sum(len(ids) > limit for ids in whole)
+    lengths = np.array([len(row["input_ids"]) for row in fields], dtype=np.int64)
+    return Encoded(fields, lengths, n_truncated)
+
+
+def pad(tokenizer: Any, encoded: Encoded, rows: NDArray[np.integer], device: torch.device) -> dict[str, Tensor]:
+    """The model's arguments for some rows, padded to the longest of them: tensors (rows, longest)."""
+    batch = tokenizer.pad([encoded.fields[row] for row in rows], return_tensors="pt")
+    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -1,0 +1,189 @@
+"""A table of predictions made elsewhere on the pool, found again by row number or by text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from fute.config import PredictionsModel
+from fute.errors import ModelError
+from fute.fingerprint import digest_file, fingerprint
+from fute.models.answers import outputs_from_labels, outputs_from_numbers
+from fute.types import Outputs, TextTable
+
+
+class PredictionsTable:
+    """Predictions in a Parquet or CSV file.
+
+    A row is matched by its pool row (column `row`), or by its text where there is no such column. Where both are
+    there the text is compared as well, so that predictions made on another pool are not taken for this one's.
+    Pool rows without a prediction count as not answered; the same row predicted twice is refused unless both agree.
+    """
+
+    kind = "predictions"
+
+    def __init__(self, config: PredictionsModel, base_dir: Path) -> None:
+        self.id = config.id
+        self._config = config
+        self._path = (base_dir / Path(config.file).expanduser()).resolve()
+        if not self._path.is_file():
+            raise ModelError(f"{self.id}: no file {self._path}; `file` is relative to the study file")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        settings = self._config.identity(exclude={"id", "task", "kind", "file"})
+        return fingerprint(kind=self.kind, content=digest_file(self._path), settings=settings)
+
+    def outputs(self, table: TextTable) -> Outputs:
+        config = self._config
+        if config.pool is not None and config.pool != table.fingerprint:
+            raise ModelError(
+                f"{self.id}: {self._path.name} holds predictions on pool {config.pool}, but this pool is "
+                f"{table.fingerprint}; predict on this pool, or reuse that one (pool: {{reuse: {config.pool}}})"
+            )
+        columns = self._read()
+        predictions = self._predictions(columns)
+        by_row = config.row is not None and (config.row in columns or config.text is None)
+        matched = self._by_row(columns, table) if by_row else self._by_text(columns, table)
+
+        answers: list[Any] = [None] * len(table)
+        source: dict[int, int] = {}
+        duplicates = 0
+        for pool_row, file_row in matched:
+            if pool_row in source:
+                duplicates += 1
+                if not _same(answers[pool_row], predictions[file_row]):
+                    raise ModelError(
+                        f"{self.id}: rows {source[pool_row]} and {file_row} of {self._path.name} predict pool row "
+                        f"{pool_row} differently; keep one of them"
+                    )
+                continue
+            source[pool_row] = file_row
+            answers[pool_row] = predictions[file_row]
+        if not any(answer is not None for answer in answers):
+            raise ModelError(
+                f"{self.id}: none of the {len(predictions)} rows of {self._path.name} belongs to one of the pool's "
+                f"{len(table)} inputs; check the columns `row` and `text`, and that it is the same pool"
+            )
+        details = {
+            "rows_in_file": len(predictions),
+            "rows_missing": sum(answer is None for answer in answers),
+            "rows_duplicate": duplicates,
+            "rows_unused": len(predictions) - len({file_row for _, file_row in matched}),
+        }
+        return self._as_outputs(answers, columns, details)
+
+    def _read(self) -> dict[str, pa.ChunkedArray]:
+        ending = self._path.suffix.lower()
+        try:
+            if ending == ".csv":
+                read = pyarrow.csv.read_csv(self._path)
+            elif ending in (".parquet", ".pq"):
+                read = pq.read_table(self._path)
+            else:
+                raise ModelError(f"{self.id}: {self._path.name} ends in {ending!r}; give a .parquet or .csv file")
+        except (pa.ArrowException, OSError) as exc:
+            raise ModelError(f"{self.id}: {self._path} cannot be read: {exc}") from exc
+        return dict(zip(read.column_names, read.columns, strict=True))
+
+    def _column(self, columns: dict[str, pa.ChunkedArray], field: str, name: str) -> pa.ChunkedArray:
+        if name not in columns:
+            raise ModelError(
+                f"{self.id}: {self._path.name} has no column {name!r} (given as `{field}`); it has {', '.join(columns)}"
+            )
+        return columns[name]
+
+    def _predictions(self, columns: dict[str, pa.ChunkedArray]) -> list[Any]:
+        """One entry for each row of the file: a label, a number, or a list of numbers; None where it is null."""
+        names = self._config.probabilities
+        if not names:
+            if self._config.label is None:
+                raise ModelError(f"{self.id}: name the column with the predictions: `label` or `probabilities`")
+            return self._column(columns, "label", self._config.label).to_pylist()
+        given = [self._column(columns, "probabilities", name) for name in names]
+        if len(given) == 1:
+            if not (
+                pa.types.is_list(given[0].type)
+                or pa.types.is_large_list(given[0].type)
+                or pa.types.is_fixed_size_list(given[0].type)
+            ):
+                raise ModelError(
+                    f"{self.id}: `probabilities` names the one column {names[0]!r}, of type {given[0].type}; "
+                    "name one column for each class, or one column that holds lists"
+                )
+            return given[0].to_pylist()
+        rows = zip(*(column.to_pylist() for column in given), strict=True)
+        return [None if any(value is None for value in row) else list(row) for row in rows]
+
+    def _by_row(self, columns: dict[str, pa.ChunkedArray], table: TextTable) -> list[tuple[int, int]]:
+        """(pool row, file row) of every row of the file."""
+        name = self._config.row or ""
+        rows = self._column(columns, "row", name)
+        if not pa.types.is_integer(rows.type):
+            raise ModelError(f"{self.id}: column {name!r} is of type {rows.type}; pool rows are whole numbers from 0")
+        given: Sequence[int | None] = rows.to_pylist()
+        wrong = [row for row in given if row is None or not 0 <= row < len(table)]
+        if wrong:
+            raise ModelError(
+                f"{self.id}: {len(wrong)} of {len(given)} rows of {self._path.name} name a pool row that is not "
+                f"there ({wrong[0]}, for one); this pool has rows 0 to {len(table) - 1}"
+            )
+        matched = [(row, i) for i, row in enumerate(given) if row is not None]
+        if self._config.text is not None:
+            inputs = self._inputs(columns)
+            for row, i in matched:
+                if inputs[i] != _input(table, row, with_pair=self._config.text_pair is not None):
+                    raise ModelError(
+                        f"{self.id}: row {i} of {self._path.name} names pool row {row}, but its text "
+                        f"{inputs[i][0]!r} is not that row's text {table.texts[row]!r}; is it another pool?"
+                    )
+        return matched
+
+    def _by_text(self, columns: dict[str, pa.ChunkedArray], table: TextTable) -> list[tuple[int, int]]:
+        """(pool row, file row) of every row whose text is in the pool; a text may stand there more than once."""
+        if self._config.text is None:
+            raise ModelError(f"{self.id}: name the column that says which input a row belongs to: `row` or `text`")
+        if self._config.text_pair is None and table.pairs is not None and any(pair is not None for pair in table.pairs):
+            raise ModelError(
+                f"{self.id}: the pool has text pairs, so a text alone does not say which input is meant; "
+                "name the column with the second text (`text_pair`), or match by `row`"
+            )
+        pool_rows: dict[tuple[str | None, str | None], list[int]] = {}
+        for row in range(len(table)):
+            key = _input(table, row, with_pair=self._config.text_pair is not None)
+            pool_rows.setdefault(key, []).append(row)
+        return [(row, i) for i, key in enumerate(self._inputs(columns)) for row in pool_rows.get(key, ())]
+
+    def _inputs(self, columns: dict[str, pa.ChunkedArray]) -> list[tuple[str | None, str | None]]:
+        texts = self._column(columns, "text", self._config.text or "").to_pylist()
+        if self._config.text_pair is None:
+            return [(text, None) for text in texts]
+        return list(zip(texts, self._column(columns, "text_pair", self._config.text_pair).to_pylist(), strict=True))
+
+    def _as_outputs(self, answers: list[Any], columns: dict[str, pa.ChunkedArray], details: dict[str, int]) -> Outputs:
+        names = self._config.probabilities
+        if names:
+            return outputs_from_numbers(
+                self.id, "probabilities", answers, len(answers), names if len(names) > 1 else None, details
+            )
+        if pa.types.is_floating(columns[self._config.label or ""].type):  # a regression's predictions
+            numbers = [None if answer is None else [answer] for answer in answers]
+            return outputs_from_numbers(self.id, "scores", numbers, len(answers), None, details)
+        return outputs_from_labels(self.id, answers, len(answers), None, details)
+
+
+def _input(table: TextTable, row: int, *, with_pair: bool) -> tuple[str | None, str | None]:
+    return table.texts[row], table.pairs[row] if with_pair and table.pairs is not None else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and bool(np.allclose(one, other, equal_nan=True))
+    return bool(one == other)

@@ -1,0 +1,99 @@
+"""A fitted scikit-learn pipeline that takes texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sklearn
+from sklearn.base import is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from fute.config import SklearnModel
+from fute.entry_point import entry_point_identity, load_entry_point
+from fute.errors import ModelError
+from fute.fingerprint import fingerprint
+from fute.models.answers import outputs_from_labels, outputs_from_numbers
+from fute.models.foreign import foreign_code
+from fute.types import Outputs, TextTable
+
+
+class SklearnPipeline:
+    """A pipeline asked for probabilities, else decision values, else predictions.
+
+    Text pairs reach it as one string, text and pair joined by " [SEP] " (TextTable.joined).
+
+    Args:
+        make_pipeline: returns the fitted pipeline; called once, when it is first needed.
+        identity: what says which function that is; part of the fingerprint.
+    """
+
+    kind = "sklearn"
+
+    def __init__(self, config: SklearnModel, make_pipeline: Callable[..., Any], identity: Mapping[str, Any]) -> None:
+        self.id = config.id
+        self._config = config
+        self._make_pipeline = make_pipeline
+        self._identity = dict(identity)
+
+    @classmethod
+    def from_config(cls, config: SklearnModel, base_dir: Path) -> SklearnPipeline:
+        return cls(
+            config, load_entry_point(config.entry_point, base_dir), entry_point_identity(config.entry_point, base_dir)
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(
+            kind=self.kind,
+            function=self._identity,
+            settings=self._config.identity(exclude={"id", "task", "kind"}),
+            sklearn=sklearn.__version__,  # the function may fit the pipeline anew, and versions fit differently
+        )
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The fitted pipeline.
+
+        Raises:
+            ModelError: the function raised, returned something that cannot predict, or a pipeline not fitted.
+        """
+        with foreign_code(self.id, "its function"):
+            pipeline = self._make_pipeline(**self._config.kwargs)
+        if not hasattr(pipeline, "predict"):
+            raise ModelError(
+                f"{self.id}: {self._config.entry_point} returned {type(pipeline).__name__}, which has no predict; "
+                "return a fitted scikit-learn pipeline"
+            )
+        with foreign_code(self.id, "its pipeline"):
+            try:
+                check_is_fitted(pipeline)
+            except NotFittedError as exc:
+                raise ModelError(
+                    f"{self.id}: {self._config.entry_point} returned a pipeline that is not fitted; fit it, or load "
+                    "a fitted one, before returning it"
+                ) from exc
+        return pipeline
+
+    def outputs(self, table: TextTable) -> Outputs:
+        pipeline, texts, n = self.pipeline, table.joined(), len(table)
+        classes = getattr(pipeline, "classes_", None)
+        names = None if classes is None else [str(name) for name in classes]
+        if hasattr(pipeline, "predict_proba"):
+            with foreign_code(self.id, "its predict_proba"):
+                return outputs_from_numbers(self.id, "probabilities", pipeline.predict_proba(texts), n, names)
+        if hasattr(pipeline, "decision_function"):
+            with foreign_code(self.id, "its decision_function"):
+                scores = pipeline.decision_function(texts)
+                # Two classes have one column, high for the second class: it stands for neither name alone, and
+                # one-against-one machines have a column for each pair of classes.
+                fits = names is not None and getattr(scores, "ndim", 0) == 2 and scores.shape[1] == len(names)
+                return outputs_from_numbers(self.id, "scores", scores, n, names if fits else None)
+        with foreign_code(self.id, "its predict"):
+            predictions = pipeline.predict(texts)
+            if is_regressor(pipeline):
+                return outputs_from_numbers(self.id, "scores", predictions, n)
+            return outputs_from_labels(self.id, predictions, n, names)

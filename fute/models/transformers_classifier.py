@@ -1,0 +1,137 @@
+"""A fine-tuned transformers sequence classifier, from a local folder or the model hub."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from fute.config import TransformersModel
+from fute.errors import ModelError, SurrogateError
+from fute.fingerprint import fingerprint
+from fute.models.encoding import encode, pad, prepare_tokenizer
+from fute.models.foreign import foreign_code
+from fute.seeding import seeded
+from fute.surrogate.load import find_device
+from fute.surrogate.source import Source, find_source
+from fute.types import Floats, OutputKind, Outputs, TextTable
+
+logger = logging.getLogger(__name__)
+
+
+class TransformersClassifier:
+    """A classifier (probabilities), a multi-label classifier or a regressor (scores).
+
+    Weights come from safetensors files only and no code of a model repository is run. Loaded when first asked.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+
+    kind = "transformers"
+
+    def __init__(self, config: TransformersModel, base_dir: Path, *, device: str = "auto") -> None:
+        self.id = config.id
+        self._config = config
+        self._base_dir = base_dir
+        self._device_name = device
+        self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """From the digest of the files or the hub's commit; loads no weights.
+
+        Raises:
+            ModelError: no such model, or the hub cannot be reached.
+        """
+        return fingerprint(kind=self.kind, revision=self.source.revision, max_tokens=self._config.max_tokens)
+
+    @cached_property
+    def source(self) -> Source:
+        try:
+            return find_source(self._config.model, self._config.revision, self._base_dir)
+        except SurrogateError as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
+
+    def outputs(self, table: TextTable) -> Outputs:
+        with self._lock, foreign_code(self.id, "its forward pass"):
+            model, tokenizer, device = self._loaded
+            encoded = encode(tokenizer, table, self._config.max_tokens)
+            # Longest first: a batch that does not fit into memory shows at once.
+            order = np.argsort(-encoded.lengths, kind="stable")
+            logits = np.zeros((len(table), model.config.num_labels), np.float32)
+            for start in range(0, len(order), self._config.batch_size):
+                rows = order[start : start + self._config.batch_size]
+                with torch.inference_mode():
+                    logits[rows] = model(**pad(tokenizer, encoded, rows, device)).logits.float().cpu().numpy()
+        if encoded.n_truncated:
+            logger.info("%s: %d of %d inputs were cut", self.id, encoded.n_truncated, len(table))
+        kind, values = read_logits(logits, model.config.problem_type)
+        return Outputs(kind, values, _label_names(model.config), details={"n_truncated": encoded.n_truncated})
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, torch.device]:
+        model, tokenizer = load_classifier(self.id, self.source)
+        try:
+            device = find_device(self._device_name)
+        except SurrogateError as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
+        return model.to(device).eval().requires_grad_(False), tokenizer, device
+
+
+def load_classifier(model_id: str, source: Source) -> tuple[Any, Any]:
+    """A sequence classifier with its own trained head, float32, and its tokenizer.
+
+    Raises:
+        ModelError: no safetensors weights, weights missing (a head would be random), no tokenizer.
+    """
+    try:
+        # transformers swaps functions of the whole process while it loads, so one model loads at a time.
+        with seeded(0):
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                source.location,
+                **source.loading_options,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(source.location, **source.loading_options))
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
+        raise ModelError(
+            f"{model_id}: {source.name} could not be loaded as a sequence classifier; it needs config.json, weights "
+            f"as safetensors and its tokenizer's files (save_pretrained writes them all). The cause: {exc}"
+        ) from exc
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            f"{model_id}: {source.name} lacks {len(missing)} weights of a sequence classifier ({missing[0]}, for "
+            "one), so its answers would be random; give a checkpoint that was fine-tuned for classification"
+        )
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id  # GPT-2 heads look for the last token before the padding
+    return model, tokenizer
+
+
+def read_logits(logits: Floats, problem_type: str | None) -> tuple[OutputKind, Floats]:
+    """Logits (n, c) as what they mean: probabilities, or scores for regression and for labels that do not exclude
+    each other."""
+    if logits.shape[1] == 1 or problem_type == "regression":
+        return "scores", logits
+    tensor = torch.from_numpy(logits)
+    if problem_type == "multi_label_classification":
+        return "scores", tensor.sigmoid().numpy()
+    return "probabilities", tensor.softmax(dim=1).numpy()
+
+
+def _label_names(config: Any) -> tuple[str, ...] | None:
+    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    # LABEL_0, LABEL_1 ... is what transformers writes when nobody named the labels: such a name says nothing, and
+    # two models that both have it do not share a label.
+    return None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names

@@ -1,0 +1,202 @@
+"""Training a source model on a dataset and keeping it, with its held-out score, in a folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import f1_score, log_loss
+
+from fute.config import SurrogateConfig, TrainedModel
+from fute.errors import ModelError, SurrogateError
+from fute.fingerprint import fingerprint
+from fute.surrogate.load import find_device
+from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, backbone_source, computed_features
+from fute.train.finetune import Progress, finetune, finetuned_classifier
+from fute.train.probe import fit_probe
+from fute.train.result import CARD, TrainingResult, digest_files, read_card, write_card
+from fute.train.split import training_and_held_out
+from fute.train.tfidf import fit_tfidf
+from fute.types import Dataset, Floats, Split
+
+logger = logging.getLogger(__name__)
+
+# Raise a number when a change of the code alters what its recipe gives: it is part of the fingerprint.
+RECIPE_VERSIONS = {"tfidf": 1, "probe": 1, "finetune": 1}
+
+_SETTINGS = {
+    "tfidf": {"max_rows"},
+    "probe": {"max_rows", "max_tokens"},
+    "finetune": {"max_rows", "max_tokens", "epochs", "learning_rate", "batch_size"},
+}
+
+
+def recipe_settings(config: TrainedModel) -> dict[str, Any]:
+    """Those settings that change what the recipe gives."""
+    return config.model_dump(mode="json", include=_SETTINGS[config.recipe])
+
+
+def recipe_fingerprint(
+    config: TrainedModel, dataset_fingerprint: str, backbone: dict[str, Any] | None, seed: int
+) -> str:
+    """Identity of a trained model, known before it is trained: a training that was done is found again by it.
+
+    Args:
+        backbone: as `backbone_identity` gives it.
+    """
+    return fingerprint(
+        kind="trained",
+        recipe=config.recipe,
+        version=RECIPE_VERSIONS[config.recipe],
+        settings=recipe_settings(config),
+        dataset=dataset_fingerprint,
+        backbone=backbone,
+        seed=seed,
+    )
+
+
+def train(
+    config: TrainedModel,
+    dataset: Dataset,
+    out_dir: Path,
+    *,
+    base_dir: Path,
+    surrogate_config: SurrogateConfig,
+    seed: int,
+    features_of: FeaturesOf = computed_features,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train a source model, score it on held-out rows, and put it into a folder, complete or not at all.
+
+    Held out is the test split, else validation, else a stratified fifth of train that is not trained on. A folder
+    that already holds this very model is left as it is and its card returned.
+
+    Args:
+        out_dir: the model's own folder; made here.
+        base_dir: the folder that a backbone's relative path starts from.
+        features_of: where a probe's backbone features come from; a caller may answer from a cache.
+
+    Raises:
+        ModelError: no classification dataset, one class only, a backbone that cannot be had, a loss that diverged,
+            or a folder that holds another model.
+    """
+    if dataset.task != "classification":
+        raise ModelError(
+            f"{dataset.id} is a {dataset.task} dataset; recipe {config.recipe} trains classifiers. "
+            "Name classification datasets, or give a model of your own (kind python or predictions)"
+        )
+    backbone = backbone_identity(config, surrogate_config, base_dir)
+    identity = recipe_fingerprint(config, dataset.fingerprint, backbone, seed)
+    if (out_dir / CARD).exists():
+        return _finished(out_dir, identity)
+
+    started = time.perf_counter()
+    names = _label_names(dataset)
+    training, held_out, held_out_name = training_and_held_out(dataset, seed, config.max_rows)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target and renamed at the end: a training that is killed leaves no half a model behind.
+    partial = Path(tempfile.mkdtemp(prefix=".training-", dir=out_dir.parent))
+    try:
+        probabilities, metrics = _fit(
+            config, training, held_out, names, partial, dataset.id,
+            base_dir=base_dir, surrogate_config=surrogate_config, seed=seed, features_of=features_of, progress=progress,
+        )  # fmt: skip
+        score, majority, measured = _scores(probabilities, held_out, training)
+        result = TrainingResult(
+            fingerprint=identity,
+            recipe=config.recipe,
+            settings=recipe_settings(config),
+            dataset_id=dataset.id,
+            dataset_fingerprint=dataset.fingerprint,
+            label_names=names,
+            seed=seed,
+            score=score,
+            majority=majority,
+            held_out=held_out_name,
+            n_train=len(training),
+            n_held_out=len(held_out),
+            metrics={**metrics, **measured},
+            seconds=time.perf_counter() - started,
+            backbone=backbone,
+            files=digest_files(partial),
+        )
+        write_card(result, partial)
+        partial.chmod(0o755)  # mkdtemp lets nobody else in
+        try:
+            partial.rename(out_dir)
+        except OSError:
+            # Somebody else finished the same training in the meantime.
+            if (out_dir / CARD).exists():
+                return _finished(out_dir, identity)
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    logger.info("%s on %s: %.3f (majority %.3f)", config.recipe, dataset.id, score, majority)
+    return result
+
+
+def _fit(
+    config: TrainedModel,
+    training: Split,
+    held_out: Split,
+    names: tuple[str, ...],
+    folder: Path,
+    dataset_id: str,
+    *,
+    base_dir: Path,
+    surrogate_config: SurrogateConfig,
+    seed: int,
+    features_of: FeaturesOf,
+    progress: Progress | None,
+) -> tuple[Floats, dict[str, float]]:
+    """Train, save into the folder, and answer the held-out rows."""
+    try:
+        if config.recipe == "tfidf":
+            tfidf, metrics = fit_tfidf(training.inputs, training.targets, len(names))
+            tfidf.save(folder)
+            return tfidf.probabilities(held_out.inputs), metrics
+        if config.recipe == "probe":
+            features = features_of(backbone_config(config, surrogate_config), base_dir)
+            probe, metrics = fit_probe(training.inputs, training.targets, len(names), features)
+            probe.save(folder)
+            return probe.probabilities(held_out.inputs), metrics
+        metrics = finetune(
+            training, names, config, backbone_source(config, surrogate_config, base_dir), folder,
+            seed=seed, device=find_device(surrogate_config.device), progress=progress,
+        )  # fmt: skip
+        saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
+        return saved.outputs(held_out.inputs).values, metrics
+    except (ModelError, SurrogateError) as exc:
+        raise ModelError(f"{config.recipe} on {dataset_id}: {exc}") from exc
+
+
+def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[float, float, dict[str, float]]:
+    """Accuracy, the majority class's accuracy, and other measures on the held-out rows."""
+    targets = held_out.targets
+    predicted = probabilities.argmax(axis=1)
+    majority = float((targets == np.bincount(training.targets).argmax()).mean())
+    classes = list(range(probabilities.shape[1]))
+    floored = np.clip(probabilities.astype(np.float64), 1e-7, None)
+    metrics = {
+        "macro_f1": float(f1_score(targets, predicted, average="macro", zero_division=0)),
+        "log_loss": float(log_loss(targets, floored / floored.sum(axis=1, keepdims=True), labels=classes)),
+    }
+    return float((predicted == targets).mean()), majority, metrics
+
+
+def _label_names(dataset: Dataset) -> tuple[str, ...]:
+    if dataset.label_names is not None:
+        return tuple(dataset.label_names)
+    return tuple(str(i) for i in range(1 + max(int(split.targets.max()) for split in dataset.splits.values())))
+
+
+def _finished(out_dir: Path, identity: str) -> TrainingResult:
+    found = read_card(out_dir)
+    if found.fingerprint != identity:
+        raise ModelError(f"{out_dir} holds another model ({found.fingerprint}, not {identity}); give another folder")
+    return found
