@@ -1,0 +1,88 @@
+"""Never ask twice: the ledger is looked at first, and an answer is kept the moment it arrives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from fute.llm.types import Answer, ChatRequest, Completer
+
+LONGEST_WAIT_S = 0.25  # between two looks for an answer that someone else has asked for
+
+
+class ResponseLedger(Protocol):
+    """Where answers are kept. All methods are called from many threads."""
+
+    def get(self, key: str) -> Answer | None: ...
+
+    def put(self, request: ChatRequest, answer: Answer) -> None:
+        """Keep an answer; durable on return, as far as the ledger is."""
+        ...
+
+    def claim(self, key: str) -> bool:
+        """Whether the caller may ask now. False: someone else is asking. Never waits."""
+        ...
+
+    def release(self, key: str) -> None:
+        """End a claim, whether or not an answer came."""
+        ...
+
+
+class MemoryLedger:
+    """Keeps answers as long as the process lives: for notebooks, and for use without a store."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answer] = {}
+        self._claimed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: str) -> Answer | None:
+        return self._answers.get(key)
+
+    def put(self, request: ChatRequest, answer: Answer) -> None:
+        self._answers[request.key] = answer
+
+    def claim(self, key: str) -> bool:
+        with self._lock:
+            if key in self._claimed:
+                return False
+            self._claimed.add(key)
+            return True
+
+    def release(self, key: str) -> None:
+        with self._lock:
+            self._claimed.discard(key)
+
+
+class Cache:
+    """The outermost layer. Errors and empty answers are not kept."""
+
+    def __init__(self, inner: Completer, ledger: ResponseLedger) -> None:
+        self._inner = inner
+        self._ledger = ledger
+
+    def complete(self, request: ChatRequest) -> Answer:
+        key = request.key
+        wait_s = 0.005
+        while True:
+            if (kept := self._ledger.get(key)) is not None:
+                return replace(kept, from_cache=True)
+            if self._ledger.claim(key):
+                break
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        try:
+            # The one who held the claim may have answered between our look and our claim.
+            if (kept := self._ledger.get(key)) is not None:
+                return replace(kept, from_cache=True)
+            answer = self._inner.complete(request)
+            if not answer.empty:
+                self._ledger.put(request, answer)
+            return answer
+        finally:
+            self._ledger.release(key)

@@ -1,0 +1,55 @@
+"""Prompt templates are data: `{{text}}` and its like are filled in, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import re
+
+from fute.errors import ConfigError, DataError
+
+TEXT_NAMES = frozenset({"text", "premise", "question", "sentence", "sentence1"})
+PAIR_NAMES = frozenset({"text_pair", "hypothesis", "context", "sentence2"})
+
+_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+
+
+class Template:
+    """A template, checked once.
+
+    Args:
+        source: text with {{text}} (also premise, question, sentence, sentence1) and, for pairs, {{text_pair}} (also
+            hypothesis, context, sentence2).
+        name: of the prompt, for messages.
+
+    Raises:
+        ConfigError: an unknown variable, an expression instead of a name, a placeholder without an end, or no text.
+    """
+
+    def __init__(self, source: str, name: str = "prompt") -> None:
+        self.source = source
+        self.name = name
+        names = {match.group(1).strip() for match in _PLACEHOLDER.finditer(source)}
+        for unknown in sorted(names - TEXT_NAMES - PAIR_NAMES):
+            raise ConfigError(
+                f"prompt {name}: {{{{{unknown}}}}} is no variable of a prompt; only plain names are filled in: "
+                f"{', '.join(sorted(TEXT_NAMES))}; for the second text {', '.join(sorted(PAIR_NAMES))}"
+            )
+        if "{{" in _PLACEHOLDER.sub("", source):
+            raise ConfigError(f"prompt {name}: a {{{{ in its template is never closed; write {{{{text}}}}")
+        if not names & TEXT_NAMES:
+            raise ConfigError(f"prompt {name}: its template holds no {{{{text}}}}, so every input would read the same")
+        self.needs_pair = bool(names & PAIR_NAMES)
+
+    def render(self, text: str, pair: str | None = None) -> str:
+        """The template with one input in it.
+
+        Raises:
+            DataError: the template wants a second text and the input has none.
+        """
+        if self.needs_pair and pair is None:
+            raise DataError(
+                f"prompt {self.name} wants a second text, but this input has none: {text[:60]!r}; "
+                "use it on text pairs, or take {{text_pair}} out of its template"
+            )
+        second = pair or ""
+        # One pass, and what is put in is not looked at again: braces in foreign text stay what they are.
+        return _PLACEHOLDER.sub(lambda match: text if match.group(1).strip() in TEXT_NAMES else second, self.source)

@@ -1,0 +1,160 @@
+"""From answer words to label probabilities."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fute.errors import ConfigError
+from fute.llm.types import Answer, TokenLogprobs
+from fute.types import Floats
+
+Source = Literal["logprobs", "text", "refused", "empty", "unparsable"]
+
+READING_VERSION = 1
+"""Part of every prompted model's identity; raise it when the same answer would be read differently."""
+
+MIN_MASS = 0.1
+"""Log-probabilities decide if the labels' words have this much probability together; else the text is read first."""
+
+_AROUND = " \t\r\n\"'`*_.,:;!?()[]{}<>#"
+# How byte-level and SentencePiece vocabularies write a blank, where an endpoint passes tokens on raw.
+_BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": " "})
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was made of one answer.
+
+    Attributes:
+        probabilities: (labels,) float32, sum 1; None where there is no usable answer.
+        source: what they were read from, or why there are none.
+    """
+
+    probabilities: Floats | None
+    source: Source
+
+
+class Verbalizer:
+    """Which answer words stand for which label.
+
+    Args:
+        words: label to its words, for instance {"positive": ["positive", "good"]}. Case, blanks and punctuation
+            around a word do not matter.
+
+    Raises:
+        ConfigError: fewer than two labels, a label without words, or a word that stands for two labels.
+    """
+
+    def __init__(self, words: Mapping[str, Sequence[str]], name: str = "prompt") -> None:
+        if len(words) < 2:
+            raise ConfigError(f"prompt {name}: its verbalizer has {len(words)} labels; give two or more")
+        self.label_names = tuple(words)
+        self._label_of: dict[str, int] = {}
+        for label, spellings in enumerate(words.values()):
+            if not spellings:
+                raise ConfigError(f"prompt {name}: label {self.label_names[label]!r} has no answer words; give one")
+            for spelling in spellings:
+                word = _normal(spelling)
+                if not word:
+                    raise ConfigError(f"prompt {name}: {spelling!r} is no answer word; give letters or digits")
+                other = self._label_of.setdefault(word, label)
+                if other != label:
+                    raise ConfigError(
+                        f"prompt {name}: the word {spelling!r} stands for {self.label_names[other]!r} and for "
+                        f"{self.label_names[label]!r}; give each word to one label"
+                    )
+        # Longest first: of two words that begin at the same place the longer one is meant.
+        alternatives = "|".join(re.escape(word) for word in sorted(self._label_of, key=len, reverse=True))
+        self._anywhere = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)")
+
+    def read(self, answer: Answer) -> Reading:
+        """Log-probabilities where they speak of the labels, else the text, else what little they say."""
+        if answer.refused:
+            return Reading(None, "refused")
+        masses = self._masses(answer.logprobs) if answer.logprobs else None
+        if masses is not None and masses.found >= MIN_MASS:
+            return Reading(masses.probabilities, "logprobs")
+        if (label := self._label_in(answer.text)) is not None:
+            one_hot = np.zeros(len(self.label_names), np.float32)
+            one_hot[label] = 1.0
+            return Reading(one_hot, "text")
+        if masses is not None:
+            return Reading(masses.probabilities, "logprobs")
+        return Reading(None, "empty" if answer.empty else "unparsable")
+
+    def _masses(self, positions: Sequence[TokenLogprobs]) -> _Masses | None:
+        """Probability of each label's words, read along the generated answer.
+
+        A token counts for a label if what was generated so far and the token together are one of its words or begin
+        words of that label only. While the generated answer is blank, or begins words of several labels ("very" of
+        "very good" and "very bad"), the next position decides, given that beginning.
+
+        A label of which nothing was returned is not impossible: it gets the smallest probability returned, or its
+        share of what was not returned, whichever is less.
+        """
+        found = np.zeros(len(self.label_names))
+        reached = 1.0  # probability of the generated beginning
+        beginning = ""
+        floor = 0.0
+        for position in positions:
+            probabilities = [math.exp(logprob) for _, logprob in position.top]
+            goes_on = self._is_open(beginning + position.token)
+            for (token, _), probability in zip(position.top, probabilities, strict=True):
+                label = self._label_begun(beginning + token)
+                if label is not None:
+                    found[label] += reached * probability
+            missing = int((found == 0).sum())
+            rest = max(0.0, 1.0 - sum(probabilities)) / max(1, missing)
+            # Rounding can leave no rest at all, and a zero would be exactly what must not come out.
+            floor = reached * max(min(min(probabilities), rest), 1e-12)
+            if not goes_on:
+                break
+            reached *= math.exp(position.logprob)
+            beginning += position.token
+        total = float(found.sum())
+        if total <= 0.0:
+            return None
+        masses = np.where(found == 0, floor, found)
+        return _Masses((masses / masses.sum()).astype(np.float32), total)
+
+    def _label_begun(self, text: str) -> int | None:
+        begun = _normal(text)
+        if begun in self._label_of:
+            return self._label_of[begun]
+        # One letter is too little to go by: "A" begins "A good film" as well as "anger".
+        if len(begun) < 2 and begun.isascii():
+            return None
+        labels = self._labels_beginning_with(begun)
+        return labels.pop() if len(labels) == 1 else None
+
+    def _is_open(self, text: str) -> bool:
+        """Whether the generated text leaves more than one label possible, so that the next token decides."""
+        begun = _normal(text)
+        return not begun or (begun not in self._label_of and len(self._labels_beginning_with(begun)) > 1)
+
+    def _labels_beginning_with(self, begun: str) -> set[int]:
+        return {label for word, label in self._label_of.items() if word.startswith(begun)}
+
+    def _label_in(self, text: str) -> int | None:
+        """The label of a text: it is one of the words, or the first whole word in it that is."""
+        normal = _normal(text)
+        if normal in self._label_of:
+            return self._label_of[normal]
+        match = self._anywhere.search(normal)
+        return None if match is None else self._label_of[match.group()]
+
+
+@dataclass(frozen=True, eq=False)
+class _Masses:
+    probabilities: Floats
+    found: float  # probability of all labels' words together, before floors
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.translate(_BLANKS).casefold().split()).strip(_AROUND)
