@@ -1,0 +1,72 @@
+/* Making elements. Text from outside becomes text nodes and plain attributes here, never markup. */
+
+const OTHER = { dataset: "model", model: "dataset" };
+const RANKED = { dataset: 3, model: 1 }; // nearest of the other kind that the tables show
+const SVG = "http://www.w3.org/2000/svg";
+
+function furnish(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.flat().filter((child) => child !== null));
+  return node;
+}
+const el = (tag, attributes = {}, ...children) => furnish(document.createElement(tag), attributes, children);
+const svgEl = (tag, attributes = {}, ...children) => furnish(document.createElementNS(SVG, tag), attributes, children);
+const byId = (id) => document.getElementById(id);
+
+/*
+ * A name from outside: isolated, so that right-to-left marks in it cannot turn what stands around it, and with places
+ * to break a long one where its parts meet.
+ */
+const nameOf = (text) =>
+  el("bdi", { class: "name" }, text.split(/(?<=[/_.:@])(?=\w)/).flatMap((part, at) => (at ? [el("wbr"), part] : [part])));
+
+/* The sign by which a subject is known on the map: a diamond for a dataset, a coloured disc for a model. */
+function mark(index, kind) {
+  const slot = index === null ? null : colorSlot(index);
+  const sign = svgEl("svg", { class: "mark", viewBox: "-6 -6 12 12", "aria-hidden": "true" });
+  sign.append(kind === "dataset" ? svgEl("path", { d: "M0-5.6 5.6 0 0 5.6-5.6 0Z" }) : svgEl("circle", { r: 4.6 }));
+  sign.setAttribute("data-color", slot === null ? (kind === "dataset" ? "ink" : COLORS) : slot);
+  if (index !== null) sign.dataset.subject = index;
+  return sign;
+}
+
+/* A subject's sign and name; a button that pins it where it is on the map. */
+function subjectButton(index, kind, id) {
+  if (index === null) return el("span", { class: "subject" }, mark(null, kind), nameOf(id));
+  const button = el("button", { type: "button", class: "subject", "data-pin": index }, mark(index, kind), nameOf(id));
+  button.addEventListener("click", () => {
+    pin(index);
+    const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    byId("map-view").scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
+  });
+  return button;
+}
+
+/* One scale for all bars of the page, with room for what is below zero if anything is. */
+const barLow = Math.min(0, ...subjects.flatMap((subject, index) =>
+  nearestOf(index, OTHER[subject.kind], RANKED[subject.kind]).map((near) => Math.min(near.score, near.low ?? 0))));
+const onBar = (score) => `${(100 * (Math.min(1, Math.max(barLow, score)) - barLow)) / (1 - barLow)}%`;
+
+/* A similarity as a bar with its interval as a whisker, and as a number. */
+function scoreBar({ score, low, high }) {
+  const filled = el("span", { class: score < 0 ? "bar-fill below" : "bar-fill" });
+  const track = el("span", { class: "bar", "aria-hidden": "true" }, filled);
+  filled.style.left = onBar(Math.min(0, score));
+  filled.style.right = `calc(100% - ${onBar(Math.max(0, score))})`;
+  let range = null;
+  if (low !== null && high !== null) {
+    const whisker = el("span", { class: "whisker" });
+    whisker.style.left = onBar(low);
+    whisker.style.right = `calc(100% - ${onBar(high)})`;
+    track.append(whisker);
+    range = `${data.interval}: ${decimals(low)} to ${decimals(high)}`;
+  }
+  const number = el("span", { class: "number" }, decimals(score), range && el("span", { class: "unseen" }, ` (${range})`));
+  return el("span", { class: "score", title: range }, track, number);
+}
+
+const heldOut = (subject) =>
+  subject.score === null ? null : `${inWords(subject.scoreName ?? "held-out score")} ${decimals(subject.score)}`;
