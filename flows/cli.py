@@ -1,0 +1,285 @@
+"""The command line: the answer first, then where it lies. Each command is a thin skin over one function."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+# Before Prefect is imported. Its console lines are left to warnings, since ours say what goes on; the Prefect UI gets
+# both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "fute,storage,tasks,flows")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # a first start took 27 s once
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Bars and notices of libraries, which would bury the lines of the run.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fute.errors import FuteError
+
+if TYPE_CHECKING:
+    from prefect.states import State
+
+EXIT_FAILED = 1
+EXIT_WITH_FAILURES = 3
+
+
+class Commands(click.Group):
+    """Errors of ours go to stderr as one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FuteError as exc:
+            click.echo(f"error: {exc}", err=True)
+            ctx.exit(EXIT_FAILED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fute")
+def main() -> None:
+    """Datasets, models and prompted LLMs in one vector space."""
+
+
+def console() -> Console:
+    """Stdout as a terminal shows it; into a pipe or file, lines are not cut at 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def show_progress() -> None:
+    """The flows' own lines, on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name in ("flows", "tasks", "fute", "storage"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+
+
+study_argument = click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
+store_option = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="store",
+    show_default=True,
+    envvar="FUTE_STORE",
+    show_envvar=True,
+    help="Folder of the store.",
+)
+
+
+@main.command()
+@study_argument
+@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+def run(study: Path, base_urls: tuple[str, ...]) -> None:
+    """Run a study: ingest, surrogate, embed, unify, report."""
+    moved = {}
+    for item in base_urls:
+        endpoint, separator, url = item.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{item!r}: write it as ID=URL", param_hint="--base-url")
+        moved[endpoint] = url
+    sys.exit(run_study(study, moved))
+
+
+def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
+    """Run the pipeline here, show its result, and return the exit code."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+
+    loaded = load_study(study)
+    check_study(loaded)  # before Prefect starts, so that a mistake is told at once
+    unset = [
+        f"endpoint {e.id}: {e.api_key_env}"
+        for e in loaded.endpoints
+        if e.api_key_env and not os.environ.get(e.api_key_env)
+    ]
+    if unset:
+        click.echo(
+            f"warning: not set in the environment: {', '.join(unset)}; prompts not answered yet will fail", err=True
+        )
+    show_progress()
+
+    from flows.pipeline import pipeline
+    from flows.results import print_results
+    from storage.store import Store
+
+    state = cast("State[Any]", pipeline(str(study), base_urls or None, return_state=True))
+    if state.is_completed() or state.name == "CompletedWithFailures":
+        print_results(console(), Store(loaded.path(loaded.store)), str(state.state_details.flow_run_id))
+        return 0 if state.is_completed() else EXIT_WITH_FAILURES
+    cause = state.result(raise_on_failure=False)
+    if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
+        click.echo(f"error: {cause if isinstance(cause, FuteError) else state.message}", err=True)
+        return EXIT_FAILED
+    raise cause
+
+
+@main.command()
+@study_argument
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(study: Path, as_json: bool) -> None:
+    """Say what a run would do, what is in the store already, and how many LLM calls it would make. Does nothing."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+    from tasks.plan import plan
+
+    loaded = load_study(study)
+    check_study(loaded)
+    planned = plan(loaded)
+    if as_json:
+        click.echo(json.dumps([step.model_dump() for step in planned.steps], indent=2))
+        return
+    table = Table("stage", "subject", "state", "LLM calls", title=f"study {loaded.name}")
+    for step in planned.steps:
+        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls))
+    console().print(table)
+    click.echo(planned.summary())
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON Schema.")
+def schema(as_json: bool) -> None:
+    """Print every field of a study file, with its type, default and meaning."""
+    from fute.config import Study
+    from fute.schema_text import describe
+
+    click.echo(json.dumps(Study.model_json_schema(), indent=2) if as_json else describe(Study))
+
+
+@main.command()
+@click.argument("query")
+@click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV.")
+@store_option
+def sql(query: str, form: str | None, store: Path) -> None:
+    """Run a SQL query over the store's views (see `fute ls`)."""
+    from storage import catalog
+
+    answer = catalog.query(known_store(store), query)
+    print_rows(answer.columns, answer.rows, form)
+
+
+def known_store(store: Path) -> Path:
+    """The folder, made absolute; one that is not there is read as empty, and said to be missing."""
+    if not store.is_dir():
+        click.echo(f"no store at {store.resolve()}; give --store (the demo's is demo/store)", err=True)
+    return store.resolve()
+
+
+def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None) -> None:
+    if form == "json":
+        click.echo(json.dumps([dict(zip(columns, r, strict=True)) for r in rows], indent=2, default=str))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    else:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*(cell(value) for value in row))
+        console().print(table)
+        click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def cell(value: Any) -> Any:
+    """A value as a table cell: plain text (no markup), long lists cut."""
+    from rich.text import Text
+
+    if value is None:
+        return Text("")
+    if isinstance(value, float):
+        return Text(f"{value:.4g}")
+    if isinstance(value, list | tuple) and len(value) > 6:
+        return Text(
+            f"[{', '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in value[:4])}, ... {len(value)}]"
+        )
+    return Text(str(value))
+
+
+@main.command()
+@click.argument("view", required=False)
+@click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV.")
+@store_option
+def ls(view: str | None, form: str | None, store: Path) -> None:
+    """List what the store holds: its views, or the rows of one (datasets, models, spaces, runs ...)."""
+    from storage import listing
+
+    columns, rows = listing.views(known_store(store)) if view is None else listing.rows(known_store(store), view)
+    print_rows(columns, rows, form)
+
+
+@main.command()
+@click.argument("subject")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@store_option
+def show(subject: str, as_json: bool, store: Path) -> None:
+    """Show one dataset, model, prompt, pool or space: what it is, and what is nearest to it."""
+    from storage import listing
+
+    found = listing.show(known_store(store), subject)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, default=str))
+        return
+    for kind, entries in found.items():
+        if kind == "nearest":
+            click.echo("nearest")
+            print_rows(list(entries[0]) if entries else [], [tuple(e.values()) for e in entries], None)
+            continue
+        for entry in entries:
+            click.echo(kind)
+            for name, value in entry.items():
+                if value is not None:
+                    click.echo(f"  {name:<20} {value}")
+
+
+@main.command()
+@click.argument("study", type=click.Path(dir_okay=False, path_type=Path), default="examples/quickstart.yaml")
+@click.option("--data-only", is_flag=True, help="Write the data that the examples read, and stop.")
+def demo(study: Path, data_only: bool) -> None:
+    """Make the demo's data, start its loopback endpoint, and run its study."""
+    from flows.demo import demo_data, run_demo
+
+    if data_only:
+        click.echo(demo_data(study))
+    else:
+        sys.exit(run_demo(study))
+
+
+@main.command()
+@click.option("--port", default=4200, show_default=True, help="Port of the Prefect server and UI.")
+@click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
+@store_option
+def up(port: int, mlflow_port: int, store: Path) -> None:
+    """Start a Prefect server, a worker with all deployments, and the MLflow UI, on loopback. Ctrl-C ends them."""
+    from flows.services import Ports, services
+
+    # Ended by a supervisor, it ends what it started as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ports = Ports(port, mlflow_port)
+    with services(Path.cwd(), store.resolve(), ports):
+        click.echo(f"\nPrefect  http://127.0.0.1:{port}\nMLflow   http://127.0.0.1:{mlflow_port}")
+        click.echo(
+            f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all three"
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

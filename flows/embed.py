@@ -1,0 +1,136 @@
+"""Embed: train source models, ask every model once, and embed datasets and models in every space."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect import flow
+from pydantic import BaseModel
+
+from flows.ingest import Ingested, ingest
+from flows.session import Session, open_session, settle
+from flows.surrogate import surrogate
+from fute.config import TrainedModel
+from fute.expand import expand_models
+from tasks.embed import (
+    EmbeddingRef,
+    OutputsRef,
+    TrainedRef,
+    embed_dataset,
+    embed_model,
+    query_model,
+    train_source_model,
+)
+from tasks.prompts import fold_responses, record_prompts
+from tasks.run import Failure, Run
+from tasks.study import StudyParts
+from tasks.surrogate import SpaceRef
+
+log = logging.getLogger(__name__)
+
+
+class Embedded(BaseModel):
+    embeddings: list[EmbeddingRef]
+    failures: list[Failure]
+
+
+@flow(name="embed")
+def embed(
+    study: str,
+    run: Run | None = None,
+    ingested: Ingested | None = None,
+    spaces: list[SpaceRef] | None = None,
+    base_urls: dict[str, str] | None = None,
+) -> Any:
+    """Embed all datasets and models of a study. A model that fails stops no other; it is listed with its reason.
+
+    Args:
+        study: path of the study file.
+        run: the run that this stage belongs to; none when it runs alone.
+        ingested: what the ingest stage left; none when this stage runs alone.
+        spaces: what the surrogate stage left; none when this stage runs alone.
+        base_urls: other addresses for endpoints, by their id: the same services, moved.
+    """
+    with open_session(study, "embed", run, base_urls) as session:
+        ingested = ingested or ingest(study, session.run)
+        spaces = spaces or surrogate(study, session.run, ingested)
+        parts = StudyParts(
+            surrogate=session.study.surrogate,
+            datasets={d.id: d for d in ingested.datasets},
+            endpoints={e.id: e for e in session.study.endpoints},
+            prompts={p.id: p for p in session.study.prompts},
+        )
+        if session.study.prompts:
+            record_prompts(session.run, session.study.prompts)
+        with session.stage("outputs"):
+            outputs, trained = ask_models(session, parts, ingested.pool.id)
+        with session.stage("embed"):
+            futures = [
+                (f"{d.id} [{s.method.method}]", embed_dataset.submit(session.run, s, d))
+                for s in spaces
+                for d in ingested.datasets
+            ]
+            futures += [
+                (f"{o.id} [{s.method.method}]", embed_model.submit(session.run, s, o)) for s in spaces for o in outputs
+            ]
+            embeddings, failures = settle(futures, "embed")
+            session.failures += failures
+        track_models(session, outputs, trained, embeddings, spaces)
+        log.info("embed: %d embeddings (%d from the store), %d failed", len(embeddings),
+                 sum(e.reused for e in embeddings), len(session.failures))  # fmt: skip
+        return session.end_state(Embedded(embeddings=embeddings, failures=session.failures))
+
+
+def ask_models(session: Session, parts: StudyParts, pool: str) -> tuple[list[OutputsRef], list[TrainedRef]]:
+    """Train what is to be trained, then ask every model."""
+    models = expand_models(session.study)
+    to_train = [m for m in models if isinstance(m, TrainedModel)]
+    trained = [(str(m.id), train_source_model.submit(session.run, m, parts)) for m in to_train]
+    ready, failures = settle(trained, "train")
+    session.failures += failures
+    if to_train:
+        log.info("train: %d source models ready, %d failed", len(to_train) - len(failures), len(failures))
+    untrained = {f.subject for f in failures}
+    asked = [(str(m.id), query_model.submit(session.run, m, parts, pool)) for m in models if m.id not in untrained]
+    outputs, failures = settle(asked, "outputs")
+    session.failures += failures
+    if session.study.endpoints:
+        fold_responses(session.run)
+    log.info("outputs: %d models (%d from the store), %d failed", len(outputs), sum(o.reused for o in outputs),
+             len(failures))  # fmt: skip
+    return outputs, ready
+
+
+def track_models(
+    session: Session,
+    outputs: list[OutputsRef],
+    trained: list[TrainedRef],
+    embeddings: list[EmbeddingRef],
+    spaces: list[SpaceRef],
+) -> None:
+    """A nested MLflow run for each model: what it is, what it scored, its losses, what asking and embedding it took."""
+    run = session.run
+    measured: dict[str, dict[str, float]] = {t.id: dict(t.metrics) for t in trained}
+    methods = {s.id: s.method.method for s in spaces}
+    for e in embeddings:
+        if e.kind == "model":
+            named = {f"{methods[e.space]}_{name}": value for name, value in e.metrics.items()}
+            measured.setdefault(e.subject, {}).update(named)
+    for output in outputs:
+        child = session.tracker.start(
+            output.id, parent=run.run_id,
+            tags={"prefect.flow_run_id": run.flow_run_id, "subject": output.id, "model_ref": output.ref},
+            params={"kind": output.kind, "task": output.task, "pool": output.pool, "reused": output.reused},
+        )  # fmt: skip
+        session.tracker.metrics(child, {**output.metrics, **measured.get(output.id, {})})
+        session.tracker.end(child)
+    totals = {
+        f"llm_{name}": sum(o.metrics.get(name, 0.0) for o in outputs if o.kind == "prompt")
+        for name in ("calls", "tokens_in", "tokens_out")
+    }
+    session.tracker.metrics(run.run_id, {"models": len(outputs), "embeddings": len(embeddings), **totals})
+    for failure in session.failures:
+        child = session.tracker.start(failure.subject, parent=run.run_id,
+                                      tags={"stage": failure.stage, "reason": failure.reason[:5000]})  # fmt: skip
+        session.tracker.end(child, failed=True)

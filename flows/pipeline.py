@@ -1,0 +1,34 @@
+"""The pipeline: ingest, surrogate, embed, unify, report."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from prefect import flow
+
+from flows.embed import Embedded, embed
+from flows.ingest import ingest
+from flows.report import report
+from flows.session import open_session, with_workers
+from flows.surrogate import surrogate
+from flows.unify import unify
+
+
+@flow(name="pipeline")
+def pipeline(study: str, base_urls: dict[str, str] | None = None) -> Any:
+    """From datasets and models to one space of embeddings. A second run of the same study does no work.
+
+    Args:
+        study: path of the study file.
+        base_urls: other addresses for endpoints, by their id: the same services, moved.
+    """
+    with open_session(study, "pipeline", None, base_urls) as session:
+        run, workers = session.run, session.study.workers
+        ingested = with_workers(ingest, workers)(study, run)
+        spaces = surrogate(study, run, ingested)
+        session.spaces = [s.id for s in spaces]
+        embedded = cast(Embedded, with_workers(embed, workers)(study, run, ingested, spaces, base_urls))
+        session.failures += embedded.failures
+        unified = unify(study, run, spaces)
+        session.report = report(study, run, spaces, unified, session.failures)
+        return session.end_state(session.report)

@@ -1,0 +1,127 @@
+"""`fute up`: a Prefect server, a worker with all deployments, and the MLflow UI, on loopback, until interrupted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fute.errors import FuteError
+from storage.tracker import default_uri
+
+POOL = "fute"
+START_TIMEOUT_S = 180
+
+
+class ServiceError(FuteError, RuntimeError):
+    """A service did not start."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    prefect: int = 4200
+    mlflow: int = 5000
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.prefect}/api"
+
+
+def command(name: str) -> str:
+    """A program of this environment, whether or not it is on the PATH."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ServiceError(f"the program {name} is not installed beside {sys.executable}")
+    return found
+
+
+def environment(repository: Path, ports: Ports) -> dict[str, str]:
+    """Settings for the services' processes. PWD is what prefect.yaml takes as the flows' working directory."""
+    return {
+        **os.environ,
+        "PWD": str(repository),
+        "PREFECT_API_URL": ports.api_url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+@contextmanager
+def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool = True) -> Iterator[dict[str, str]]:
+    """Start everything, yield the environment in which `prefect` finds the server, and end it all.
+
+    Raises:
+        ServiceError: a service did not come up; what it printed is in the message.
+    """
+    env = environment(repository, ports)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> None:
+        # Each in a process group of its own, so that the processes which it starts end with it.
+        started.append(subprocess.Popen(arguments, env=env, cwd=repository, start_new_session=True))
+
+    try:
+        start(command("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(ports.prefect))
+        wait_until_up(f"{ports.api_url}/health", started[-1])
+        once(env, repository, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        once(env, repository, "--no-prompt", "deploy", "--all")
+        start(command("prefect"), "worker", "start", "--pool", POOL)
+        if with_mlflow:
+            store.mkdir(parents=True, exist_ok=True)
+            start(command("mlflow"), "ui", "--host", "127.0.0.1", "--port", str(ports.mlflow),
+                  "--backend-store-uri", default_uri(store))  # fmt: skip
+            wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", started[-1])
+        yield env
+    finally:
+        for process in reversed(started):
+            end(process)
+
+
+def once(env: dict[str, str], cwd: Path, *arguments: str) -> None:
+    """Run one prefect command to its end."""
+    done = subprocess.run(
+        [command("prefect"), *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ServiceError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+
+def wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceError(
+                f"{process.args!r} ended with {process.returncode} before {url} answered; is the port taken?"
+            )
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.5)
+    raise ServiceError(f"{url} did not answer within {START_TIMEOUT_S} s")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a service and the processes that it started: politely, then firmly."""
+    for sign, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            continue
+        return

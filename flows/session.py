@@ -1,0 +1,168 @@
+"""One flow run over one study: checked first, tracked in MLflow, closed with a record of what failed.
+
+A stage that the pipeline calls is given the pipeline's Run and works under it; a stage that runs alone opens its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import Flow
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from fute.check_study import check_study
+from fute.config import Study
+from fute.errors import ConfigError
+from fute.expand import expand_models
+from fute.load_study import load_study
+from storage.store import Store, to_json
+from storage.tracker import Tracker, default_uri
+from tasks.run import Failure, Run
+
+log = logging.getLogger(__name__)
+
+CODE_FAULTS = "CompletedWithFailures"
+
+
+@dataclass
+class Session:
+    """An open run."""
+
+    study: Study
+    run: Run
+    tracker: Tracker
+    owner: bool
+    """Whether this flow opened the run, and so closes it."""
+    started: float = field(default_factory=time.perf_counter)
+    failures: list[Failure] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    spaces: list[str] = field(default_factory=list)
+    report: str | None = None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage and log its seconds."""
+        started = time.perf_counter()
+        yield
+        self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
+
+    def end_state(self, result: Any) -> Any:
+        """The flow's result; when something failed and this flow owns the run, a state that is not green."""
+        if not self.failures or not self.owner:
+            return result
+        listed = "; ".join(f"{f.subject} ({f.stage}): {f.reason}" for f in self.failures)
+        return failed_state(f"{len(self.failures)} failed: {listed}")
+
+
+def failed_state(message: str) -> State[Any]:
+    """Everything else is done and stored, but the run is not green."""
+    return Failed(name=CODE_FAULTS, message=message)
+
+
+@contextmanager
+def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str] | None = None) -> Iterator[Session]:
+    """Load and check the study, and open a run unless one is given."""
+    study = load_study(path)
+    if base_urls:
+        study = with_base_urls(study, base_urls)
+    if run is None:
+        check_study(study)
+    store = Store(study.path(study.store))
+    uri = (study.tracking.uri or default_uri(store.root)) if study.tracking.enabled else None
+    tracker = Tracker(uri, study.tracking.experiment or study.name, store.root / "mlruns")
+    owner = run is None
+    if run is None:
+        flow_run_id = flow_run.id
+        run_id = tracker.start(
+            flow_run.name or flow,
+            tags={"flow": flow, "study": study.name, "prefect.flow_run_id": flow_run_id},
+            params={
+                "study": study.name,
+                "store": str(store.root),
+                "seed": study.seed,
+                "surrogate": study.surrogate.model,
+                "methods": ", ".join(m.method for m in study.methods),
+                "datasets": len(study.datasets),
+                "models": len(expand_models(study)),
+            },
+        )
+        run = Run(study=study.name, store=str(store.root), base_dir=str(study.base_dir), seed=study.seed,
+                  run_id=run_id, flow_run_id=flow_run_id)  # fmt: skip
+        tracker.text(run_id, json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False), "study.json")
+    session = Session(study, run, tracker, owner)
+    try:
+        yield session
+    except BaseException as exc:
+        if owner:
+            close(session, flow, f"Failed: {type(exc).__name__}")
+        raise
+    if owner:
+        close(session, flow, CODE_FAULTS if session.failures else "Completed")
+
+
+def close(session: Session, flow: str, state: str) -> None:
+    """Write the run's record and end it in MLflow."""
+    seconds = time.perf_counter() - session.started
+    row = {
+        "study": session.study.name,
+        "flow": flow,
+        "state": state,
+        "seconds": seconds,
+        "spaces": session.spaces,
+        "failures": to_json([f.model_dump() for f in session.failures]),
+        "settings": to_json(session.study.model_dump(mode="json")),
+        "report": session.report,
+    }
+    session.run.open_store().put_run(row, session.run.stamp)
+    session.tracker.metrics(
+        session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}
+    )
+    session.tracker.end(session.run.run_id, failed=state != "Completed")
+
+
+def with_base_urls(study: Study, base_urls: dict[str, str]) -> Study:
+    """The study with other addresses for some endpoints: the same service, moved."""
+    unknown = sorted(set(base_urls) - {e.id for e in study.endpoints})
+    if unknown:
+        known = ", ".join(e.id for e in study.endpoints) or "none"
+        raise ConfigError(f"base_urls: no endpoint {unknown[0]!r} in study {study.name}; there are: {known}")
+    endpoints = [
+        e.model_copy(update={"base_url": base_urls[e.id], "service": e.service or e.base_url})
+        if e.id in base_urls
+        else e
+        for e in study.endpoints
+    ]
+    return study.model_copy(update={"endpoints": endpoints})
+
+
+def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tuple[list[Any], list[Failure]]:
+    """Wait for all futures; results of those that succeeded, and who failed with what reason."""
+    results, failures = [], []
+    for subject, future in futures:
+        future.wait()
+        state = future.state
+        if state.is_completed():
+            results.append(future.result())
+            continue
+        cause = state.result(raise_on_failure=False)
+        reason = str(cause) if isinstance(cause, BaseException) else (state.message or state.name or "unknown")
+        if isinstance(cause, BaseException) and not reason:
+            reason = type(cause).__name__
+        log.warning("%s of %s failed: %s", stage, subject, reason)
+        failures.append(Failure(subject=subject, stage=stage, reason=reason))
+    return results, failures
+
+
+def with_workers(flow: Flow[Any, Any], workers: int) -> Flow[Any, Any]:
+    """The flow with a thread runner of so many workers."""
+    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
+    return flow.with_options(task_runner=runner)

@@ -1,0 +1,34 @@
+"""Unify: every space of the study in one frame, with its neighbours."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import flow
+
+from flows.session import open_session
+from flows.surrogate import surrogate
+from tasks.run import Run
+from tasks.surrogate import SpaceRef
+from tasks.unify import Unified, unify_space
+
+log = logging.getLogger(__name__)
+
+
+@flow(name="unify")
+def unify(study: str, run: Run | None = None, spaces: list[SpaceRef] | None = None) -> list[Unified]:
+    """Remove the reference means of each space and rank neighbours.
+
+    Args:
+        study: path of the study file.
+        run: the run that this stage belongs to; none when it runs alone.
+        spaces: what the surrogate stage left; none when this stage runs alone.
+    """
+    with open_session(study, "unify", run) as session:
+        spaces = spaces or surrogate(study, session.run)
+        with session.stage("unify"):
+            unified = [unify_space(session.run, s, session.study.unify) for s in spaces]
+        for space, result in zip(spaces, unified, strict=True):
+            log.info("unify: %s, %d subjects, reference %s%s", space.method.method, result.subjects, result.reference,
+                     f" ({result.note})" if result.note else "")  # fmt: skip
+        return unified

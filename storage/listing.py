@@ -1,0 +1,79 @@
+"""What `fute ls` and `fute show` say, as rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fute.errors import NotInStoreError
+from storage import catalog
+
+# The columns that fit a terminal.
+LISTED = {
+    "datasets": "id, task, family, n_train, n_validation, n_test, len(label_names) AS classes, fingerprint, created_at",
+    "pools": "pool, n_rows, n_sources, n_pairs, created_at",
+    "models": "id, kind, task, score, majority, fingerprint, created_at",
+    "prompts": "id, template, verbalizer, created_at",
+    "spaces": "space, method, surrogate, pool, seed, created_at",
+    "embeddings": "subject, kind, subject_kind, method, dim, space, created_at",
+    "runs": "study, flow, state, round(seconds, 1) AS seconds, run_id, flow_run_id, created_at",
+    "neighbors": "query, query_kind, candidate, candidate_kind, rank, score, reference, space",
+    "evaluations": "name, subject, measure, value, space, created_at",
+    "reference_means": "space, version, subject_group, len(members) AS members, created_at",
+    "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
+    "responses": "*",
+    "pool_rows": "pool, row, text, text_pair, source_id",
+    "neighbor_history": "created_at, space, query, candidate, rank, score, reference",
+}
+
+
+def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Every view and macro with its number of rows and what it holds."""
+    comments = {view.name: view.comment for view in catalog.VIEWS}
+    comments["neighbors"] = "ranked neighbours of the last unification of each space"
+    comments["responses"] = "every LLM request and answer, with tokens and latency"
+    counts = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in comments)
+    answer = catalog.query(root, counts)
+    rows: list[tuple[Any, ...]] = [(name, n, comments[name]) for name, n in sorted(answer.rows)]
+    rows += [(name, None, comment) for name, comment in catalog.MACRO_NAMES.items()]
+    return ["view", "rows", "what it holds"], rows
+
+
+def rows(root: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The rows of one view, with the columns that fit a terminal."""
+    if view not in LISTED:
+        raise NotInStoreError(f"no view {view!r}; there are {', '.join(sorted(LISTED))}")
+    order = {"neighbors": "space, query, candidate_kind, rank"}.get(view, "ALL")
+    group = " GROUP BY ALL" if view == "outputs" else ""
+    # The names come from the table above, never from the user.
+    answer = catalog.query(root, f"SELECT {LISTED[view]} FROM {view}{group} ORDER BY {order}")
+    return answer.columns, answer.rows
+
+
+# Where an id is looked up: a view, and the columns that may name it.
+NAMED_BY = {
+    "datasets": ("id", "ref", "fingerprint"),
+    "models": ("id", "ref", "fingerprint"),
+    "prompts": ("id", "fingerprint"),
+    "pools": ("pool",),
+    "spaces": ("space",),
+    "runs": ("run_id", "flow_run_id"),
+}
+
+
+def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
+    """Everything the store knows under this name, by view, and the subject's nearest neighbours."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for view, columns in NAMED_BY.items():
+        where = " OR ".join(f"{column} = $subject" for column in columns)
+        records = catalog.query(root, f"SELECT * FROM {view} WHERE {where}", {"subject": subject}).records()
+        if records:
+            found[view.removesuffix("s")] = records
+    nearest = catalog.query(root, "SELECT * FROM nearest($subject, k := 5)", {"subject": subject}).records()
+    if nearest:
+        found["nearest"] = nearest
+    if not found:
+        raise NotInStoreError(
+            f"nothing named {subject!r} in {root}; `fute ls datasets`, `fute ls models` and so on list what there is"
+        )
+    return found

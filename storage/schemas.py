@@ -1,0 +1,178 @@
+"""The columns of everything in the store. One schema a view; JSON columns hold what differs from row to row."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+UTC = pa.timestamp("us", tz="UTC")
+
+# What every record says about its making: the MLflow run, the Prefect flow run, the commit of the code, the time.
+STAMP = [
+    pa.field("run_id", pa.string()),
+    pa.field("flow_run_id", pa.string()),
+    pa.field("git_commit", pa.string()),
+    pa.field("created_at", UTC),
+]
+
+DATASETS = pa.schema(
+    [
+        pa.field("ref", pa.string()),  # id@fingerprint: the folder's name
+        pa.field("id", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("family", pa.string()),
+        pa.field("label_names", pa.list_(pa.string())),
+        pa.field("n_train", pa.int32()),
+        pa.field("n_validation", pa.int32()),
+        pa.field("n_test", pa.int32()),
+        pa.field("provenance", pa.string()),
+        pa.field("report", pa.string()),
+        *STAMP,
+    ]
+)
+
+POOLS = pa.schema(
+    [
+        pa.field("pool", pa.string()),
+        pa.field("n_rows", pa.int32()),
+        pa.field("n_sources", pa.int32()),
+        pa.field("n_pairs", pa.int32()),
+        pa.field("report", pa.string()),
+        *STAMP,
+    ]
+)
+
+MODELS = pa.schema(
+    [
+        pa.field("ref", pa.string()),
+        pa.field("id", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("task", pa.string()),  # the dataset that it was made for, where known
+        pa.field("score", pa.float64()),  # held out; null where unknown
+        pa.field("score_name", pa.string()),
+        pa.field("majority", pa.float64()),  # the same score of always answering the most frequent label
+        pa.field("settings", pa.string()),
+        *STAMP,
+    ]
+)
+
+PROMPTS = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("template", pa.string()),
+        pa.field("system", pa.string()),
+        pa.field("verbalizer", pa.string()),
+        *STAMP,
+    ]
+)
+
+OUTPUTS = pa.schema(
+    [
+        pa.field("pool", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("row", pa.int32()),
+        pa.field("answered", pa.bool_()),
+        pa.field("label", pa.string()),  # the most probable label; null for scores and embeddings
+        pa.field("values", pa.list_(pa.float32())),
+        *STAMP,
+    ]
+)
+
+SPACES = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("surrogate", pa.string()),
+        pa.field("revision", pa.string()),
+        pa.field("pool", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("settings", pa.string()),
+        *STAMP,
+    ]
+)
+
+
+def embeddings(dim: int | None = None) -> pa.Schema:
+    """Embeddings; the vector has a fixed length within a space, and any length across them."""
+    vector = pa.list_(pa.float32()) if dim is None else pa.list_(pa.float32(), dim)
+    return pa.schema(
+        [
+            pa.field("space", pa.string()),
+            pa.field("kind", pa.string()),
+            pa.field("fingerprint", pa.string()),
+            pa.field("subject", pa.string()),
+            pa.field("subject_fingerprint", pa.string()),
+            pa.field("subject_kind", pa.string()),  # task type of a dataset, kind of a model
+            pa.field("task", pa.string()),
+            pa.field("method", pa.string()),
+            pa.field("surrogate", pa.string()),
+            pa.field("revision", pa.string()),
+            pa.field("pool", pa.string()),
+            pa.field("seed", pa.int64()),
+            pa.field("settings", pa.string()),
+            pa.field("metrics", pa.string()),
+            pa.field("dim", pa.int32()),
+            pa.field("norm", pa.float32()),
+            pa.field("vector", vector),
+            *STAMP,
+        ]
+    )
+
+
+EMBEDDINGS = embeddings()
+
+REFERENCES = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("version", pa.int32()),
+        pa.field("subject_group", pa.string()),  # dataset, model, or a make of models
+        pa.field("members", pa.list_(pa.string())),  # fingerprints of the embeddings that it was made of
+        pa.field("mean", pa.list_(pa.float32())),
+        pa.field("mixing", pa.list_(pa.float32())),  # the recentring matrix, row by row; null without one
+        *STAMP,
+    ]
+)
+
+NEIGHBORS = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("query", pa.string()),
+        pa.field("query_kind", pa.string()),
+        pa.field("candidate", pa.string()),
+        pa.field("candidate_kind", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("score", pa.float32()),
+        pa.field("ci_low", pa.float32()),
+        pa.field("ci_high", pa.float32()),
+        pa.field("reference", pa.string()),
+        *STAMP,
+    ]
+)
+
+EVALUATIONS = pa.schema(
+    [
+        pa.field("name", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("subject", pa.string()),
+        pa.field("measure", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("settings", pa.string()),
+        *STAMP,
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        pa.field("study", pa.string()),
+        pa.field("flow", pa.string()),
+        pa.field("state", pa.string()),
+        pa.field("seconds", pa.float64()),
+        pa.field("spaces", pa.list_(pa.string())),
+        pa.field("failures", pa.string()),
+        pa.field("settings", pa.string()),
+        pa.field("report", pa.string()),
+        *STAMP,
+    ]
+)

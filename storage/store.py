@@ -1,0 +1,254 @@
+"""The store: Parquet files under one folder, found by fingerprint, never changed once written.
+
+datasets/<ref>/{card,train,validation,test}.parquet     ref = id@fingerprint
+pools/<pool>.parquet, pools/cards/<pool>.parquet
+models/<ref>/card.parquet, models/<ref>/weights/        weights of what fute trained
+features/<surrogate>/<table>.npy                        a cache: may be deleted at any time
+outputs/<pool>/<ref>.parquet
+spaces/<space>.parquet
+embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
+references/space=<space>/<version>.parquet, neighbors/space=<space>/<fingerprint>.parquet
+evaluations/, runs/, reports/, prompts/, responses/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
+from fute.errors import NotInStoreError, StoreError
+from fute.fingerprint import fingerprint
+from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
+from storage import schemas
+from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
+from storage.stamp import Stamp
+
+SPLITS = ("train", "validation", "test")
+
+
+def slug(name: str) -> str:
+    """A file name for an id: ids may hold '/', and never hold '~'."""
+    return name.replace("/", "~")
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def card(schema: pa.Schema, row: Mapping[str, Any], stamp: Stamp) -> pa.Table:
+    """One row with its stamp, as a table of the given schema; a field that the row lacks is null."""
+    columns = {name: pa.array([row.get(name)], schema.field(name).type) for name in schema.names}
+    columns.update(stamp.columns(1))
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+class Store:
+    """One folder of artifacts. Cheap to open; nothing is created before the first write."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().resolve()
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"store {self.root} is a file; give a folder")
+        self.scratch = Scratch(self.root)
+
+    # ------------------------------------------------------------------------------------------------ datasets
+
+    def dataset_folder(self, ref: str) -> Path:
+        return self.root / "datasets" / slug(ref)
+
+    def has_dataset(self, ref: str) -> bool:
+        return (self.dataset_folder(ref) / "card.parquet").is_file()
+
+    def put_dataset(self, dataset: Dataset, *, family: str | None, stamp: Stamp) -> str:
+        ref = f"{dataset.id}@{dataset.fingerprint}"
+        sizes = {f"n_{split}": len(dataset.splits[split]) if split in dataset.splits else None for split in SPLITS}
+        row = {
+            "ref": ref,
+            "id": dataset.id,
+            "fingerprint": dataset.fingerprint,
+            "task": dataset.task,
+            "family": family,
+            "label_names": None if dataset.label_names is None else list(dataset.label_names),
+            "provenance": to_json(dict(dataset.provenance)),
+            "report": to_json(dict(dataset.report)),
+            **sizes,
+        }
+        tables = {**dataset_to_tables(dataset), "card": card(schemas.DATASETS, row, stamp)}
+        write_parquet_folder(self.scratch, self.dataset_folder(ref), tables)
+        return ref
+
+    def dataset(self, ref: str) -> Dataset:
+        folder = self.dataset_folder(ref)
+        if not self.has_dataset(ref):
+            raise NotInStoreError(f"dataset {ref} is not in {self.root}; run the study that holds it")
+        tables = {s: read_parquet(folder / f"{s}.parquet") for s in SPLITS if (folder / f"{s}.parquet").is_file()}
+        return dataset_from_tables(tables)
+
+    # --------------------------------------------------------------------------------------------------- pools
+
+    def pool_path(self, pool: str) -> Path:
+        return self.root / "pools" / f"{pool}.parquet"
+
+    def put_pool(self, pool: Pool, stamp: Stamp) -> str:
+        if not self.pool_path(pool.id).is_file():
+            row = {
+                "pool": pool.id,
+                "n_rows": len(pool),
+                "n_sources": len(set(pool.source_ids)),
+                "n_pairs": sum(p is not None for p in pool.inputs.pairs or ()),
+                "report": to_json(dict(pool.report)),
+            }
+            write_parquet(
+                self.scratch, self.root / "pools" / "cards" / f"{pool.id}.parquet", card(schemas.POOLS, row, stamp)
+            )
+            write_parquet(self.scratch, self.pool_path(pool.id), pool_to_table(pool))
+        return pool.id
+
+    def pool(self, pool: str) -> Pool:
+        if not self.pool_path(pool).is_file():
+            raise NotInStoreError(f"pool {pool} is not in {self.root}; `fute ls pools` lists what is")
+        return pool_from_table(read_parquet(self.pool_path(pool)))
+
+    # ------------------------------------------------------------------------------------------------ features
+
+    def cached_features(self, surrogate: str, compute: Features) -> Features:
+        """`compute`, looked up in the feature cache first. A damaged cache file is computed again."""
+
+        def features(table: TextTable) -> Floats:
+            path = self.root / "features" / surrogate / f"{table.fingerprint}.npy"
+            if path.is_file():
+                try:
+                    cached: Floats = np.load(path, allow_pickle=False)
+                    if len(cached) == len(table):
+                        return cached
+                except (ValueError, EOFError, OSError):
+                    path.unlink(missing_ok=True)
+            computed = compute(table)
+
+            def write(temporary: Path) -> None:
+                with temporary.open("wb") as file:
+                    np.save(file, computed, allow_pickle=False)
+
+            write_file(self.scratch, path, write)
+            return computed
+
+        return features
+
+    # -------------------------------------------------------------------------------------------------- models
+
+    def model_folder(self, ref: str) -> Path:
+        return self.root / "models" / slug(ref)
+
+    def weights_folder(self, ref: str) -> Path:
+        return self.model_folder(ref) / "weights"
+
+    def has_model(self, ref: str) -> bool:
+        return (self.model_folder(ref) / "card.parquet").is_file()
+
+    def put_model(
+        self, row: Mapping[str, Any], stamp: Stamp, train: Callable[[Path], Mapping[str, Any]] | None = None
+    ) -> None:
+        """Write a model's card; `train` fills a folder with weights first and returns more columns of the card."""
+        ref = row["ref"]
+
+        def write(folder: Path) -> None:
+            extra: Mapping[str, Any] = {}
+            if train is not None:
+                extra = train(folder / "weights")
+            write_parquet(self.scratch, folder / "card.parquet", card(schemas.MODELS, {**row, **extra}, stamp))
+
+        if not self.has_model(ref):
+            write_folder(self.scratch, self.model_folder(ref), write)
+
+    def model_card(self, ref: str) -> dict[str, Any]:
+        path = self.model_folder(ref) / "card.parquet"
+        if not path.is_file():
+            raise NotInStoreError(f"model {ref} is not in {self.root}; run the study that holds it")
+        return read_parquet(path).to_pylist()[0]
+
+    # ------------------------------------------------------------------------------------------------- outputs
+
+    def outputs_path(self, pool: str, ref: str) -> Path:
+        return self.root / "outputs" / pool / f"{slug(ref)}.parquet"
+
+    def has_outputs(self, pool: str, ref: str) -> bool:
+        return self.outputs_path(pool, ref).is_file()
+
+    def put_outputs(self, pool: str, ref: str, outputs: Outputs, stamp: Stamp) -> None:
+        n, width = outputs.values.shape
+        values = np.ascontiguousarray(outputs.values, dtype=np.float32)
+        label: pa.Array = pa.nulls(n, pa.string())
+        if outputs.kind in ("probabilities", "labels"):
+            names = outputs.label_names or tuple(str(i) for i in range(width))
+            label = pa.array(names, pa.string()).take(pa.array(values.argmax(axis=1)))
+        answered = np.ones(n, dtype=bool) if outputs.answered is None else outputs.answered
+        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        table = pa.table(
+            {
+                "pool": pa.repeat(pa.scalar(pool), n),
+                "model": pa.repeat(pa.scalar(ref), n),
+                "row": pa.array(np.arange(n, dtype=np.int32)),
+                "answered": pa.array(answered),
+                "label": label,
+                "values": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
+                **stamp.columns(n),
+            },
+            schema=schemas.OUTPUTS,
+        )
+        meta = {
+            "kind": outputs.kind,
+            "label_names": outputs.label_names,
+            "all_answered": outputs.answered is None,
+            "details": dict(outputs.details),
+        }
+        table = table.replace_schema_metadata({b"fute.outputs": to_json(meta).encode()})
+        write_parquet(self.scratch, self.outputs_path(pool, ref), table)
+
+    def outputs(self, pool: str, ref: str) -> Outputs:
+        path = self.outputs_path(pool, ref)
+        if not path.is_file():
+            raise NotInStoreError(f"no outputs of {ref} on pool {pool} in {self.root}; run the study that holds it")
+        table = read_parquet(path)
+        meta = json.loads(table.schema.metadata[b"fute.outputs"])
+        values = table["values"].combine_chunks()
+        flat = values.flatten().to_numpy(zero_copy_only=False)
+        return Outputs(
+            kind=meta["kind"],
+            values=flat.reshape(len(table), -1).astype(np.float32),
+            label_names=None if meta["label_names"] is None else tuple(meta["label_names"]),
+            answered=None if meta["all_answered"] else table["answered"].to_numpy(),
+            details=meta["details"],
+        )
+
+    # ------------------------------------------------------------------------------- prompts, evaluations and runs
+
+    def put_prompt(self, row: Mapping[str, Any], stamp: Stamp) -> None:
+        key = fingerprint(**{k: row.get(k) for k in ("id", "template", "system", "verbalizer")})
+        path = self.root / "prompts" / f"{key}.parquet"
+        if not path.is_file():
+            write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": key}, stamp))
+
+    def put_evaluations(self, name: str, rows: list[dict[str, Any]], stamp: Stamp) -> None:
+        tables = [card(schemas.EVALUATIONS, {"name": name, **row}, stamp) for row in rows]
+        key = fingerprint(name=name, rows=rows, run=stamp.run_id or stamp.flow_run_id)
+        write_parquet(self.scratch, self.root / "evaluations" / f"{key}.parquet", pa.concat_tables(tables))
+
+    def put_run(self, row: Mapping[str, Any], stamp: Stamp) -> None:
+        name = stamp.flow_run_id or os.urandom(10).hex()
+        write_parquet(self.scratch, self.root / "runs" / f"{name}.parquet", card(schemas.RUNS, row, stamp))
+
+    def put_report(self, name: str, html: str) -> Path:
+        path = self.root / "reports" / slug(name)
+
+        def write(temporary: Path) -> None:
+            temporary.write_text(html, encoding="utf-8")
+
+        write_file(self.scratch, path, write)
+        return path

@@ -1,0 +1,128 @@
+"""MLflow: one run for each flow run, a nested run for each model.
+
+Runs are named by id and never by the thread's active run, since tasks fan out over threads. A tracker that is down is
+reported, not fatal: the store is the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+PARAM_CHARS = 6000  # MLflow cuts longer ones
+
+
+def default_uri(store: Path) -> str:
+    """An SQLite file in the store; the path is absolute, for flows run from other folders."""
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+
+
+class Tracker:
+    """Runs of one experiment. Every method returns quietly when tracking is off or has failed before."""
+
+    def __init__(self, uri: str | None, experiment: str, artifacts: Path) -> None:
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+        self.uri = uri
+        if uri is None:
+            return
+        try:
+            import mlflow  # slow to import, and not needed when tracking is off
+
+            if uri.startswith("sqlite:///"):
+                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            client = mlflow.MlflowClient(tracking_uri=uri)
+            known = client.get_experiment_by_name(experiment)
+            if known is None:
+                location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
+                self._experiment_id = client.create_experiment(experiment, artifact_location=location)
+            else:
+                self._experiment_id = known.experiment_id
+            self._client = client
+        except Exception as exc:  # any fault of a tracking server or its database
+            self._give_up(exc)
+
+    def _give_up(self, exc: Exception) -> None:
+        log.warning("MLflow at %s does not work (%s: %s); the run goes on without tracking",
+                    self.uri, type(exc).__name__, exc)  # fmt: skip
+        self._client = None
+
+    def start(self, name: str, *, parent: str | None = None, tags: Mapping[str, str | None] | None = None,
+              params: Mapping[str, Any] | None = None) -> str | None:  # fmt: skip
+        """Start a run and return its id (None when tracking is off)."""
+        if self._client is None:
+            return None
+        try:
+            from mlflow.entities import Param
+
+            all_tags = {k: v for k, v in (tags or {}).items() if v}
+            if parent is not None:
+                all_tags["mlflow.parentRunId"] = parent
+            run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=all_tags).info.run_id
+            entries = [Param(k, str(v)[:PARAM_CHARS]) for k, v in (params or {}).items()]
+            for i in range(0, len(entries), 100):
+                self._client.log_batch(run_id, params=entries[i : i + 100])
+            return run_id
+        except Exception as exc:
+            self._give_up(exc)
+            return None
+
+    def metrics(self, run_id: str | None, values: Mapping[str, float]) -> None:
+        if self._client is None or run_id is None or not values:
+            return
+        try:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            self._client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
+        except Exception as exc:
+            self._give_up(exc)
+
+    def dataset(
+        self, run_id: str | None, name: str, digest: str, source: Mapping[str, Any], profile: Mapping[str, Any]
+    ) -> None:
+        """Record a dataset as an input of the run."""
+        if self._client is None or run_id is None:
+            return
+        try:
+            import json
+
+            from mlflow.entities import Dataset, DatasetInput
+
+            entity = Dataset(name=name, digest=digest, source_type="fute", source=json.dumps(dict(source), default=str),
+                             profile=json.dumps(dict(profile), default=str))  # fmt: skip
+            self._client.log_inputs(run_id, [DatasetInput(entity, [])])
+        except Exception as exc:
+            self._give_up(exc)
+
+    def artifact(self, run_id: str | None, path: Path) -> None:
+        if self._client is None or run_id is None:
+            return
+        try:
+            self._client.log_artifact(run_id, str(path))
+        except Exception as exc:
+            self._give_up(exc)
+
+    def text(self, run_id: str | None, text: str, file: str) -> None:
+        if self._client is None or run_id is None:
+            return
+        try:
+            self._client.log_text(run_id, text, file)
+        except Exception as exc:
+            self._give_up(exc)
+
+    def end(self, run_id: str | None, *, failed: bool = False) -> None:
+        if self._client is None or run_id is None:
+            return
+        try:
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        except Exception as exc:
+            self._give_up(exc)

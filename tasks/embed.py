@@ -1,0 +1,206 @@
+"""Stage 3: train source models, ask every model once, and embed datasets and models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from fute.config import ModelConfig, PromptModel, TrainedModel
+from fute.models.build import build_model
+from fute.space import embedding_id
+from fute.train.backbone import backbone_identity
+from fute.train.training import recipe_fingerprint, train
+from fute.types import Embedder, Model, TaskEmbedding
+from storage.vectors import VectorStore
+from tasks import resources
+from tasks.endpoints import prompted_model
+from tasks.ingest import DatasetRef
+from tasks.run import Run
+from tasks.study import StudyParts
+from tasks.surrogate import SpaceRef
+
+
+class OutputsRef(BaseModel):
+    """A model's outputs in the store."""
+
+    id: str
+    ref: str
+    kind: str
+    task: str | None
+    pool: str
+    reused: bool
+    metrics: dict[str, float]
+
+
+class EmbeddingRef(BaseModel):
+    """An embedding in the store."""
+
+    space: str
+    subject: str
+    kind: str
+    fingerprint: str
+    reused: bool
+    metrics: dict[str, float]
+    """Seconds, and what the method measured: losses, steps, share of the outputs' variance that is explained."""
+
+
+class TrainedRef(BaseModel):
+    """A trained source model in the store."""
+
+    id: str
+    ref: str
+    reused: bool
+    metrics: dict[str, float]
+
+
+def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
+    """The model that a configuration describes; a source model must have been trained before."""
+    if isinstance(config, PromptModel):
+        return prompted_model(run, config, parts)
+    store = run.open_store()
+    folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
+    return build_model(config, run.folder, surrogate_config=parts.surrogate, trained_folder=folder,
+                       features_of=partial(resources.features, store))  # fmt: skip
+
+
+def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:
+    """id@fingerprint of a source model, known before it is trained."""
+    dataset = parts.datasets[str(config.dataset)]
+    backbone = backbone_identity(config, parts.surrogate, run.folder)
+    fingerprint = recipe_fingerprint(config, dataset.ref.rpartition("@")[2], backbone, run.seed)
+    return f"{config.id}@{fingerprint}"
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train-{config.id}")
+def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> TrainedRef:
+    """Train a source model on an ingested dataset, and keep it with its held-out score."""
+    store = run.open_store()
+    ref = trained_ref(run, config, parts)
+    dataset = parts.datasets[str(config.dataset)]
+    metrics: dict[str, float] = {}
+
+    def fill(folder: Path) -> Mapping[str, Any]:
+        with resources.compute_lock:
+            result = train(
+                config,
+                store.dataset(dataset.ref),
+                folder,
+                base_dir=run.folder,
+                surrogate_config=parts.surrogate,
+                seed=run.seed,
+                features_of=partial(resources.features, store),
+            )
+        metrics.update({f"train_{name}": float(value) for name, value in result.metrics.items()})
+        metrics["seconds_train"] = result.seconds
+        return {"score": result.score, "score_name": "accuracy", "majority": result.majority}
+
+    row = {
+        "ref": ref,
+        "id": config.id,
+        "fingerprint": ref.rpartition("@")[2],
+        "kind": f"trained {config.recipe}",
+        "task": config.dataset,
+        "settings": config.model_dump_json(),
+    }
+    reused = store.has_model(ref)
+    if not reused:
+        store.put_model(row, run.stamp, fill)
+    return TrainedRef(id=str(config.id), ref=ref, reused=reused, metrics=metrics)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="outputs-{config.id}")
+def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> OutputsRef:
+    """Ask a model for its outputs on the pool, once; they are stored before anything is learned from them."""
+    store = run.open_store()
+    started = time.perf_counter()
+    model = open_model(run, config, parts)
+    ref = f"{model.id}@{model.fingerprint}"
+    kind = f"trained {config.recipe}" if isinstance(config, TrainedModel) else config.kind
+    task_of = str(config.dataset) if isinstance(config, TrainedModel) else config.task
+    metrics: dict[str, float] = {}
+    reused = store.has_outputs(pool, ref)
+    if not reused:
+        inputs = store.pool(pool).inputs
+        if isinstance(config, PromptModel):  # waits for the network: others may compute meanwhile
+            outputs = model.outputs(inputs)
+        else:
+            with resources.compute_lock:
+                outputs = model.outputs(inputs)
+        outputs.validate(len(inputs))
+        store.put_outputs(pool, ref, outputs, run.stamp)
+        metrics = {k: float(v) for k, v in outputs.details.items() if isinstance(v, int | float)}
+        metrics["seconds_outputs"] = time.perf_counter() - started
+    row = {
+        "ref": ref,
+        "id": model.id,
+        "fingerprint": model.fingerprint,
+        "kind": kind,
+        "task": task_of,
+        "settings": config.model_dump_json(),
+    }
+    store.put_model(row, run.stamp)
+    card = store.model_card(ref)
+    if card["score"] is not None:
+        metrics |= {"score": card["score"], "majority": card["majority"]}
+    return OutputsRef(id=model.id, ref=ref, kind=kind, task=task_of, pool=pool, reused=reused, metrics=metrics)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="dte-{dataset.id}-{space.method.method}")
+def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRef:
+    """DTE of one dataset in one space."""
+    store = run.open_store()
+    subject = {
+        "kind": "dataset",
+        "subject": dataset.id,
+        "subject_fingerprint": dataset.ref.rpartition("@")[2],
+        "subject_kind": dataset.task,
+        "task": dataset.id,
+    }
+    return _embed(run, space, subject, lambda embedder: embedder.dataset(store.dataset(dataset.ref)))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="mte-{model.id}-{space.method.method}")
+def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
+    """MTE of one model in one space, from its stored outputs."""
+    store = run.open_store()
+    subject = {
+        "kind": "model",
+        "subject": model.id,
+        "subject_fingerprint": model.ref.rpartition("@")[2],
+        "subject_kind": model.kind,
+        "task": model.task,
+    }
+    return _embed(run, space, subject, lambda embedder: embedder.model(store.outputs(space.pool, model.ref)))
+
+
+def _embed(
+    run: Run, space: SpaceRef, subject: dict[str, Any], make: Callable[[Embedder], TaskEmbedding]
+) -> EmbeddingRef:
+    vectors = VectorStore(run.open_store())
+    key = embedding_id(space.id, subject["kind"], subject["subject"], subject["subject_fingerprint"])
+    started = time.perf_counter()
+    reused = vectors.has(space.id, subject["kind"], key)
+    metrics: dict[str, float] = {}
+    if reused:
+        vectors.touch(space.id, subject["kind"], key)
+    else:
+        embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
+        with resources.compute_lock:
+            embedding = make(embedder)
+        vectors.put({**space.columns(), **subject, "fingerprint": key}, embedding, run.stamp)
+        metrics = dict(embedding.metrics)
+    return EmbeddingRef(
+        space=space.id,
+        subject=subject["subject"],
+        kind=subject["kind"],
+        fingerprint=key,
+        reused=reused,
+        metrics={**metrics, "seconds": time.perf_counter() - started},
+    )

@@ -1,0 +1,52 @@
+"""Stage 1: labelled datasets and the pool, as snapshots in the store."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from fute.config import DatasetConfig, PoolConfig
+from fute.data.ingest import dataset_fingerprint, ingest
+from fute.data.pool import build_pool
+from tasks.run import Run
+
+
+class DatasetRef(BaseModel):
+    """A dataset in the store."""
+
+    id: str
+    ref: str
+    task: str
+    reused: bool
+
+
+class PoolRef(BaseModel):
+    """A pool in the store."""
+
+    id: str
+    rows: int
+
+
+@task(cache_policy=NO_CACHE, task_run_name="ingest-{config.id}")
+def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
+    """Snapshot one dataset; nothing is read again when its source and settings are known."""
+    store = run.open_store()
+    ref = f"{config.id}@{dataset_fingerprint(config, run.folder, run.seed)}"
+    reused = store.has_dataset(ref)
+    if not reused:
+        store.put_dataset(ingest(config, run.folder, run.seed), family=config.family, stamp=run.stamp)
+    return DatasetRef(id=config.id, ref=ref, task=config.task, reused=reused)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="pool")
+def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]) -> PoolRef:
+    """Build the pool, or take a stored one by id."""
+    store = run.open_store()
+    if config.reuse is not None:
+        pool = store.pool(config.reuse)
+    else:
+        evaluated = [store.dataset(d.ref) for d in datasets] if config.exclude_evaluated else []
+        pool = build_pool(config, run.folder, run.seed, evaluated)
+        store.put_pool(pool, run.stamp)
+    return PoolRef(id=pool.id, rows=len(pool))

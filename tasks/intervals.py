@@ -1,0 +1,70 @@
+"""Confidence intervals of the best neighbours in a crosscov space: nothing is trained and nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.embed import Crosscov, targets_as_outputs
+from fute.methods.crosscov.intervals import Resamples, interval, resample, resampled_cosines
+from fute.methods.crosscov.symmetric import to_matrix
+from fute.methods.crosscov.whitening import Doubles
+from fute.unify.frame import Reference
+from fute.unify.neighbors import Neighbor
+from storage.vectors import StoredEmbedding
+from tasks import resources
+from tasks.run import Run
+from tasks.surrogate import SpaceRef
+
+BEST = 3  # neighbours of each kind that get an interval: those that are shown first
+
+Interval = tuple[float | None, float | None]
+
+
+def neighbor_intervals(
+    run: Run,
+    space: SpaceRef,
+    population: Sequence[StoredEmbedding],
+    reference: Reference,
+    neighbors: Sequence[Neighbor],
+) -> list[Interval]:
+    """An interval for each of the best neighbours, (None, None) for the others and for other methods."""
+    if not isinstance(space.method, CrosscovConfig) or space.method.bootstrap == 0:
+        return [(None, None)] * len(neighbors)
+    times = space.method.bootstrap
+    embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
+    resamples: dict[int, Resamples] = {}
+    means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
+
+    def of(index: int) -> Resamples:
+        if index not in resamples:
+            resamples[index] = _resamples(run, embedder, population[index], reference, means, times, space.seed)
+        return resamples[index]
+
+    with resources.compute_lock:
+        return [
+            interval(n.score, resampled_cosines(of(n.query), of(n.candidate))) if n.rank <= BEST else (None, None)
+            for n in neighbors
+        ]
+
+
+def _resamples(
+    run: Run,
+    embedder: Crosscov,
+    embedding: StoredEmbedding,
+    reference: Reference,
+    means: Mapping[str, Doubles],
+    times: int,
+    seed: int,
+) -> Resamples:
+    store = run.open_store()
+    ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
+    if embedding.kind == "dataset":
+        dataset = store.dataset(ref)
+        z, y = embedder.dataset_features(dataset), targets_as_outputs(dataset)
+    else:
+        z, y = embedder.model_rows(store.outputs(embedding.row["pool"], ref))
+    found = reference.of(embedding.group)
+    mixing, mean = (None, None) if found is None else (found[1].mixing, means[found[0]])
+    return resample(z, y, times=times, seed=seed, mixing=mixing, mean=mean)

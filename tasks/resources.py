@@ -1,0 +1,95 @@
+"""Heavy things that the tasks of one process share, surrogates and opened spaces: made once, never passed along."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fute.config import Method, SurrogateConfig
+from fute.fingerprint import fingerprint
+from fute.space import open_space
+from fute.surrogate.features import compute_features
+from fute.surrogate.load import Surrogate, load_surrogate, surrogate_identity
+from fute.types import Embedder, Features, TextTable
+from storage.responses import ResponseStore
+from storage.store import Store
+from tasks.run import Run
+
+T = TypeVar("T")
+
+KEPT = 8  # spaces and surrogates kept in memory at most
+
+
+class OnceCache:
+    """A small cache in which each entry is made once, even when several threads want it at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[Hashable, Any] = {}
+        self._locks: dict[Hashable, threading.Lock] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            with self._lock:
+                if key in self._entries:
+                    return self._entries[key]
+            made = make()
+            with self._lock:
+                while len(self._entries) >= KEPT:
+                    self._entries.pop(next(iter(self._entries)))
+                self._entries[key] = made
+            return made
+
+
+_surrogates = OnceCache()
+_spaces = OnceCache()
+_ledgers = OnceCache()
+
+# One forward pass or training at a time: each uses all cores (or the one GPU) by itself, and two at once only thrash.
+compute_lock = threading.RLock()
+
+
+def surrogate_id(config: SurrogateConfig, base_dir: Path) -> str:
+    """The name of a surrogate's folder in the feature cache."""
+    return fingerprint(**surrogate_identity(config, base_dir))
+
+
+def surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
+    return _surrogates.get(surrogate_id(config, base_dir), lambda: load_surrogate(config, base_dir))
+
+
+def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
+    """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not."""
+
+    def compute(table: TextTable) -> Any:
+        with compute_lock:
+            return compute_features(surrogate(config, base_dir), table)[0]
+
+    return store.cached_features(surrogate_id(config, base_dir), compute)
+
+
+def response_store(store: Store) -> ResponseStore:
+    """The store's LLM answers; one object for all threads of this process."""
+    return _ledgers.get(store.root, lambda: ResponseStore(store.root / "responses"))
+
+
+def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool: str) -> Embedder:
+    """The opened space (its surrogate loaded, the pool whitened), made once in this process."""
+    store = run.open_store()
+
+    def make() -> Embedder:
+        return open_space(
+            method,
+            # A surrogate of its own: tupate sets other attention functions on it, and features must not depend on
+            # whether that has happened.
+            lambda: load_surrogate(config, run.folder),
+            features(store, config, run.folder),
+            store.pool(pool),
+            run.seed,
+        )
+
+    return _spaces.get((run.store, space_id), make)

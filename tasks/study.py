@@ -1,0 +1,15 @@
+"""The parts of a study that a task on one model may need."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from fute.config import EndpointConfig, PromptConfig, SurrogateConfig
+from tasks.ingest import DatasetRef
+
+
+class StudyParts(BaseModel):
+    surrogate: SurrogateConfig
+    datasets: dict[str, DatasetRef] = {}
+    endpoints: dict[str, EndpointConfig] = {}
+    prompts: dict[str, PromptConfig] = {}
