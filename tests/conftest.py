@@ -1,0 +1,26 @@
+"""Set before anything imports Prefect or transformers: no telemetry, no hub, and a Prefect home of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="fute-prefect-"))
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real public tasks, which exists where the project is developed."""
+    folder = Path(os.environ.get("FUTE_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data" / "MANIFEST.json").is_file():
+        pytest.skip(f"the real tasks are not at {folder}; set FUTE_SHARED to the folder that holds data/MANIFEST.json")
+    return folder

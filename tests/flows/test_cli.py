@@ -1,0 +1,164 @@
+"""The command line: each command, its output and its exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from flows.cli import main
+from fute.config import Study
+from tests.flows.small_study import write_small_study
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), env={"FUTE_TEST_CALLS": "/dev/null"})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("cli")
+    study = write_small_study(folder, methods=[{"method": "crosscov", "components": 16}])
+    return study, call("run", str(study))
+
+
+def test_run_shows_ranked_tables_where_things_lie_and_three_commands(finished: tuple[Path, Result]) -> None:
+    study, result = finished
+    assert result.exit_code == 0, result.output
+    store = str(study.parent / "store")
+    tables = ("Which model fits which dataset", "What each model does", "tfidf/topic")
+    for expected in (*tables, store, "fute sql --store", "mlflow ui", "prefect server start"):
+        assert expected in result.output
+    (page,) = (study.parent / "store" / "reports").glob("*.html")
+    assert str(page) in result.output
+
+
+def test_the_sql_command_that_a_run_proposes_works(finished: tuple[Path, Result]) -> None:
+    study, result = finished
+    proposed = next(line for line in result.output.splitlines() if "fute sql" in line)
+    query = proposed.partition('"')[2].rpartition('"')[0]
+    answer = call("sql", "--store", str(study.parent / "store"), "--json", query)
+    assert answer.exit_code == 0, answer.output
+    assert {row["candidate_kind"] for row in json.loads(answer.output)} == {"dataset", "model"}
+
+
+def test_check_after_a_run_says_that_nothing_is_left_to_do(finished: tuple[Path, Result]) -> None:
+    result = call("check", str(finished[0]))
+    assert result.exit_code == 0, result.output
+    assert "Everything is in the store" in result.output
+
+
+def test_check_before_a_run_lists_the_work_and_does_none(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    result = call("check", str(study), "--json")
+    assert result.exit_code == 0, result.output
+    steps = {(s["stage"], s["subject"]): s["state"] for s in json.loads(result.output)}
+    assert steps["train", "tfidf/mood"] == "to do"
+    assert steps["ingest", "topic"] == "to do"
+    assert steps["embed", "counted [tupate]"] == "to do"
+    assert not (tmp_path / "store").exists()
+
+
+def test_check_counts_llm_calls(tmp_path: Path) -> None:
+    prompt = {
+        "id": "p",
+        "template": "Is it good or bad? Text: {{text}}",
+        "verbalizer": {"good": ["good"], "bad": ["bad"]},
+    }
+    study = write_small_study(
+        tmp_path,
+        models=[{"kind": "prompt", "prompt": "*", "endpoint": "*"}],
+        prompts=[prompt],
+        endpoints=[{"id": "e", "base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "NOT_SET_ANYWHERE"}],
+    )
+    result = call("check", str(study))
+    assert result.exit_code == 0, result.output
+    assert "LLM calls: 60" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"sed": 1}, "seed"),
+        ({"seed": "one"}, "one"),
+        ({"datasets": [{"id": "d", "data": {"files": "nowhere.parquet"}}]}, "nowhere.parquet"),
+        ({"models": [{"kind": "python", "id": "mood", "entry_point": "small_models:counted"}]}, "mood"),
+        ({"models": [{"kind": "pyton", "id": "x"}]}, "pyton"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_wrong_study_is_one_clear_message_before_any_work(
+    tmp_path: Path, command: str, change: dict[str, object], expected: str
+) -> None:
+    result = call(command, str(write_small_study(tmp_path, **change)))
+    assert result.exit_code == 1
+    assert expected in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_label_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    settings = yaml.safe_load(study.read_text())
+    settings["datasets"][0]["label"] = "lable"
+    study.write_text(yaml.safe_dump(settings))
+    result = call("check", str(study))
+    assert result.exit_code == 1
+    assert "lable" in result.output
+    assert "label" in result.output.replace("lable", "")
+
+
+def test_every_command_works_on_an_empty_store(tmp_path: Path) -> None:
+    store = ["--store", str(tmp_path / "empty")]
+    assert call("ls", *store).exit_code == 0
+    assert call("ls", "embeddings", *store).exit_code == 0
+    empty = call("sql", "SELECT * FROM neighbors", "--json", *store)
+    assert json.loads(empty.stdout) == []
+    assert "no store at" in empty.stderr
+    missing = call("show", "nothing", *store)
+    assert missing.exit_code == 1
+    assert "nothing named" in missing.output
+
+
+def test_csv_holds_whole_values(finished: tuple[Path, Result]) -> None:
+    store = str(finished[0].parent / "store")
+    output = call("sql", "--store", store, "--csv", "SELECT subject, vector FROM embeddings").output
+    rows = list(csv.DictReader(io.StringIO(output)))
+    assert len(rows) == 8
+    assert len(json.loads(rows[0]["vector"])) > 100
+
+
+def test_show_tells_what_a_model_is_and_what_is_near(finished: tuple[Path, Result]) -> None:
+    result = call("show", "tfidf/topic", "--store", str(finished[0].parent / "store"))
+    assert result.exit_code == 0, result.output
+    assert "trained tfidf" in result.output
+    assert "nearest" in result.output
+
+
+def test_no_field_of_a_study_lacks_its_meaning() -> None:
+    schema = Study.model_json_schema()
+    undocumented = [
+        f"{name}.{field}"
+        for name, section in {"Study": schema, **schema["$defs"]}.items()
+        for field, details in section.get("properties", {}).items()
+        if not details.get("description")
+    ]
+    assert undocumented == []
+
+
+def test_schema_documents_every_field() -> None:
+    text = call("schema").output
+    for field in ("rows_per_source", "api_key_env", "skip_bad_rows", "components", "min_population"):
+        assert field in text
+    assert json.loads(call("schema", "--json").output)["properties"]["pool"]
+
+
+def test_a_wrong_base_url_option_is_explained(tmp_path: Path) -> None:
+    result = call("run", str(write_small_study(tmp_path)), "--base-url", "nonsense")
+    assert result.exit_code == 2
+    assert "ID=URL" in result.output

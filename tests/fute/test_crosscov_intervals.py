@@ -1,0 +1,81 @@
+"""Resampled similarities against the embedding itself, gone through row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fute.methods.crosscov.embed import cross_covariance
+from fute.methods.crosscov.intervals import interval, resample, resampled_cosines
+from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector
+
+RNG = np.random.default_rng(0)
+N, D = 30, 5
+Z = RNG.normal(size=(N, D))
+Y = RNG.random((N, 3)) + Z[:, :3]
+OTHER = RNG.random((N, 2)) + Z[:, 1:3]
+MIXING = np.linalg.qr(RNG.normal(size=(D, D)))[0] @ np.diag([1, 0.8, 0.7, 0.5, 0.4])
+MEAN = to_vector(root_of_gram(RNG.normal(size=(D, D)))) * 0.6
+
+
+def slow_cosines(y1: np.ndarray, y2: np.ndarray, mixing: np.ndarray | None, mean: np.ndarray | None) -> np.ndarray:
+    weights = np.random.default_rng(7).multinomial(N, np.full(N, 1 / N), size=4)
+    found = []
+    for w in weights:
+        rows = np.repeat(np.arange(N), w)
+        vectors = []
+        for y in (y1, y2):
+            a = cross_covariance(Z[rows], y[rows])
+            vector = to_vector(root_of_gram(a if mixing is None else mixing @ a))
+            vectors.append(vector if mean is None else vector - mean)
+        found.append(vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("mixing", [None, MIXING])
+@pytest.mark.parametrize("mean", [None, MEAN])
+def test_resampled_cosines_are_those_of_resampled_rows(mixing: np.ndarray | None, mean: np.ndarray | None) -> None:
+    matrix = None if mean is None else to_matrix(mean)
+    one, other = (resample(Z, y, times=4, seed=7, mixing=mixing, mean=matrix) for y in (Y, OTHER))
+    np.testing.assert_allclose(resampled_cosines(one, other), slow_cosines(Y, OTHER, mixing, mean), atol=1e-8)
+
+
+def test_outputs_of_lower_rank_than_columns_are_handled() -> None:
+    doubled = np.hstack([Y, Y[:, :1]])
+    one = resample(Z, doubled, times=4, seed=7)
+    np.testing.assert_allclose(resampled_cosines(one, one), 1, atol=1e-8)
+
+
+def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
+    widths = []
+    for n in (60, 600):
+        rng = np.random.default_rng(1)
+        z = rng.normal(size=(n, D))
+        pair = [resample(z, z[:, :2] + rng.normal(size=(n, 2)), times=200, seed=0) for _ in range(2)]
+        low, high = interval(0.8, resampled_cosines(*pair))
+        assert -1 <= low < 0.8 < high <= 1
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+
+
+def test_intervals_cover_the_true_similarity_about_as_often_as_they_say() -> None:
+    """Draws from a known population: the similarity of a very large sample stands in for the truth."""
+    rng = np.random.default_rng(2)
+    w1, w2 = rng.normal(size=(D, 2)), rng.normal(size=(D, 2))
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        z = rng.normal(size=(n, D))
+        return z, z @ w1 + rng.normal(size=(n, 2)), z @ w2 + rng.normal(size=(n, 2))
+
+    def similarity(z: np.ndarray, y1: np.ndarray, y2: np.ndarray) -> float:
+        one, other = (to_vector(root_of_gram(cross_covariance(z, y))) for y in (y1, y2))
+        return float(one @ other)
+
+    truth = similarity(*draw(200_000))
+    covered = []
+    for trial in range(100):
+        z, y1, y2 = draw(400)
+        cosines = resampled_cosines(*(resample(z, y, times=100, seed=trial) for y in (y1, y2)))
+        low, high = interval(similarity(z, y1, y2), cosines)
+        covered.append(low <= truth <= high)
+    assert 0.85 <= np.mean(covered) <= 1.0

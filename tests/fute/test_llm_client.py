@@ -1,0 +1,384 @@
+"""The layers of the client, against a real server on loopback that misbehaves on demand."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from fute.errors import ConfigError, ModelError
+from fute.llm.cache import Cache, MemoryLedger
+from fute.llm.failures import Secret, TransientError, retry_after_s
+from fute.llm.limits import MaxConcurrency
+from fute.llm.retry import Backoff, Retry
+from fute.llm.transport import Transport
+from fute.llm.types import Answer, ChatRequest, Message
+from tests import llm_server
+from tests.llm_server import LlmServer, by_first_word
+
+CANARY = "sk-canary-0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LlmServer]:
+    with LlmServer(by_first_word) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: LlmServer) -> LlmServer:
+    running.asked.clear()
+    running.headers.clear()
+    running.requests.clear()
+    return running
+
+
+def ask(text: str = "good", **fields) -> ChatRequest:
+    request = ChatRequest("service", "http://nowhere", "m", (Message("user", text),))
+    return replace(request, **fields)
+
+
+def transport(server: LlmServer, **options) -> Transport:
+    return Transport(server.base_url, **{"timeout_s": 5.0, **options})
+
+
+# ------------------------------------------------------------------------------------------------------------- identity
+
+
+def test_the_key_of_a_request_depends_on_everything_that_can_change_the_answer():
+    requests = [
+        ask(),
+        ask("other"),
+        ask(service="s2"),
+        ask(model="m2"),
+        ask(temperature=0.5),
+        ask(max_tokens=9),
+        ask(top_logprobs=None),
+        ask(sample=1),
+        ask(messages=(Message("system", "x"), Message("user", "good"))),
+        ask(messages=(Message("system", "good"),)),
+    ]
+    assert len({request.key for request in requests}) == len(requests)
+
+
+def test_the_key_does_not_depend_on_the_address_or_on_how_a_number_is_written():
+    assert ask().key == ask(base_url="http://elsewhere").key
+    assert ask(temperature=0).key == ask(temperature=0.0).key
+
+
+# ------------------------------------------------------------------------------------------------------------ transport
+
+
+def test_an_answer_comes_with_log_probabilities_tokens_and_the_resolved_model(server):
+    answer = transport(server).complete(ask())
+    assert answer.text == "positive"
+    assert answer.resolved_model == "test-model"
+    assert answer.finish_reason == "stop"
+    assert (answer.tokens_in, answer.tokens_out) == (1, 1)
+    assert answer.latency_ms > 0
+    assert answer.logprobs is not None
+    assert [token for token, _ in answer.logprobs[0].top] == ["positive", "negative"]
+    assert answer.logprobs[0].logprob == pytest.approx(-0.2231, abs=1e-4)
+    sent = server.requests[-1]
+    assert sent["model"] == "m"
+    assert sent["temperature"] == 0.0
+    assert sent["max_tokens"] == 8
+    assert sent["top_logprobs"] == 20
+
+
+def test_log_probabilities_are_not_asked_for_where_the_endpoint_has_none(server):
+    assert transport(server).complete(ask(top_logprobs=None)).logprobs is None
+    assert "logprobs" not in server.requests[-1]
+
+
+def test_the_key_is_sent_as_a_bearer_token_and_nothing_else_is_taken_from_the_environment(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
+    transport(server, api_key=f" {CANARY}\n").complete(ask())
+    transport(server).complete(ask())
+    with_key, without = server.headers[-2:]
+    assert with_key["authorization"] == f"Bearer {CANARY}"
+    assert "authorization" not in without
+    assert "openai-organization" not in with_key
+
+
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown():
+    with pytest.raises(ConfigError, match="holds a blank, a line break") as caught:
+        Transport("http://127.0.0.1:1/v1", api_key="sk-canary\nsecond line")
+    assert "canary" not in str(caught.value)
+    assert "canary" not in repr(Secret(CANARY))
+
+
+@pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 529])
+def test_a_status_that_may_pass_is_transient(server, code):
+    server.misbehave(llm_server.status(code))
+    with pytest.raises(TransientError, match=f"HTTP {code}.*made-up failure"):
+        transport(server).complete(ask())
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
+def test_a_status_that_will_not_pass_is_not_transient(server, code):
+    server.misbehave(llm_server.status(code))
+    with pytest.raises(ModelError, match=f"HTTP {code}") as caught:
+        transport(server).complete(ask())
+    assert not isinstance(caught.value, TransientError)
+
+
+def test_an_empty_account_is_not_waited_for(server):
+    server.misbehave(llm_server.status(429, error={"message": "pay first", "code": "insufficient_quota"}))
+    with pytest.raises(ModelError, match=r"insufficient_quota.*pay first") as caught:
+        transport(server).complete(ask())
+    assert not isinstance(caught.value, TransientError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (llm_server.text_instead(b'{"choices": [{"mess'), "not JSON"),
+        (llm_server.text_instead(b""), "not JSON"),
+        (llm_server.text_instead(b'{"choices": []}'), "no choices"),
+        (llm_server.text_instead(b"[1, 2]"), "no choices"),
+        (llm_server.text_instead(b'{"choices": ["positive"]}'), "no message"),
+        (llm_server.text_instead(b'{"choices": [{"message": {"content": 7}}]}'), "no message"),
+        (llm_server.text_instead(b'{"error": {"message": "host is busy", "code": 503}}'), "HTTP 503.*host is busy"),
+        (llm_server.half_closed, "connection failed"),
+    ],
+)
+def test_broken_answers_are_transient(server, fault, message):
+    server.misbehave(fault)
+    with pytest.raises(TransientError, match=message):
+        transport(server).complete(ask())
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (llm_server.text_instead(b"<html>log in</html>", "text/html"), "a web page came back.*check base_url"),
+        (llm_server.text_instead(b" " * 5000), "larger than 2,000 bytes"),
+        (llm_server.compressed(b"{}"), "compressed"),
+        (llm_server.status(307, {"Location": "http://127.0.0.1:9/steal"}), "redirects elsewhere.*not followed"),
+    ],
+)
+def test_answers_that_will_not_get_better_are_refused_at_once(server, fault, message):
+    server.misbehave(fault)
+    with pytest.raises(ModelError, match=message) as caught:
+        transport(server, max_response_bytes=2000).complete(ask())
+    assert not isinstance(caught.value, TransientError)
+
+
+def test_json_under_another_content_type_is_still_an_answer(server):
+    server.misbehave(llm_server.text_instead(b'{"choices": [{"message": {"content": "bad"}}]}', "text/plain"))
+    assert transport(server).complete(ask()).text == "bad"
+
+
+def test_silence_and_dripping_both_end_at_the_time_limit(server):
+    for fault in (llm_server.hang(0.6), llm_server.drip(0.05, 20)):
+        server.misbehave(fault)
+        started = time.perf_counter()
+        with pytest.raises(TransientError, match=r"no answer within 0\.3 s"):
+            transport(server, timeout_s=0.3).complete(ask())
+        assert time.perf_counter() - started < 0.9
+
+
+def test_an_endpoint_that_is_not_there_is_transient():
+    with pytest.raises(TransientError, match="connection failed"):
+        Transport("http://127.0.0.1:1/v1", timeout_s=1).complete(ask())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (llm_server.choice(None, "content_filter"), "content_filter"),
+        (llm_server.choice(None, "stop", refusal="I will not."), "refusal"),
+        (
+            llm_server.status(400, error={"message": "the prompt was stopped", "code": "content_filter"}),
+            "content_filter",
+        ),
+    ],
+)
+def test_a_refusal_is_an_answer_and_not_a_failure(server, fault, reason):
+    server.misbehave(fault)
+    answer = transport(server).complete(ask())
+    assert answer.refused
+    assert answer.finish_reason == reason
+
+
+def test_odd_log_probabilities_are_bounded_or_left_out(server):
+    top = '[{"token": "bad", "logprob": -Infinity}, {"token": "x", "logprob": NaN}, {"token": 3, "logprob": -1}, null]'
+    body = (
+        '{"choices": [{"message": {"content": "good"}, "logprobs": {"content": '
+        f'[{{"token": "good", "logprob": -9999, "top_logprobs": {top}}}]}}}}]}}'
+    )
+    server.misbehave(llm_server.text_instead(body.encode()))
+    answer = transport(server).complete(ask())
+    assert answer.logprobs == (("good", -100.0, (("bad", -100.0),)),)
+
+
+# -------------------------------------------------------------------------------------------------------------- the key
+
+
+@pytest.mark.parametrize("code", [307, 400, 401, 403, 404, 422, 429, 500, 503])
+def test_a_key_that_the_server_repeats_appears_in_no_error_log_or_traceback(server, caplog, code):
+    caplog.set_level(logging.DEBUG)
+    server.misbehave(llm_server.echo_of_the_key(code), times=2)
+    client = Retry(transport(server, api_key=CANARY), max_attempts=2, sleep=lambda seconds: None)
+    with pytest.raises(ModelError) as caught:
+        client.complete(ask())
+    server._faults.clear()
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(client.__dict__)
+    assert CANARY not in shown
+    error: BaseException | None = caught.value
+    while error is not None:  # nor in what hangs on the errors without being printed
+        assert CANARY not in repr(error.__dict__) + repr(error.args)
+        assert type(error).__module__.startswith("fute")
+        error = error.__cause__ or error.__context__
+
+
+def test_a_key_that_the_server_writes_into_an_answer_is_taken_out(server):
+    server.misbehave(llm_server.choice(f"your key is {CANARY}, good"))
+    assert transport(server, api_key=CANARY).complete(ask()).text == "your key is [API key], good"
+
+
+# ---------------------------------------------------------------------------------------------------------------- retry
+
+
+class Scripted:
+    """An inner layer that fails as told, then answers."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    def complete(self, request: ChatRequest) -> Answer:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return Answer("good")
+
+
+def test_transient_failures_are_tried_again_with_growing_waits():
+    waits: list[float] = []
+    inner = Scripted(*[TransientError("busy")] * 4)
+    assert Retry(inner, sleep=waits.append, chance=lambda: 0.0).complete(ask()).text == "good"
+    assert waits == [0.25, 0.5, 1.0, 2.0]
+
+
+def test_the_last_failure_is_raised_after_all_attempts():
+    inner = Scripted(*[TransientError("busy")] * 9)
+    with pytest.raises(ModelError, match=r"busy \(given up after 3 attempts\)"):
+        Retry(inner, max_attempts=3, sleep=lambda seconds: None).complete(ask())
+    assert inner.calls == 3
+
+
+def test_other_failures_are_not_tried_again():
+    for failure in (ModelError("wrong key"), KeyError("a bug")):
+        inner = Scripted(failure)
+        with pytest.raises(type(failure)):
+            Retry(inner, sleep=lambda seconds: None).complete(ask())
+        assert inner.calls == 1
+
+
+def test_waits_are_spread_and_bounded_and_never_shorter_than_asked_for():
+    backoff = Backoff()
+    assert backoff.seconds(1, None, 0.0) == 0.25
+    assert backoff.seconds(1, None, 0.999) < 0.5
+    assert backoff.seconds(30, None, 1.0) == 30.0
+    assert 7.0 <= backoff.seconds(1, 7.0, 0.5) < 8.0
+    assert backoff.seconds(1, 86_400.0, 0.0) == 120.0
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date():
+    now = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+    assert retry_after_s({"retry-after": "2.5"}) == 2.5
+    assert retry_after_s({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, now) == 30.0
+    assert retry_after_s({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, now) == 0.0
+    # The server's clock is behind ours: its own date is the one to count from.
+    server_time = {"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT", "date": "Tue, 14 Nov 2023 22:13:45 GMT"}
+    assert retry_after_s(server_time, now + 3600) == 5.0
+    for nothing in ({}, {"retry-after": ""}, {"retry-after": "soon"}, {"retry-after": "nan"}, {"retry-after": "-3"}):
+        assert retry_after_s(nothing, now) in (None, 0.0)
+
+
+def test_rate_limit_waits_for_retry_after(server):
+    waits: list[float] = []
+    server.misbehave(llm_server.too_many_requests(retry_after="3"))
+    server.misbehave(llm_server.too_many_requests())
+    client = Retry(transport(server), sleep=waits.append)
+    assert client.complete(ask()).text == "positive"
+    assert 3.0 <= waits[0] < 4.0
+    assert waits[1] <= 1.0
+    assert server.n_requests == 3
+
+
+# --------------------------------------------------------------------------------------------------------------- limits
+
+
+def test_no_more_than_the_allowed_requests_are_in_flight_whichever_client_sends_them():
+    with LlmServer(by_first_word, latency_s=0.02) as server:
+        clients = [MaxConcurrency(transport(server), server.base_url, 3) for _ in range(2)]
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda i: clients[i % 2].complete(ask(f"good {i}")), range(30)))
+        assert server.most_in_flight == 3
+
+
+# ---------------------------------------------------------------------------------------------------------------- cache
+
+
+def test_the_second_time_an_answer_comes_from_the_ledger_and_says_so():
+    inner = Scripted()
+    cache = Cache(inner, MemoryLedger())
+    assert not cache.complete(ask()).from_cache
+    assert cache.complete(ask()).from_cache
+    assert inner.calls == 1
+
+
+def test_threads_that_want_the_same_answer_ask_once(server):
+    server.latency_s = 0.05
+    cache = Cache(transport(server), MemoryLedger())
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: cache.complete(ask()), range(8)))
+    server.latency_s = 0.0
+    assert server.n_requests == 1
+    assert sorted(answer.from_cache for answer in answers) == [False] + [True] * 7
+
+
+def test_errors_and_empty_answers_are_not_kept_and_leave_no_claim_behind():
+    class Empty:
+        def complete(self, request: ChatRequest) -> Answer:
+            return Answer("  ")
+
+    ledger = MemoryLedger()
+    with pytest.raises(ModelError):
+        Cache(Scripted(ModelError("no")), ledger).complete(ask())
+    assert Cache(Empty(), ledger).complete(ask()).empty
+    assert len(ledger) == 0
+    assert Cache(Scripted(), ledger).complete(ask()).text == "good"
+
+
+def test_a_waiting_thread_asks_itself_when_the_first_one_failed():
+    ledger = MemoryLedger()
+    begun = threading.Event()
+
+    class FailsSlowly:
+        def complete(self, request: ChatRequest) -> Answer:
+            begun.set()
+            time.sleep(0.05)
+            raise ModelError("no")
+
+    def first() -> None:
+        with pytest.raises(ModelError):
+            Cache(FailsSlowly(), ledger).complete(ask())
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(5)
+    answer = Cache(Scripted(), ledger).complete(ask())
+    thread.join()
+    assert answer.text == "good"
+    assert not answer.from_cache

@@ -1,0 +1,269 @@
+"""A prompted model against a real server on loopback."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fute.config import EndpointConfig, PromptConfig
+from fute.errors import ConfigError, ModelError
+from fute.llm.cache import MemoryLedger
+from fute.llm.types import Answer, ChatRequest
+from fute.models.prompted import PromptedModel, missing_calls
+from fute.types import TextTable
+from tests import llm_server
+from tests.llm_server import LlmServer, by_first_word
+
+CANARY = "sk-canary-0123456789abcdef"
+PROMPT = PromptConfig(
+    id="p",
+    template="Is this positive or negative?\n{{text}}",
+    verbalizer={"negative": ["negative", "bad"], "positive": ["positive", "good"]},
+)
+TEXTS = [f"{'good' if i % 3 == 0 else 'poor'} thing number {i}" for i in range(30)]
+
+
+@pytest.fixture
+def server() -> Iterator[LlmServer]:
+    with LlmServer(by_first_word) as server:
+        yield server
+
+
+def endpoint(base_url: str, **fields) -> EndpointConfig:
+    return EndpointConfig(id="e", base_url=base_url, model="m", **{"timeout_s": 5.0, **fields})
+
+
+def model(server: LlmServer, prompt: PromptConfig = PROMPT, *, api_key: str | None = None, **options) -> PromptedModel:
+    fields = {name: options.pop(name) for name in ("logprobs", "max_attempts", "max_concurrency") if name in options}
+    return PromptedModel("m1", prompt, endpoint(server.base_url, **fields), api_key=api_key, **options)
+
+
+def test_outputs_hold_the_probabilities_of_the_labels_in_the_order_of_inputs_and_verbalizer(server):
+    outputs = model(server).outputs(TextTable(TEXTS)).validate(30)
+    assert outputs.kind == "probabilities"
+    assert outputs.label_names == ("negative", "positive")
+    expected = [[0.2, 0.8] if i % 3 == 0 else [0.8, 0.2] for i in range(30)]
+    np.testing.assert_allclose(outputs.values, expected, atol=1e-5)
+    assert outputs.answered is not None
+    assert outputs.answered.all()
+
+
+def test_outputs_do_not_depend_on_the_number_of_requests_in_flight(server):
+    table = TextTable(TEXTS)
+    alone = model(server, max_concurrency=1).outputs(table)
+    many = model(server, max_concurrency=16).outputs(table)
+    assert alone.fingerprint == many.fingerprint
+
+
+def test_details_count_calls_tokens_and_what_the_answers_were_read_from(server):
+    ledger = MemoryLedger()
+    table = TextTable([*TEXTS, TEXTS[0]])
+    first = model(server, ledger=ledger).outputs(table).details
+    assert (first["calls"], first["cached"]) == (30, 1)
+    assert first["tokens_in"] == 30 * 9
+    assert first["tokens_out"] == 30
+    assert first["from_logprobs"] == 31
+    assert first["resolved_models"] == ["test-model"]
+    assert first["latency_ms"] > 0
+    second = model(server, ledger=ledger).outputs(table).details
+    assert (second["calls"], second["cached"], second["tokens_in"]) == (0, 31, 0)
+    assert server.n_requests == 30
+
+
+def test_answers_without_log_probabilities_are_read_as_text(server):
+    outputs = model(server, logprobs=False).outputs(TextTable(TEXTS))
+    assert outputs.details["from_text"] == 30
+    np.testing.assert_array_equal(outputs.values[0], [0.0, 1.0])
+
+
+def test_refusals_empty_and_unparsable_answers_are_counted_and_leave_their_rows_unanswered(server):
+    server.misbehave(llm_server.choice(None, "content_filter"))
+    server.misbehave(llm_server.choice("Well, it depends."))
+    server.misbehave(llm_server.choice(""))
+    outputs = model(server, max_concurrency=1).outputs(TextTable(TEXTS))
+    assert [outputs.details[name] for name in ("refusals", "unparsable", "empty")] == [1, 1, 1]
+    assert outputs.answered is not None
+    np.testing.assert_array_equal(outputs.answered, [False] * 3 + [True] * 27)
+    np.testing.assert_array_equal(outputs.values[:3], 0)
+    outputs.validate(30)
+
+
+def test_the_system_text_and_the_prompt_are_sent_as_messages(server):
+    model(server, PROMPT.model_copy(update={"system": "Be brief."})).outputs(TextTable(["good"]))
+    assert server.requests[0]["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Is this positive or negative?\ngood"},
+    ]
+
+
+def test_foreign_text_with_placeholders_is_sent_as_it_is(server):
+    model(server).outputs(TextTable(["{{text}} {{secret.__class__}}"]))
+    assert server.requests[0]["messages"][0]["content"].endswith("\n{{text}} {{secret.__class__}}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- pairs
+
+
+PAIRS = PROMPT.model_copy(update={"template": "{{premise}}\n{{hypothesis}}"})
+
+
+def test_a_prompt_for_pairs_is_asked_about_pairs_only_and_says_so(server):
+    outputs = model(server, PAIRS).outputs(TextTable(["a", "b", "c"], ["good", None, "good"]))
+    assert server.asked == {"a\ngood": 1, "c\ngood": 1}
+    assert outputs.answered is not None
+    assert outputs.answered.tolist() == [True, False, True]
+    assert outputs.details["without_pair"] == 1
+
+
+@pytest.mark.parametrize("pairs", [None, [None, None]])
+def test_a_prompt_for_pairs_on_single_texts_only_is_refused_before_any_call(server, pairs):
+    with pytest.raises(ModelError, match="wants a second text, but only 0 of the 2 inputs have one"):
+        model(server, PAIRS).outputs(TextTable(["a", "b"], pairs))
+    assert server.n_requests == 0
+
+
+def test_a_prompt_for_one_text_reads_the_first_of_a_pair(server):
+    model(server).outputs(TextTable(["a"], ["b"]))
+    assert list(server.asked) == ["Is this positive or negative?\na"]
+
+
+# ------------------------------------------------------------------------------------------------------------- identity
+
+
+def test_the_fingerprint_depends_on_all_that_can_change_an_answer():
+    base = endpoint("http://127.0.0.1:1/v1")
+    variants = [
+        (PROMPT, base, {}),
+        (PROMPT.model_copy(update={"template": "{{text}}!"}), base, {}),
+        (PROMPT.model_copy(update={"system": "x"}), base, {}),
+        (PROMPT.model_copy(update={"verbalizer": {"negative": ["bad"], "positive": ["good"]}}), base, {}),
+        (PROMPT.model_copy(update={"verbalizer": dict(reversed(PROMPT.verbalizer.items()))}), base, {}),
+        (PROMPT, base.model_copy(update={"model": "other"}), {}),
+        (PROMPT, base.model_copy(update={"base_url": "http://127.0.0.1:2/v1"}), {}),
+        (PROMPT, base.model_copy(update={"service": "s"}), {}),
+        (PROMPT, base.model_copy(update={"logprobs": False}), {}),
+        (PROMPT, base, {"temperature": 0.7}),
+        (PROMPT, base, {"max_answer_tokens": 9}),
+    ]
+    prints = {PromptedModel("m", prompt, at, **options).fingerprint for prompt, at, options in variants}
+    assert len(prints) == len(variants)
+
+
+def test_the_fingerprint_does_not_depend_on_names_keys_or_how_it_is_asked():
+    base = endpoint("http://127.0.0.1:1/v1")
+    first = PromptedModel("a", PROMPT, base, api_key="one")
+    renamed = PROMPT.model_copy(update={"id": "q", "task": "t"})
+    faster = base.model_copy(update={"id": "f", "max_concurrency": 99, "timeout_s": 9.0, "api_key_env": "K"})
+    assert first.fingerprint == PromptedModel("b", renamed, faster, api_key="two").fingerprint
+    moved = (
+        base.model_copy(update={"service": "s"}),
+        base.model_copy(update={"service": "s", "base_url": "http://h/v1"}),
+    )
+    assert len({PromptedModel("a", PROMPT, at).fingerprint for at in moved}) == 1
+
+
+def test_a_prompt_that_cannot_work_is_refused_on_construction():
+    with pytest.raises(ConfigError, match="prompt p"):
+        PromptedModel("m", PROMPT.model_copy(update={"template": "{{nothing}}"}), endpoint("http://127.0.0.1:1/v1"))
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+def test_a_request_that_fails_for_good_stops_the_run_and_the_next_run_goes_on_from_there(server):
+    ledger = MemoryLedger()
+    server.misbehave(lambda exchange, request: False, times=10)
+    server.misbehave(llm_server.status(422))
+    with pytest.raises(ModelError, match=r"m1: .*HTTP 422.* 10 of 30 answers came and are kept, the next run asks for"):
+        model(server, ledger=ledger, max_concurrency=1).outputs(TextTable(TEXTS))
+    assert server.n_requests == 11
+    assert missing_calls(model(server), TextTable(TEXTS), ledger) == 20
+    outputs = model(server, ledger=ledger).outputs(TextTable(TEXTS))
+    assert (outputs.details["calls"], outputs.details["cached"]) == (20, 10)
+    assert max(server.asked.values()) == 2  # the failed one
+
+
+def test_requests_in_flight_are_finished_and_kept_when_another_fails():
+    class OneFails:
+        """Fails at once on the third request, when the others are in flight and wait for it."""
+
+        def __init__(self, ledger: MemoryLedger) -> None:
+            self.ledger = ledger
+            self.failed = threading.Event()
+            self.begun = threading.Barrier(4)
+
+        def complete(self, request: ChatRequest) -> Answer:
+            self.begun.wait(5)
+            if request.messages[-1].content.endswith(TEXTS[2]):
+                self.failed.set()
+                raise ModelError("no such model")
+            self.failed.wait(5)
+            self.ledger.put(request, Answer("good"))
+            return Answer("good")
+
+    ledger = MemoryLedger()
+    asked = PromptedModel(
+        "m1", PROMPT, endpoint("http://127.0.0.1:1/v1", max_concurrency=4), completer=OneFails(ledger)
+    )
+    with pytest.raises(ModelError, match="no such model"):
+        asked.outputs(TextTable(TEXTS))
+    assert len(ledger) == 3
+
+
+def test_transient_failures_in_the_middle_of_a_run_change_nothing(server, monkeypatch):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    calm = model(server).outputs(TextTable(TEXTS))
+    server.misbehave(llm_server.too_many_requests(), times=5)
+    server.misbehave(llm_server.status(500), times=5)
+    server.misbehave(llm_server.text_instead(b"{"), times=3)
+    server.misbehave(llm_server.half_closed, times=3)
+    stormy = model(server, max_attempts=20).outputs(TextTable(TEXTS))
+    assert stormy.fingerprint == calm.fingerprint
+    assert server.n_requests == 30 + 30 + 16
+
+
+def test_a_bug_or_a_full_disk_is_raised_as_it_is():
+    class Broken:
+        def complete(self, request: ChatRequest) -> Answer:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        PromptedModel("m1", PROMPT, endpoint("http://127.0.0.1:1/v1"), completer=Broken()).outputs(TextTable(TEXTS))
+
+
+def test_progress_is_told_for_each_answer(server):
+    told: list[tuple[int, int]] = []
+    model(server, progress=lambda done, total: told.append((done, total))).outputs(TextTable(TEXTS))
+    assert told == [(done, 30) for done in range(1, 31)]
+
+
+def test_no_inputs_are_no_calls(server):
+    assert model(server).outputs(TextTable([])).values.shape == (0, 2)
+    assert server.n_requests == 0
+
+
+def test_missing_calls_counts_distinct_requests_without_asking_any(server):
+    ledger = MemoryLedger()
+    table = TextTable(["one good", "two", "one good"])
+    assert missing_calls(model(server), table, ledger) == 2
+    model(server, ledger=ledger).outputs(TextTable(["two"]))
+    assert missing_calls(model(server), table, ledger) == 1
+    assert server.n_requests == 1
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 429, 500])
+def test_a_key_never_shows_in_what_a_failed_run_leaves_behind(server, caplog, monkeypatch, code):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    caplog.set_level(logging.DEBUG)
+    server.misbehave(llm_server.echo_of_the_key(code), times=40)
+    asked = model(server, api_key=CANARY, max_attempts=2)
+    with pytest.raises(ModelError) as caught:
+        asked.outputs(TextTable(TEXTS))
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(asked) + repr(asked.__dict__)
+    assert server.headers[0]["authorization"] == f"Bearer {CANARY}"
+    assert CANARY not in shown

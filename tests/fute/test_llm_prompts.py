@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from fute.errors import ConfigError, DataError
+from fute.llm.prompts import Template
+
+
+def test_text_and_pair_are_filled_in_under_every_name():
+    assert Template("A: {{text}} B: {{ text_pair }}").render("one", "two") == "A: one B: two"
+    assert Template("{{premise}}/{{hypothesis}}").render("one", "two") == "one/two"
+    assert Template("{{question}}/{{context}}/{{question}}").render("one", "two") == "one/two/one"
+
+
+def test_braces_in_foreign_text_are_never_filled_in_again():
+    template = Template("{{text}} | {{text_pair}}")
+    assert template.render("{{text_pair}}", "{{text}} {0} %s \\1") == "{{text_pair}} | {{text}} {0} %s \\1"
+
+
+def test_single_braces_and_json_in_a_template_stay_as_they_are():
+    assert Template('{"a": {"b": "{{text}}"}}').render("x") == '{"a": {"b": "x"}}'
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["{{text.__class__}}", "{{ text|upper }}", "{{text_pair[0]}}", "{{label}}", "{{}}", "{{7*7}}", "{{text\n.x}}"],
+)
+def test_anything_but_a_plain_known_name_is_refused(expression):
+    with pytest.raises(ConfigError, match=r"(?s)prompt p1: .* is no variable of a prompt; only plain names"):
+        Template(f"Read {{{{text}}}} and {expression}", "p1")
+
+
+def test_a_placeholder_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match="never closed"):
+        Template("{{text}} and {{text")
+
+
+def test_a_template_without_the_text_is_refused():
+    with pytest.raises(ConfigError, match="every input would read the same"):
+        Template("Is it good? {{text_pair}}")
+
+
+def test_a_missing_second_text_is_an_error_that_names_the_input():
+    template = Template("{{premise}} {{hypothesis}}", "nli")
+    assert template.needs_pair
+    with pytest.raises(DataError, match=r"prompt nli wants a second text, but this input has none: 'It rains.'"):
+        template.render("It rains.")
+
+
+def test_an_empty_second_text_is_a_second_text():
+    assert Template("{{text}}-{{text_pair}}").render("a", "") == "a-"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fute.errors import ConfigError
+from fute.llm.types import Answer, TokenLogprobs
+from fute.llm.verbalizer import Verbalizer
+
+SENTIMENT = Verbalizer({"positive": ["positive", "good"], "negative": ["negative", "bad"]})
+
+
+def position(**probabilities: float) -> TokenLogprobs:
+    """The first token is the one that was generated; _ stands for a blank in a token."""
+    top = [(token.replace("_", " "), math.log(p)) for token, p in probabilities.items()]
+    return TokenLogprobs(*top[0], tuple(top))
+
+
+def answer(*positions: TokenLogprobs, text: str | None = None) -> Answer:
+    written = "".join(token for token, _, _ in positions) if text is None else text
+    return Answer(written, tuple(positions) or None)
+
+
+def test_probabilities_of_all_spellings_of_a_label_are_added():
+    read = SENTIMENT.read(answer(position(positive=0.4, Positive=0.1, _good=0.1, negative=0.2, _Bad=0.1, the=0.1)))
+    assert read.source == "logprobs"
+    np.testing.assert_allclose(read.probabilities, [0.6 / 0.9, 0.3 / 0.9], rtol=1e-6)
+
+
+def test_raw_tokens_of_byte_level_and_sentencepiece_vocabularies_are_understood():
+    tokens = (("Ġpositive", math.log(0.5)), ("▁negative", math.log(0.25)))
+    read = SENTIMENT.read(Answer("positive", (TokenLogprobs(*tokens[0], tokens),)))
+    np.testing.assert_allclose(read.probabilities, [2 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_a_token_that_begins_words_of_one_label_only_counts_for_it():
+    read = SENTIMENT.read(answer(position(pos=0.6, neg=0.3), position(itive=1.0)))
+    np.testing.assert_allclose(read.probabilities, [2 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_a_token_that_begins_words_of_several_labels_counts_for_none():
+    stance = Verbalizer({"for": ["support"], "against": ["suspect"], "other": ["neutral"]})
+    read = stance.read(answer(position(neutral=0.3, su=0.6)))
+    assert read.probabilities is not None
+    assert read.probabilities.argmax() == 2
+
+
+def test_one_letter_is_too_little_to_count_as_the_beginning_of_a_word():
+    read = Verbalizer({"anger": ["anger"], "joy": ["joy"]}).read(
+        answer(position(A=0.95, joy=0.05), position(_happy=1.0), text="A happy one: joy")
+    )
+    np.testing.assert_allclose(read.probabilities, [0.0, 1.0], atol=1e-6)
+
+
+def test_words_of_several_tokens_are_decided_where_they_part():
+    grades = Verbalizer({"high": ["very good"], "low": ["very bad"], "mid": ["fair"]})
+    read = grades.read(answer(position(very=0.8, fair=0.2), position(_good=0.75, _bad=0.25)))
+    np.testing.assert_allclose(read.probabilities, [0.6, 0.2, 0.2], rtol=1e-6)
+
+
+def test_a_blank_first_token_hands_over_to_the_next():
+    read = SENTIMENT.read(answer(position(_=0.9, positive=0.1), position(negative=0.5, positive=0.5)))
+    np.testing.assert_allclose(read.probabilities, [0.55, 0.45], rtol=1e-6)
+
+
+def test_a_label_of_which_nothing_came_back_gets_little_but_never_nothing():
+    read = SENTIMENT.read(answer(position(positive=0.9, the=0.04, _a=0.02)))
+    # What was not returned is 0.04, the smallest that was is 0.02: the label cannot have more than either.
+    np.testing.assert_allclose(read.probabilities, [0.9 / 0.92, 0.02 / 0.92], rtol=1e-5)
+
+
+def test_no_label_is_zero_even_where_the_returned_tokens_leave_no_rest():
+    read = SENTIMENT.read(answer(position(positive=1.0)))
+    assert read.probabilities is not None
+    assert read.probabilities[1] > 0
+    assert read.probabilities.sum() == pytest.approx(1.0)
+
+
+def test_probabilities_do_not_depend_on_the_order_of_the_returned_tokens():
+    tokens = {"positive": 0.5, "bad": 0.2, "neg": 0.1, "good": 0.05, "so": 0.01}
+    forward = SENTIMENT.read(Answer("", (TokenLogprobs("positive", -0.7, _logs(tokens)),)))
+    backward = SENTIMENT.read(Answer("", (TokenLogprobs("positive", -0.7, _logs(dict(reversed(tokens.items())))),)))
+    np.testing.assert_allclose(forward.probabilities, backward.probabilities, rtol=1e-6)
+
+
+def _logs(probabilities: dict[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple((token, math.log(p)) for token, p in probabilities.items())
+
+
+def test_a_sentence_is_read_as_text_where_the_log_probabilities_hardly_speak_of_the_labels():
+    read = SENTIMENT.read(answer(position(The=0.95, positive=0.01), text="The review is negative."))
+    assert read.source == "text"
+    np.testing.assert_array_equal(read.probabilities, [0.0, 1.0])
+
+
+def test_what_little_the_log_probabilities_say_is_used_where_the_text_says_nothing():
+    read = SENTIMENT.read(answer(position(The=0.95, positive=0.02, negative=0.01), text="The film"))
+    assert read.source == "logprobs"
+    np.testing.assert_allclose(read.probabilities, [2 / 3, 1 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("Good", 0), ("  **negative**. ", 1), ("It is a bad, not a good one", 1), ("'POSITIVE'\n", 0)],
+)
+def test_text_is_matched_exactly_or_by_the_first_whole_word(text, label):
+    read = SENTIMENT.read(Answer(text))
+    assert read.source == "text"
+    assert read.probabilities is not None
+    assert read.probabilities.argmax() == label
+
+
+@pytest.mark.parametrize("text", ["goodness me", "unbadged", "I cannot say", "positively"])
+def test_a_word_within_another_word_is_no_answer(text):
+    assert SENTIMENT.read(Answer(text)).source == "unparsable"
+
+
+def test_the_longer_of_two_words_at_one_place_is_meant():
+    verbalizer = Verbalizer({"no": ["not"], "unsure": ["not sure"]})
+    assert verbalizer.read(Answer("I am not sure.")).probabilities.argmax() == 1
+
+
+def test_words_with_characters_of_regular_expressions_are_plain_words():
+    verbalizer = Verbalizer({"plus": ["c++"], "any": [".*x"]})
+    assert verbalizer.read(Answer("anything")).source == "unparsable"
+    assert verbalizer.read(Answer("I like C++ best")).probabilities.argmax() == 0
+
+
+def test_refusals_and_empty_answers_are_told_apart():
+    assert SENTIMENT.read(Answer("positive", finish_reason="content_filter")).source == "refused"
+    assert SENTIMENT.read(Answer("", finish_reason="refusal")).source == "refused"
+    assert SENTIMENT.read(Answer(" \n", finish_reason="length")).source == "empty"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"only": ["one"]}, "1 labels; give two or more"),
+        ({"a": ["yes"], "b": []}, "label 'b' has no answer words"),
+        ({"a": ["yes"], "b": ["YES "]}, "stands for 'a' and for 'b'"),
+        ({"a": ["yes"], "b": ["  "]}, "is no answer word"),
+    ],
+)
+def test_a_verbalizer_that_cannot_work_is_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        Verbalizer(words)

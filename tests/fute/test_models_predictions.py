@@ -1,0 +1,126 @@
+"""Tables of predictions made elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from fute.config import PredictionsModel
+from fute.errors import ModelError
+from fute.models.build import build_model
+from fute.types import Outputs, TextTable
+
+TABLE = TextTable(["one", "two", "three", "one"])
+
+
+def ask(folder: Path, columns: dict[str, list[Any]], table: TextTable = TABLE, ending="parquet", **settings) -> Outputs:
+    file = folder / f"predictions.{ending}"
+    if ending == "csv":
+        pyarrow.csv.write_csv(pa.table(columns), file)
+    else:
+        pq.write_table(pa.table(columns), file)
+    config = PredictionsModel(kind="predictions", id="m", file=file.name, **settings)
+    return build_model(config, folder).outputs(table)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_are_found_by_number_whatever_their_order(tmp_path: Path, ending: str) -> None:
+    columns = {"row": [3, 0, 2, 1], "no": [0.1, 0.2, 0.3, 0.4], "yes": [0.9, 0.8, 0.7, 0.6]}
+    outputs = ask(tmp_path, columns, ending=ending, probabilities=["no", "yes"])
+    assert outputs.kind == "probabilities"
+    assert outputs.label_names == ("no", "yes")
+    assert outputs.values[:, 0].tolist() == pytest.approx([0.2, 0.4, 0.3, 0.1])
+    assert outputs.answered is None
+
+
+def test_missing_rows_are_not_answered_and_counted(tmp_path: Path) -> None:
+    outputs = ask(tmp_path, {"row": [2, 0], "label": ["b", "a"]}, label="label")
+    assert outputs.answered_rows.tolist() == [0, 2]
+    assert outputs.values.tolist() == [[1, 0], [0, 0], [0, 1], [0, 0]]
+    assert outputs.details == {"rows_in_file": 2, "rows_missing": 2, "rows_duplicate": 0, "rows_unused": 0}
+
+
+def test_null_predictions_are_not_answered(tmp_path: Path) -> None:
+    labels = ask(tmp_path, {"row": [0, 1, 2, 3], "label": ["a", None, "b", "a"]}, label="label")
+    assert labels.answered_rows.tolist() == [0, 2, 3]
+    columns = {"row": [0, 1, 2, 3], "p": [0.5, None, 1.0, 0.0], "q": [0.5, 1.0, 0.0, 1.0]}
+    assert ask(tmp_path, columns, probabilities=["p", "q"]).answered_rows.tolist() == [0, 2, 3]
+
+
+def test_text_finds_every_pool_row_that_holds_it_and_unknown_texts_are_counted(tmp_path: Path) -> None:
+    columns = {"text": ["one", "four", "two"], "p": [[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]]}
+    outputs = ask(tmp_path, columns, text="text", probabilities=["p"])
+    assert outputs.label_names is None
+    assert outputs.values[:, 1].tolist() == pytest.approx([0.1, 0.8, 0.0, 0.1])
+    assert outputs.answered_rows.tolist() == [0, 1, 3]
+    assert outputs.details["rows_unused"] == 1
+
+
+def test_pairs_are_told_apart_by_both_texts(tmp_path: Path) -> None:
+    table = TextTable(["a", "a", "b"], ["x", "y", None])
+    columns = {"text": ["a", "b", "a"], "pair": ["y", None, "x"], "label": ["1", "2", "3"]}
+    outputs = ask(tmp_path, columns, table, text="text", text_pair="pair", label="label")
+    assert outputs.values.argmax(axis=1).tolist() == [2, 0, 1]
+    with pytest.raises(ModelError, match="pool has text pairs, so a text alone does not say which input"):
+        ask(tmp_path, columns, table, text="text", label="label")
+
+
+def test_equal_duplicates_are_counted_and_contradictions_refused(tmp_path: Path) -> None:
+    outputs = ask(tmp_path, {"row": [0, 1, 1, 2, 3], "label": ["a", "b", "b", "a", "b"]}, label="label")
+    assert outputs.details["rows_duplicate"] == 1
+    with pytest.raises(ModelError, match=r"rows 1 and 2 of predictions\.parquet predict pool row 1 differently"):
+        ask(tmp_path, {"row": [0, 1, 1, 2], "label": ["a", "b", "a", "a"]}, label="label")
+
+
+def test_float_labels_are_a_regression_and_whole_numbers_are_classes(tmp_path: Path) -> None:
+    numbers = ask(tmp_path, {"row": [0, 1, 2, 3], "y": [0.5, 1.5, -2.0, 3.0]}, label="y")
+    assert (numbers.kind, numbers.values.ravel().tolist()) == ("scores", [0.5, 1.5, -2.0, 3.0])
+    classes = ask(tmp_path, {"row": [0, 1, 2, 3], "y": [10, 9, 10, 9]}, label="y")
+    assert (classes.kind, classes.label_names) == ("labels", ("9", "10"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"row": [0, 4], "y": ["a", "b"]}, {"label": "y"}, r"1 of 2 rows .* not there \(4, for one\).*rows 0 to 3"),
+        ({"row": [-1, 0], "y": ["a", "b"]}, {"label": "y"}, r"\(-1, for one\)"),
+        ({"row": [0.0, 1.0], "y": ["a", "b"]}, {"label": "y"}, "pool rows are whole numbers"),
+        ({"id": [0, 1], "y": ["a", "b"]}, {"label": "y"}, r"no column 'row' \(given as `row`\); it has id, y"),
+        ({"row": [0, 1], "y": ["a", "b"]}, {"label": "z"}, r"no column 'z' \(given as `label`\)"),
+        ({"row": [0, 1], "y": ["a", "b"]}, {}, "name the column with the predictions"),
+        ({"row": [0, 1], "p": [0.1, 0.2]}, {"probabilities": ["p"]}, "name one column for each class"),
+        ({"row": [0, 1], "y": ["a", "b"]}, {"label": "y", "row": None}, "name the column that says which input"),
+        ({"text": ["p", "q"], "y": ["a", "b"]}, {"label": "y", "text": "text"}, "none of the 2 rows .* belongs"),
+        ({"row": [0, 1], "p": [[0.5, 0.5], [1.0]]}, {"probabilities": ["p"]}, "no table of numbers"),
+        ({"row": [0, 1], "t": ["one", "six"], "y": ["a", "b"]}, {"label": "y", "text": "t"}, "is it another pool"),
+        ({"row": [0, 1], "y": ["a", "b"]}, {"label": "y", "pool": "abc"}, "predictions on pool abc, but this pool is"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path, columns: dict, settings: dict, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        ask(tmp_path, columns, **settings)
+
+
+def test_its_own_pool_is_accepted_and_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    columns = {"row": [0, 1, 2, 3], "y": ["a", "b", "a", "b"]}
+    assert ask(tmp_path, columns, label="y", pool=TABLE.fingerprint).validate(4)
+    config = PredictionsModel(kind="predictions", id="m", file="predictions.parquet", label="y")
+    before = build_model(config, tmp_path).fingerprint
+    assert build_model(config.model_copy(update={"id": "n"}), tmp_path).fingerprint == before
+    ask(tmp_path, {**columns, "y": ["a", "b", "b", "b"]}, label="y")
+    assert build_model(config, tmp_path).fingerprint != before
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"m: no file .*nowhere.csv"):
+        build_model(PredictionsModel(kind="predictions", id="m", file="nowhere.csv", label="y"), tmp_path)
+    (tmp_path / "bad.parquet").write_text("no parquet")
+    with pytest.raises(ModelError, match=r"bad.parquet cannot be read"):
+        build_model(PredictionsModel(kind="predictions", id="m", file="bad.parquet", label="y"), tmp_path).outputs(
+            TABLE
+        )

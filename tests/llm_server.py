@@ -1,0 +1,218 @@
+"""The tests' own LLM endpoint: answers for real, counts what it was asked, and misbehaves when told to.
+
+    with LlmServer(answer=by_first_word) as server:
+        server.misbehave(too_many_requests(retry_after="1"), times=2)
+        ...
+        assert server.asked["some prompt"] == 1
+
+Without an answerer it serves ../shared/answerer where that is present (a small network that follows prompts), else the
+stand-in of the demo. Counting is the server's, so "asked once" is not the client's word.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fute.demo.endpoint import Answerer, DemoEndpoint, Exchange
+from fute.demo.standin import StandIn
+
+Fault = Callable[[Exchange, dict[str, Any]], bool]
+"""Handles one request in some wrong way; True if nothing more is to be sent."""
+
+
+def shared_folder() -> Path:
+    """The folder with shared data, beside the checkout or where FUTE_SHARED says; it may not exist."""
+    return Path(os.environ.get("FUTE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+class LlmServer(DemoEndpoint):
+    """An endpoint under a test's control.
+
+    Attributes:
+        asked: prompt -> how often it was asked, misbehaviour included.
+        answered: prompts that were answered in full, in order.
+        most_in_flight: requests that were being handled at once, at most.
+    """
+
+    def __init__(self, answer: Answerer | None = None, *, latency_s: float = 0.0) -> None:
+        super().__init__(answer or default_answerer(), model="test-model", about="the tests' own endpoint")
+        self.asked: Counter[str] = Counter()
+        self.answered: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.most_in_flight = 0
+        self.latency_s = latency_s
+        self._in_flight = 0
+        self._faults: deque[Fault] = deque()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LlmServer:
+        super().__enter__()
+        return self
+
+    @property
+    def n_requests(self) -> int:
+        return sum(self.asked.values())
+
+    def misbehave(self, fault: Fault, times: int = 1) -> None:
+        """Handle the next requests in this wrong way."""
+        with self._lock:
+            self._faults.extend([fault] * times)
+
+    def handle_chat(self, exchange: Exchange, request: dict[str, Any]) -> None:
+        prompt = request["messages"][-1]["content"]
+        with self._lock:
+            self.asked[prompt] += 1
+            self.requests.append(request)
+            self.headers.append({name.lower(): value for name, value in exchange.headers.items()})
+            fault = self._faults.popleft() if self._faults else None
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            if self.latency_s:
+                time.sleep(self.latency_s)
+            if fault is not None and fault(exchange, request):
+                return
+            exchange.reply(*self.chat(request))
+            exchange.wfile.flush()
+            with self._lock:
+                self.answered.append(prompt)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+
+# ------------------------------------------------------------------------------------------------------------ answerers
+
+
+def by_first_word(prompt: str, system: str | None = None) -> list[tuple[str, float]]:
+    """Says "positive" or "negative" by a made-up rule on the last line: as quick as an answerer can be."""
+    positive = 0.8 if "good" in prompt.rpartition("\n")[2] else 0.2
+    return sorted([("positive", positive), ("negative", 1 - positive)], key=lambda pair: -pair[1])
+
+
+def default_answerer() -> Answerer:
+    folder = shared_folder() / "answerer"
+    return PromptNetwork(folder) if folder.is_dir() else StandIn()
+
+
+class PromptNetwork:
+    """../shared/answerer: an encoder fine-tuned on prompts with one linear layer over 45 answers."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from safetensors.torch import load_file
+        from transformers import AutoModel, AutoTokenizer
+
+        self._torch = torch
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+        head = load_file(folder / "answer_head.safetensors")
+        self._weight, self._bias = head["weight"].float(), head["bias"].float()  # (45, 384), (45,)
+        self._answers: list[str] = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
+        self._lock = threading.Lock()
+
+    def __call__(self, prompt: str, system: str | None = None) -> list[tuple[str, float]]:
+        with self._lock, self._torch.inference_mode():
+            whole = f"{system}\n{prompt}" if system else prompt
+            batch = self._tokenizer(whole, truncation=True, max_length=128, return_tensors="pt")
+            states = self._model(**batch).last_hidden_state[0].mean(0)  # (384,): one text, so nothing is masked
+            probabilities = (self._weight @ states + self._bias).softmax(0).tolist()
+        return sorted(zip(self._answers, probabilities, strict=True), key=lambda pair: -pair[1])
+
+
+# --------------------------------------------------------------------------------------------------------- misbehaviour
+
+
+def status(code: int, headers: dict[str, str] | None = None, error: dict[str, Any] | None = None) -> Fault:
+    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
+        exchange.reply(code, {"error": error or {"message": f"made-up failure {code}"}}, headers)
+        return True
+
+    return fault
+
+
+def too_many_requests(retry_after: str | None = None) -> Fault:
+    return status(429, {"Retry-After": retry_after} if retry_after else None)
+
+
+def echo_of_the_key(code: int) -> Fault:
+    """A server that repeats the Authorization header in its error."""
+
+    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
+        sent = exchange.headers.get("Authorization", "")
+        exchange.reply(code, {"error": {"message": f"cannot work with {sent}", "code": sent}})
+        return True
+
+    return fault
+
+
+def text_instead(body: bytes, content_type: str = "application/json", headers: dict[str, str] | None = None) -> Fault:
+    """Status 200 with a body of the test's choice: broken JSON, a web page, no choices, very much."""
+
+    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
+        exchange.send(200, body, content_type, headers)
+        return True
+
+    return fault
+
+
+def compressed(body: bytes) -> Fault:
+    return text_instead(gzip.compress(body), headers={"Content-Encoding": "gzip"})
+
+
+def choice(content: str | None, finish_reason: str = "stop", **message: Any) -> Fault:
+    """An answer of the test's choice, without log-probabilities."""
+    chosen = {
+        "index": 0,
+        "message": {"role": "assistant", "content": content, **message},
+        "finish_reason": finish_reason,
+    }
+    return text_instead(json.dumps({"model": "test-model", "choices": [chosen]}).encode())
+
+
+def hang(seconds: float) -> Fault:
+    """Says nothing for a while; the client has gone by then."""
+
+    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
+        time.sleep(seconds)
+        exchange.close_connection = True
+        return True
+
+    return fault
+
+
+def half_closed(exchange: Exchange, request: dict[str, Any]) -> bool:
+    """Promises a body and closes the connection within it."""
+    exchange.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"choi')
+    exchange.wfile.flush()
+    exchange.connection.shutdown(socket.SHUT_RDWR)
+    exchange.close_connection = True
+    return True
+
+
+def drip(seconds_a_byte: float, n_bytes: int) -> Fault:
+    """Sends a byte now and then: never silent for long, never done."""
+
+    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
+        exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+        try:
+            for _ in range(n_bytes):
+                exchange.wfile.write(b" ")
+                exchange.wfile.flush()
+                time.sleep(seconds_a_byte)
+        except OSError:
+            pass  # the client had enough
+        exchange.close_connection = True
+        return True
+
+    return fault

@@ -1,0 +1,156 @@
+"""SQL over the store: views on an empty store, macros, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fute.errors import NotInStoreError, StoreError
+from fute.types import Outputs, Pool, TaskEmbedding, TextTable
+from storage import catalog, listing
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.storage.test_store import embedding_row, space_row
+
+
+def filled(root: Path) -> Store:
+    store = Store(root)
+    vectors = VectorStore(store)
+    vectors.put_space(space_row(), Stamp())
+    vectors.put(embedding_row("m1", "e1"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), Stamp("run", "flow"))
+    vectors.put(embedding_row("m2", "e2"), TaskEmbedding(np.array([0.6, 0.8], dtype=np.float32)), Stamp())
+    vectors.put(embedding_row("d", "e3", kind="dataset"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), Stamp())
+    neighbors = pa.table(
+        {"space": ["s1"] * 2, "query": ["d"] * 2, "query_kind": ["dataset"] * 2, "candidate": ["m1", "m2"],
+         "candidate_kind": ["model"] * 2, "rank": [1, 2], "score": [1.0, 0.6], "ci_low": [None, None],
+         "ci_high": [None, None], "reference": ["none"] * 2}
+    )  # fmt: skip
+    vectors.put_neighbors("s1", "n1", neighbors, Stamp())
+    return store
+
+
+@pytest.mark.parametrize("view", [*(v.name for v in catalog.VIEWS), "neighbors", "responses"])
+def test_every_view_works_on_an_empty_store(tmp_path: Path, view: str) -> None:
+    answer = catalog.query(tmp_path / "nowhere", f"SELECT * FROM {view}")
+    assert answer.rows == []
+    assert len(answer.columns) > 3
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_every_macro_works_on_an_empty_store(tmp_path: Path) -> None:
+    assert catalog.query(tmp_path, "SELECT * FROM nearest('x', k := 3)").rows == []
+    assert catalog.query(tmp_path, "SELECT * FROM compare('x', 'y')").rows == []
+
+
+def test_nearest_gives_the_ranked_neighbours(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    rows = catalog.query(store.root, "SELECT candidate, rank FROM nearest('d', k := 1)").rows
+    assert rows == [("m1", 1)]
+
+
+def test_compare_gives_the_cosine(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    ((cosine,),) = catalog.query(store.root, "SELECT raw_cosine FROM compare('m1', 'm2')").rows
+    assert cosine == pytest.approx(0.6, abs=1e-6)
+
+
+def test_vectors_of_two_spaces_are_refused_with_an_explanation(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    VectorStore(store).put(
+        embedding_row("m1", "e9", space="s2"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), Stamp()
+    )
+    sql = """SELECT task_similarity(a.space, a.vector, b.space, b.vector)
+             FROM embeddings a, embeddings b WHERE a.space = 's1' AND b.space = 's2'"""
+    with pytest.raises(StoreError, match="cannot be compared"):
+        catalog.query(store.root, sql)
+
+
+def test_an_embedding_row_carries_where_it_came_from(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    sql = "SELECT run_id, flow_run_id, dim, len(vector), git_commit FROM embeddings WHERE subject = 'm1'"
+    ((run, flow, dim, length, commit),) = catalog.query(store.root, sql).rows
+    assert (run, flow, dim, length) == ("run", "flow", 2, 2)
+    assert commit
+
+
+def test_embeddings_of_different_length_live_in_one_view(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    VectorStore(store).put(
+        embedding_row("m3", "e4", space="s2"), TaskEmbedding(np.array([1, 0, 0], dtype=np.float32)), Stamp()
+    )
+    assert catalog.query(store.root, "SELECT max(dim), min(dim) FROM embeddings").rows == [(3, 2)]
+
+
+def test_a_query_reads_nothing_outside_the_store(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n")
+    with pytest.raises(StoreError, match="(?i)permission|disabled"):
+        catalog.query(store.root, f"SELECT * FROM read_csv('{secret}')")
+
+
+@pytest.mark.parametrize(
+    "sql", ["COPY (SELECT 1) TO '{store}/x.parquet'", "CREATE TABLE t (a INT)", "", "SELECT 1; SELECT 2"]
+)
+def test_only_one_reading_statement_is_run(tmp_path: Path, sql: str) -> None:
+    store = filled(tmp_path)
+    with pytest.raises(StoreError, match="one SELECT"):
+        catalog.query(store.root, sql.format(store=store.root))
+    assert not (store.root / "x.parquet").exists()
+
+
+def test_a_damaged_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    (store.root / "spaces" / "broken.parquet").write_bytes(b"rubbish")
+    with pytest.raises(StoreError, match="broken"):
+        catalog.query(store.root, "SELECT * FROM spaces")
+
+
+def test_pool_rows_can_be_joined_to_outputs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    pool = store.put_pool(Pool(TextTable(["a", "b"]), ["s", "s"]), Stamp())
+    store.put_outputs(pool, "m@1", Outputs("labels", np.eye(2, dtype=np.float32), ("no", "yes")), Stamp())
+    sql = "SELECT text, label FROM pool_rows JOIN outputs USING (pool, row) ORDER BY row"
+    assert catalog.query(store.root, sql).rows == [("a", "no"), ("b", "yes")]
+
+
+def test_a_wrong_query_names_the_views(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="embeddings.*neighbors"):
+        catalog.query(tmp_path, "SELECT * FROM embedings")
+
+
+def test_values_are_bound_not_pasted(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    with pytest.raises(NotInStoreError, match="nothing named"):
+        listing.show(store.root, "x' OR 1=1 --")
+
+
+def test_show_finds_a_space_and_its_columns(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    assert listing.show(store.root, "s1")["space"][0]["method"] == "crosscov"
+
+
+def test_ls_counts_every_view(tmp_path: Path) -> None:
+    _, rows = listing.views(filled(tmp_path).root)
+    counts = {row[0]: row[1] for row in rows}
+    assert counts["embeddings"] == 3
+    assert counts["neighbors"] == 2
+    for view in listing.LISTED:
+        listing.rows(tmp_path, view)
+    with pytest.raises(NotInStoreError, match="no view"):
+        listing.rows(tmp_path, "embeddings; DROP TABLE x")
+
+
+def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    newer = pa.table(
+        {"space": ["s1"], "query": ["d"], "query_kind": ["dataset"], "candidate": ["m2"], "candidate_kind": ["model"],
+         "rank": [1], "score": [0.9], "ci_low": [None], "ci_high": [None], "reference": ["v1"]}
+    )  # fmt: skip
+    VectorStore(store).put_neighbors("s1", "n2", newer, Stamp())
+    assert catalog.query(store.root, "SELECT candidate, reference FROM neighbors").rows == [("m2", "v1")]
+    assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3

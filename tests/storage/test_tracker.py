@@ -1,0 +1,50 @@
+"""MLflow: a tracker that is off or down is reported and stops nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from storage.tracker import Tracker, default_uri
+
+
+def use_all_of(tracker: Tracker, folder: Path) -> str | None:
+    run = tracker.start("run", tags={"a": "b", "empty": None}, params={"long": "x" * 10_000})
+    child = tracker.start("child", parent=run)
+    tracker.metrics(run, {"loss": 0.5})
+    tracker.dataset(run, "d", "digest", {"path": "here"}, {"rows": 2})
+    tracker.text(run, "hello", "hello.txt")
+    tracker.end(child)
+    tracker.end(run, failed=True)
+    return run
+
+
+def test_tracking_that_is_off_does_nothing(tmp_path: Path) -> None:
+    assert use_all_of(Tracker(None, "e", tmp_path), tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_cannot_be_opened_is_a_warning_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with caplog.at_level(logging.WARNING, logger="storage.tracker"):
+        assert use_all_of(Tracker(default_uri(tmp_path), "e", tmp_path / "runs"), tmp_path) is None
+    assert "goes on without tracking" in caplog.text
+
+
+def test_runs_are_nested_and_long_values_are_cut(tmp_path: Path) -> None:
+    import mlflow
+
+    tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    run = use_all_of(tracker, tmp_path)
+    client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path))
+    kept = client.get_run(str(run))
+    assert kept.info.status == "FAILED"
+    assert kept.data.metrics == {"loss": 0.5}
+    assert len(kept.data.params["long"]) == 6000
+    nested = client.search_runs([kept.info.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{run}'")
+    assert [r.info.run_name for r in nested] == ["child"]
+    assert [a.path for a in client.list_artifacts(str(run))] == ["hello.txt"]

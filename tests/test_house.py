@@ -1,0 +1,34 @@
+"""Imports run one way: flows -> tasks -> (fute, storage); the library knows no engine."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FORBIDDEN = {
+    "fute": {"prefect", "mlflow", "duckdb", "storage", "tasks", "flows"},
+    "storage": {"prefect", "tasks", "flows"},
+    "tasks": {"flows"},
+}
+
+
+def imported(source: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+def test_imports_run_one_way(package: str) -> None:
+    files = list((REPOSITORY / package).rglob("*.py"))
+    assert files
+    wrong = {str(f.relative_to(REPOSITORY)): found for f in files
+             if (found := imported(f.read_text()) & FORBIDDEN[package])}  # fmt: skip
+    assert wrong == {}
