@@ -82,13 +82,14 @@ class LlmServer(DemoEndpoint):
                 time.sleep(self.latency_s)
             if fault is not None and fault(exchange, request):
                 return
-            exchange.reply(*self.chat(request))
-            exchange.wfile.flush()
-            with self._lock:
-                self.answered.append(prompt)
+            reply = self.chat(request)
         finally:
-            with self._lock:
+            with self._lock:  # before the client can know: its next request may come while this thread still sends
                 self._in_flight -= 1
+        exchange.reply(*reply)
+        exchange.wfile.flush()
+        with self._lock:
+            self.answered.append(prompt)
 
 
 # ------------------------------------------------------------------------------------------------------------ answerers

@@ -178,12 +178,12 @@ def test_json_under_another_content_type_is_still_an_answer(server):
 
 
 def test_silence_and_dripping_both_end_at_the_time_limit(server):
-    for fault in (llm_server.hang(0.6), llm_server.drip(0.05, 20)):
+    for fault in (llm_server.hang(5), llm_server.drip(0.05, 400)):
         server.misbehave(fault)
         started = time.perf_counter()
         with pytest.raises(TransientError, match=r"no answer within 0\.3 s"):
             transport(server, timeout_s=0.3).complete(ask())
-        assert time.perf_counter() - started < 0.9
+        assert time.perf_counter() - started < 4.5  # neither the end of the silence nor that of the drip
 
 
 def test_an_endpoint_that_is_not_there_is_transient():
