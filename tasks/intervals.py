@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from fute.methods.crosscov.config import CrosscovConfig
@@ -18,6 +19,7 @@ from tasks.run import Run
 from tasks.surrogate import SpaceRef
 
 BEST = 3  # neighbours of each kind that get an interval: those that are shown first
+RESAMPLES_KEPT_BYTES = 2**30  # a subject's are made again rather than those of hundreds kept at once
 
 Interval = tuple[float | None, float | None]
 
@@ -34,19 +36,36 @@ def neighbor_intervals(
         return [(None, None)] * len(neighbors)
     times = space.method.bootstrap
     embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
-    resamples: dict[int, Resamples] = {}
     means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
-
-    def of(index: int) -> Resamples:
-        if index not in resamples:
-            resamples[index] = _resamples(run, embedder, population[index], reference, means, times, space.seed)
-        return resamples[index]
-
+    of = _KeptResamples(
+        lambda i: _resamples(run, embedder, population[i], reference, means, times, space.seed), RESAMPLES_KEPT_BYTES
+    )
     with resources.compute_lock:
         return [
             interval(n.score, resampled_cosines(of(n.query), of(n.candidate))) if n.rank <= BEST else (None, None)
             for n in neighbors
         ]
+
+
+class _KeptResamples:
+    """Resamples by subject, those used last kept up to a bound: a model of many classes has tens of megabytes."""
+
+    def __init__(self, make: Callable[[int], Resamples], max_bytes: int) -> None:
+        self._make = make
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[int, Resamples] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, index: int) -> Resamples:
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        made = self._make(index)
+        self._kept[index] = made
+        self._bytes += made.axes.nbytes
+        while self._bytes > self._max_bytes and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].axes.nbytes
+        return made
 
 
 def _resamples(
