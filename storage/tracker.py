@@ -7,6 +7,8 @@ reported, not fatal: the store is the record.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARAM_CHARS = 6000  # MLflow cuts longer ones
+
+
+HOST_TAG = "fute.host"
+PROCESS_TAG = "fute.process"  # its number, and when it began: numbers are given again
+
+
+def _process(pid: int) -> str:
+    """A process, as told apart from a later one of the same number. Raises OSError when there is none."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not Path("/proc/self/stat").exists():  # not Linux: the number alone
+        os.kill(pid, 0)
+        return str(pid)
+    return f"{pid} {stat.read_text().rpartition(')')[2].split()[19]}"
+
+
+def _is_alive(process: str) -> bool:
+    pid = process.partition(" ")[0]
+    if not pid.isdigit():
+        return True  # written by another version: not ours to judge
+    try:
+        return _process(int(pid)) == process
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def default_uri(store: Path) -> str:
@@ -47,6 +74,7 @@ class Tracker:
             else:
                 self._experiment_id = known.experiment_id
             self._client = client
+            self._end_abandoned()
         except Exception as exc:  # any fault of a tracking server or its database
             self._give_up(exc)
 
@@ -54,6 +82,16 @@ class Tracker:
         log.warning("MLflow at %s does not work (%s: %s); the run goes on without tracking",
                     self.uri, type(exc).__name__, exc)  # fmt: skip
         self._client = None
+
+    def _end_abandoned(self) -> None:
+        """Mark the runs of processes that were killed on this machine; nobody else will ever end them."""
+        assert self._client is not None
+        running = self._client.search_runs(
+            [self._experiment_id], f"attributes.status = 'RUNNING' AND tags.`{HOST_TAG}` = '{socket.gethostname()}'"
+        )
+        for run in running:
+            if not _is_alive(run.data.tags.get(PROCESS_TAG, "")):
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
     def start(self, name: str, *, parent: str | None = None, tags: Mapping[str, str | None] | None = None,
               params: Mapping[str, Any] | None = None) -> str | None:  # fmt: skip
@@ -64,6 +102,7 @@ class Tracker:
             from mlflow.entities import Param
 
             all_tags = {k: v for k, v in (tags or {}).items() if v}
+            all_tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())}
             if parent is not None:
                 all_tags["mlflow.parentRunId"] = parent
             run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=all_tags).info.run_id

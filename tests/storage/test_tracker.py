@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,23 @@ def test_runs_are_nested_and_long_values_are_cut(tmp_path: Path) -> None:
     nested = client.search_runs([kept.info.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{run}'")
     assert [r.info.run_name for r in nested] == ["child"]
     assert [a.path for a in client.list_artifacts(str(run))] == ["hello.txt"]
+
+
+def test_runs_of_a_killed_process_are_ended_by_the_next_tracker_and_those_of_a_living_one_are_not(
+    tmp_path: Path,
+) -> None:
+    import mlflow
+
+    script = (
+        "import os, sys; from pathlib import Path; from storage.tracker import Tracker, default_uri\n"
+        "folder = Path(sys.argv[1]); t = Tracker(default_uri(folder), 'e', folder / 'runs')\n"
+        "print(t.start('killed'), flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    killed = done.stdout.split()[-1]
+    living = str(Tracker(default_uri(tmp_path), "e", tmp_path / "runs").start("living"))
+    Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path))
+    assert client.get_run(killed).info.status == "KILLED"
+    assert client.get_run(living).info.status == "RUNNING"
