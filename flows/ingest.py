@@ -29,6 +29,8 @@ def ingest(study: str, run: Run | None = None) -> Ingested:
         run: the run that this stage belongs to; none when it runs alone.
     """
     with open_session(study, "ingest", run) as session, session.stage("ingest"):
+        if session.study.pool.reuse is not None:
+            session.run.open_store().pool(session.study.pool.reuse)  # not there: told before anything is ingested
         futures = [(d.id, ingest_dataset.submit(session.run, d)) for d in session.study.datasets]
         datasets, failures = settle(futures, "ingest")
         if failures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -63,6 +64,9 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
     Raises:
         ServiceError: a service did not come up; what it printed is in the message.
     """
+    require_free(ports.prefect, "--port")
+    if with_mlflow:
+        require_free(ports.mlflow, "--mlflow-port")
     env = environment(repository, ports)
     started: list[subprocess.Popen[bytes]] = []
 
@@ -85,6 +89,22 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
     finally:
         for process in reversed(started):
             end(process)
+
+
+def require_free(port: int, option: str) -> None:
+    """Refuse a port that another server has: its health check would answer for ours, and it would get our deployments.
+
+    Raises:
+        ServiceError: the port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise ServiceError(
+                f"port {port} is taken ({exc.strerror}); end what listens there or give {option}"
+            ) from exc
 
 
 def once(env: dict[str, str], cwd: Path, *arguments: str) -> None:
