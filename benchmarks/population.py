@@ -21,6 +21,7 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from fute.unify.frame import Reference, Subject, make_reference, unify
+from storage.stamp import Stamp
 from storage.store import Store
 
 LEARNED_MARGIN = 0.05  # accuracy above the majority class from which a model counts as having learned
@@ -56,12 +57,12 @@ class Vectors:
         each = len(ARCHITECTURES)
         return Vectors(self.datasets[list(tasks)], self.models[[t * each + a for t in tasks for a in range(each)]])
 
-    def reference(self) -> Reference:
+    def reference(self, *, recentred: bool = True) -> Reference:
         everything = np.concatenate([self.datasets, self.models])
         members = [str(i) for i in range(len(everything))]
         least = UnifyConfig().min_population
         subjects = [*self._datasets(), *self._models(makes=True)]
-        return make_reference(1, everything, subjects, members, min_population=least, recentred=True)
+        return make_reference(1, everything, subjects, members, min_population=least, recentred=recentred)
 
     def datasets_in(self, reference: Reference) -> Floats:
         return unify(self.datasets, self._datasets(), reference)
@@ -108,7 +109,7 @@ def train_zoos(
     with watch.stage("counting words"):
         read_pools = {seed: read_inputs(pool.inputs, last_layer(pool.inputs)) for seed, pool in pools.items()}
     for task in tasks:
-        missing = [s for s in pools if not all(store.has_outputs(pools[s].id, r) for r in _refs(task, s, *ZOOS))]
+        missing = [s for s in pools if not all(store.has_outputs(pools[s].id, r) for r in model_refs(task, s, *ZOOS))]
         if not missing:
             continue
         with watch.stage("counting words"):
@@ -121,17 +122,18 @@ def train_zoos(
                 accuracies = []
                 with watch.stage("training and asking models"):
                     models = fit_all(inputs.take(trained_on), task.labels[trained_on])
-                    for ref, model in zip(_refs(task, seed, zoo), models, strict=True):
+                    for ref, model in zip(model_refs(task, seed, zoo), models, strict=True):
                         accuracies.append(model.accuracy(held_out, truth))
                         answers = model.probabilities(read_pools[seed])
                         details = {"accuracy": accuracies[-1], "majority": majority}
-                        store.put_outputs(pools[seed].id, ref, Outputs("probabilities", answers, details=details))
+                        outputs = Outputs("probabilities", answers, details=details)
+                        store.put_outputs(pools[seed].id, ref, outputs, Stamp())
                 if zoo == ZOOS[0]:
                     told = ", ".join(f"{n} {a:.2f}" for n, a in zip(ARCHITECTURES, accuracies, strict=True))
                     print(f"  {task.id}, seed {seed}: accuracy {told}, majority {majority:.2f}", flush=True)
 
 
-def _refs(task: Task, seed: int, *zoos: str) -> list[str]:
+def model_refs(task: Task, seed: int, *zoos: str) -> list[str]:
     keys = [fingerprint(zoo=[zoo, ZOO_VERSION], dataset=task.dataset.fingerprint, seed=seed) for zoo in zoos]
     return [f"{name}/{task.id}@{key}" for key in keys for name in ARCHITECTURES]
 
@@ -142,7 +144,7 @@ def embed(
     """Vectors of every dataset and model of a seed, with all layers, with the last one, and of words."""
     rows = [split_rows(task, seed) for task in tasks]
     outputs, others = (
-        [[store.outputs(pool.id, ref) for ref in _refs(task, seed, zoo)] for task in tasks] for zoo in ZOOS
+        [[store.outputs(pool.id, ref) for ref in model_refs(task, seed, zoo)] for task in tasks] for zoo in ZOOS
     )
     parts = _PartFeatures(features, pool)
     spaces = {}
@@ -174,7 +176,7 @@ class _PartFeatures:
 
     def __init__(self, features: Features, pool: Pool) -> None:
         self._features = features
-        self._known: dict[str, Floats] = {pool.id: features(pool.inputs)}
+        self._known: dict[str, Floats] = {pool.inputs.fingerprint: features(pool.inputs)}
 
     def part(self, task: Task, rows: Rows) -> Dataset:
         dataset = labelled_rows(task, rows.dataset)

@@ -1,16 +1,21 @@
 """The benchmarks' own arithmetic, on made-up vectors: no shared data, no surrogate."""
 
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
+from population import Stopwatch, embed, train_zoos
 from rankings import DIRECTIONS, Similarities, detection, over_seeds, table
+from real_tasks import Task
+from retrieval import SHIPPED, evaluate, summarise
 from zoo import ARCHITECTURES, fit_all, read_inputs
 
-from fute.types import TextTable
+from fute.types import Dataset, Features, Pool, Split, TextTable
+from storage.store import Store
 
 TASKS, FAMILIES = ["films", "shops", "weather"], ["sentiment", "sentiment", "topic"]
 
@@ -73,3 +78,51 @@ def test_the_three_architectures_learn_a_task_of_words():
     for model in models:
         assert model.accuracy(inputs.take(rest), labels[rest]) == 1.0
         np.testing.assert_allclose(model.probabilities(inputs).sum(axis=1), 1.0, rtol=1e-5)
+
+
+def made_up_tasks() -> list[Task]:
+    """Three tasks of two classes; a word in a text says its class."""
+    rng = np.random.default_rng(0)
+    tasks = []
+    for number, (name, family) in enumerate(zip(TASKS, FAMILIES, strict=True)):
+        labels = rng.integers(0, 2, 80)
+        fillers = rng.choice([f"filler{i}" for i in range(12)], (80, 4))
+        texts = [
+            f"{' '.join(row)} word{number}{label} {name} n{i}"
+            for i, (row, label) in enumerate(zip(fillers, labels, strict=True))
+        ]
+        dataset = Dataset(name, "classification", {"train": Split(TextTable(texts), labels)}, f"made up {name}")
+        tasks.append(Task(name, family, dataset))
+    return tasks
+
+
+def word_features(width: int) -> Features:
+    """Two layers' worth of features of each text, from its words alone."""
+
+    def of(table: TextTable) -> np.ndarray:
+        rows = [
+            np.mean(
+                [np.random.default_rng(zlib.crc32(w.encode())).normal(size=2 * width) for w in text.split()], axis=0
+            )
+            for text in table.texts
+        ]
+        return np.stack(rows).astype(np.float32)
+
+    return of
+
+
+def test_a_zoo_is_trained_once_asked_once_and_ranked_in_every_variant(tmp_path: Path) -> None:
+    tasks, width = made_up_tasks(), 24
+    texts = [text for task in tasks for text in task.inputs.texts[:30]]
+    pool = Pool(TextTable(texts), [f"source{i % 4}" for i in range(len(texts))])
+    features, store, watch = word_features(width), Store(tmp_path), Stopwatch()
+    train_zoos(tasks, {0: pool}, features, store, width, watch)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert len(written) == 2 * len(tasks) * len(ARCHITECTURES)
+    train_zoos(tasks, {0: pool}, features, store, width, watch)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == written
+    population = embed(tasks, pool, 0, features, store, width, watch)
+    assert len(population.vectors.models) == len(tasks) * len(ARCHITECTURES)
+    summary = summarise([evaluate(tasks, population, range(len(tasks)), 0)])
+    shipped = summary["variants"][SHIPPED]["dataset to model"]["exact"]["map"][0]
+    assert shipped > summary["variants"]["random"]["dataset to model"]["exact"]["map"][0]
