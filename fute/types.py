@@ -18,12 +18,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.errors import OutputsError
+from fute.errors import FuteError, OutputsError
 from fute.fingerprint import fingerprint, fingerprint_bytes, fingerprint_texts
+from fute.spans import MIN_ANSWERED_SPANS, validate_spans
 
 Kind = Literal["dataset", "model"]
 TaskType = Literal["classification", "regression", "span_qa"]
-OutputKind = Literal["probabilities", "labels", "scores", "embeddings"]
+OutputKind = Literal["probabilities", "labels", "scores", "embeddings", "spans"]
 Floats = NDArray[np.float32]
 
 MIN_ANSWERED = 0.5
@@ -59,6 +60,12 @@ class TextTable:
             [self.texts[i] for i in rows],
             None if self.pairs is None else [self.pairs[i] for i in rows],
         )
+
+    def followed_by(self, other: TextTable) -> TextTable:
+        pairs = None
+        if self.pairs is not None or other.pairs is not None:
+            pairs = [*(self.pairs or [None] * len(self)), *(other.pairs or [None] * len(other))]
+        return TextTable([*self.texts, *other.texts], pairs)
 
     def joined(self, separator: str = " [SEP] ") -> list[str]:
         """Text and pair as one string, for models that know no pairs."""
@@ -135,8 +142,9 @@ class Outputs:
 
     Attributes:
         kind: probabilities (rows sum to 1), labels (one-hot rows), scores (any real numbers),
-            embeddings (of generated text).
-        values: (n, c) float32. Rows without an answer hold zeros.
+            embeddings (of generated text), spans (candidate answers in the second text, see fute.spans).
+        values: (n, c) float32. Rows without an answer hold zeros; spans (n, 3k): start, end, probability of each of
+            k candidates, most probable first.
         label_names: what the c columns stand for, where known.
         answered: (n,) bool, False where the model gave no usable answer. None: all answered.
         details: counts worth keeping (calls, tokens, refusals).
@@ -165,12 +173,16 @@ class Outputs:
             return np.arange(len(self.values))
         return np.flatnonzero(self.answered)
 
+    @property
+    def answered_mask(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.values), dtype=bool) if self.answered is None else self.answered
+
     def validate(self, n_rows: int, *, min_answered: float = MIN_ANSWERED) -> Outputs:
         """Refuse outputs from which no task can be read; return self.
 
         Raises:
-            OutputsError: wrong shape, not finite, rows of probabilities that do not sum to one, constant,
-                or fewer than `min_answered` of the rows answered.
+            OutputsError: wrong shape, not finite, rows of probabilities that do not sum to one, no spans, constant,
+                or fewer than `min_answered` of the rows answered (spans: fewer than MIN_ANSWERED_SPANS rows).
         """
         if self.values.ndim != 2:
             raise OutputsError(f"outputs have shape {self.values.shape}; give one row of numbers for each input")
@@ -185,7 +197,12 @@ class Outputs:
                 f"{len(self.label_names)} label names for {self.values.shape[1]} columns; give one for each column"
             )
         rows = self.answered_rows
-        if len(rows) < max(2, min_answered * n_rows):
+        if self.kind == "spans" and len(rows) < MIN_ANSWERED_SPANS:
+            raise OutputsError(
+                f"only {len(rows)} of {n_rows} inputs have an answer span (needed: {MIN_ANSWERED_SPANS}); a span "
+                "answerer needs inputs with a second text, so add sources with text_pair to the pool"
+            )
+        if self.kind != "spans" and len(rows) < max(2, min_answered * n_rows):
             raise OutputsError(
                 f"only {len(rows)} of {n_rows} inputs were answered (needed: {min_answered:.0%}); "
                 "look at the refusals and the verbalizer, or give the model inputs that it can answer"
@@ -194,6 +211,8 @@ class Outputs:
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).any(axis=1).sum())
             raise OutputsError(f"{bad} of {len(rows)} rows hold NaN or infinity; mend the model before embedding it")
+        if self.kind == "spans":
+            validate_spans(values)
         if self.kind in ("probabilities", "labels"):
             if (values < -1e-6).any():
                 raise OutputsError("probabilities below zero; if these are scores or logits, say kind 'scores'")
@@ -250,4 +269,8 @@ class Embedder(Protocol):
 
     def model(self, outputs: Outputs) -> TaskEmbedding:
         """MTE: from outputs on the pool."""
+        ...
+
+    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
+        """MTEs of several models, made together where the method can. Each gets its vector, or its own error."""
         ...

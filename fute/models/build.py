@@ -10,6 +10,7 @@ from fute.config import (
     PromptModel,
     PythonModel,
     SklearnModel,
+    SpanAnswererModel,
     SurrogateConfig,
     TransformersModel,
 )
@@ -17,6 +18,7 @@ from fute.errors import ModelError
 from fute.models.predictions_table import PredictionsTable
 from fute.models.python_callable import PythonCallable
 from fute.models.sklearn_pipeline import SklearnPipeline
+from fute.models.span_answerer import SpanAnswerer
 from fute.models.transformers_classifier import TransformersClassifier
 from fute.train.backbone import FeaturesOf, computed_features
 from fute.train.trained import load_trained
@@ -46,6 +48,8 @@ def build_model(
     surrogate_config = surrogate_config or SurrogateConfig()
     if isinstance(config, TransformersModel):
         return TransformersClassifier(config, base_dir, device=surrogate_config.device)
+    if isinstance(config, SpanAnswererModel):
+        return SpanAnswerer(config, base_dir, device=surrogate_config.device)
     if isinstance(config, SklearnModel):
         return SklearnPipeline.from_config(config, base_dir)
     if isinstance(config, PythonModel):

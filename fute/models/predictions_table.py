@@ -16,6 +16,7 @@ from fute.config import PredictionsModel
 from fute.errors import ModelError
 from fute.fingerprint import digest_file, fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
+from fute.models.span_answers import locate_answers, outputs_from_spans
 from fute.types import Outputs, TextTable
 
 
@@ -78,6 +79,8 @@ class PredictionsTable:
             "rows_duplicate": duplicates,
             "rows_unused": len(predictions) - len({file_row for _, file_row in matched}),
         }
+        if config.gives_spans:
+            return self._as_spans(answers, table, details)
         return self._as_outputs(answers, columns, details)
 
     def _read(self) -> dict[str, pa.ChunkedArray]:
@@ -101,11 +104,17 @@ class PredictionsTable:
         return columns[name]
 
     def _predictions(self, columns: dict[str, pa.ChunkedArray]) -> list[Any]:
-        """One entry for each row of the file: a label, a number, or a list of numbers; None where it is null."""
+        """One entry for each row of the file: a label, a number, or a list (spans: of start, end and probability, or of
+        text and probability); None where it is null."""
         names = self._config.probabilities
+        if self._config.gives_spans:
+            return self._span_predictions(columns)
         if not names:
             if self._config.label is None:
-                raise ModelError(f"{self.id}: name the column with the predictions: `label` or `probabilities`")
+                raise ModelError(
+                    f"{self.id}: name the column with the predictions: `label`, `probabilities`, `start` and `end`, or "
+                    "`answer`"
+                )
             return self._column(columns, "label", self._config.label).to_pylist()
         given = [self._column(columns, "probabilities", name) for name in names]
         if len(given) == 1:
@@ -120,6 +129,25 @@ class PredictionsTable:
                 )
             return given[0].to_pylist()
         rows = zip(*(column.to_pylist() for column in given), strict=True)
+        return [None if any(value is None for value in row) else list(row) for row in rows]
+
+    def _span_predictions(self, columns: dict[str, pa.ChunkedArray]) -> list[Any]:
+        fields = ("answer",) if self._config.answer is not None else ("start", "end")
+        given = []
+        for field in fields:
+            name = getattr(self._config, field)
+            if name is None:
+                raise ModelError(f"{self.id}: `start` and `end` belong together; name the column of `{field}` as well")
+            given.append(self._column(columns, field, name))
+            kind = given[-1].type
+            is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+            if not pa.types.is_null(kind) and not (is_text if field == "answer" else pa.types.is_integer(kind)):
+                wanted = "texts" if field == "answer" else "whole numbers"
+                raise ModelError(f"{self.id}: column {name!r} is of type {kind}; `{field}` needs {wanted}")
+        scores: list[Any] = [1.0] * len(given[0])
+        if self._config.score is not None:
+            scores = self._column(columns, "score", self._config.score).to_pylist()
+        rows = zip(*(column.to_pylist() for column in given), scores, strict=True)
         return [None if any(value is None for value in row) else list(row) for row in rows]
 
     def _by_row(self, columns: dict[str, pa.ChunkedArray], table: TextTable) -> list[tuple[int, int]]:
@@ -167,6 +195,13 @@ class PredictionsTable:
             return [(text, None) for text in texts]
         return list(zip(texts, self._column(columns, "text_pair", self._config.text_pair).to_pylist(), strict=True))
 
+    def _as_spans(self, answers: list[Any], table: TextTable, details: dict[str, int]) -> Outputs:
+        if self._config.answer is not None:
+            answers, n_missing = locate_answers(answers, table)
+            details = {**details, "answers_not_found": n_missing}
+        found = outputs_from_numbers(self.id, "spans", answers, len(answers), None, details)
+        return outputs_from_spans(self.id, found.values, found.answered_mask, table, details)
+
     def _as_outputs(self, answers: list[Any], columns: dict[str, pa.ChunkedArray], details: dict[str, int]) -> Outputs:
         names = self._config.probabilities
         if names:
@@ -185,5 +220,7 @@ def _input(table: TextTable, row: int, *, with_pair: bool) -> tuple[str | None, 
 
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
+        if any(isinstance(value, str) for value in one):
+            return one == other
         return len(one) == len(other) and bool(np.allclose(one, other, equal_nan=True))
     return bool(one == other)

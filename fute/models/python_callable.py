@@ -11,6 +11,7 @@ from fute.entry_point import entry_point_identity, load_entry_point
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.foreign import foreign_code
+from fute.models.span_answers import outputs_from_spans
 from fute.types import Outputs, TextTable
 
 
@@ -20,7 +21,8 @@ class PythonCallable:
     Args:
         function: called as function(texts, pairs, **kwargs); texts a list of n strings, pairs a list of n
             strings or None, or None where no input has a second text. It returns what `config.outputs` says:
-            (n, c) numbers, or n labels. An entry None means no answer.
+            (n, c) numbers, or n labels. An entry None means no answer. Spans: start, end, probability of each of k
+            candidates, (n, 3k) numbers.
         identity: what says which function it is; part of the fingerprint.
     """
 
@@ -54,4 +56,7 @@ class PythonCallable:
         with foreign_code(self.id, "its answer"):
             if self._config.outputs == "labels":
                 return outputs_from_labels(self.id, answers, len(table), self._config.label_names)
-            return outputs_from_numbers(self.id, self._config.outputs, answers, len(table), self._config.label_names)
+            numbers = outputs_from_numbers(self.id, self._config.outputs, answers, len(table), self._config.label_names)
+            if numbers.kind == "spans":
+                return outputs_from_spans(self.id, numbers.values, numbers.answered_mask, table)
+            return numbers

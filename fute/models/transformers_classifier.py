@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from fute.config import TransformersModel
 from fute.errors import ModelError, SurrogateError
 from fute.fingerprint import fingerprint
-from fute.models.encoding import encode, pad, prepare_tokenizer
+from fute.models.encoding import encode, pad
 from fute.models.foreign import foreign_code
-from fute.seeding import seeded
+from fute.models.pretrained import load_pretrained
 from fute.surrogate.load import find_device
 from fute.surrogate.source import Source, find_source
 from fute.types import Floats, OutputKind, Outputs, TextTable
@@ -78,45 +78,14 @@ class TransformersClassifier:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, torch.device]:
-        model, tokenizer = load_classifier(self.id, self.source)
+        model, tokenizer = load_pretrained(
+            self.id, self.source, AutoModelForSequenceClassification, "a sequence classifier", "classification"
+        )
         try:
             device = find_device(self._device_name)
         except SurrogateError as exc:
             raise ModelError(f"{self.id}: {exc}") from exc
         return model.to(device).eval().requires_grad_(False), tokenizer, device
-
-
-def load_classifier(model_id: str, source: Source) -> tuple[Any, Any]:
-    """A sequence classifier with its own trained head, float32, and its tokenizer.
-
-    Raises:
-        ModelError: no safetensors weights, weights missing (a head would be random), no tokenizer.
-    """
-    try:
-        # transformers swaps functions of the whole process while it loads, so one model loads at a time.
-        with seeded(0):
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                source.location,
-                **source.loading_options,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(source.location, **source.loading_options))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
-        raise ModelError(
-            f"{model_id}: {source.name} could not be loaded as a sequence classifier; it needs config.json, weights "
-            f"as safetensors and its tokenizer's files (save_pretrained writes them all). The cause: {exc}"
-        ) from exc
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ModelError(
-            f"{model_id}: {source.name} lacks {len(missing)} weights of a sequence classifier ({missing[0]}, for "
-            "one), so its answers would be random; give a checkpoint that was fine-tuned for classification"
-        )
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id  # GPT-2 heads look for the last token before the padding
-    return model, tokenizer
 
 
 def read_logits(logits: Floats, problem_type: str | None) -> tuple[OutputKind, Floats]:

@@ -125,6 +125,18 @@ def test_rows_of_none_count_as_not_answered(study: Path) -> None:
     assert outputs.values[1].tolist() == [0, 0]
 
 
+def test_callable_gives_answer_spans_for_inputs_with_a_second_text(study: Path) -> None:
+    table = TextTable(["who", "what", "where"], ["the cat", None, "a mat"])
+    outputs = python_outputs("spans", study, table, outputs="spans")
+    np.testing.assert_allclose(outputs.values[0], [-1, -1, 0.6, 0, 4, 0.3])
+    assert outputs.values[1].tolist() == [-1, -1, 0, -1, -1, 0]
+    assert outputs.answered_rows.tolist() == [0, 2]
+    with pytest.raises(ModelError, match=r"m: a span outside its text: row 2 has \[0, 6\), .* has 5 characters"):
+        python_outputs("spans", study, table, outputs="spans", kwargs={"end": 6})
+    with pytest.raises(ModelError, match=r"m: spans have shape \(3, 2\); give start, end and probability"):
+        python_outputs("pairs_of_numbers", study, table, outputs="spans")
+
+
 @pytest.mark.parametrize(
     ("function", "settings", "message"),
     [

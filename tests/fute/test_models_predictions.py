@@ -124,3 +124,52 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
         build_model(PredictionsModel(kind="predictions", id="m", file="bad.parquet", label="y"), tmp_path).outputs(
             TABLE
         )
+
+
+QUESTIONS = TextTable(["who sat", "what sat", "a single text", "who ran"], ["the cat sat", "a mat", None, "no dog ran"])
+
+
+def test_answer_spans_are_taken_from_start_and_end_with_their_probability(tmp_path: Path) -> None:
+    columns = {"row": [3, 0, 1, 2], "s": [3, 4, -1, -1], "e": [6, 7, -1, -1], "p": [0.5, 0.9, 0.25, 1.0]}
+    outputs = ask(tmp_path, columns, QUESTIONS, start="s", end="e", score="p")
+    assert outputs.kind == "spans"
+    assert outputs.values.tolist() == [[4, 7, pytest.approx(0.9)], [-1, -1, 0.25], [-1, -1, 0], [3, 6, 0.5]]
+    assert outputs.answered_rows.tolist() == [0, 1, 3]
+    assert outputs.details["rows_without_context"] == 1
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_answer_texts_are_found_in_their_context_and_those_that_are_not_are_counted(tmp_path: Path, ending) -> None:
+    columns = {"q": ["who ran", "who sat", "what sat"], "c": ["no dog ran", "the cat sat", "a mat"],
+               "a": ["dog", " ", "a rug"]}  # fmt: skip
+    outputs = ask(tmp_path, columns, QUESTIONS, ending, text="q", text_pair="c", answer="a")
+    assert outputs.values.tolist() == [[-1, -1, 1], [-1, -1, 0], [-1, -1, 0], [3, 6, 1]]
+    assert outputs.answered_rows.tolist() == [0, 3]
+    assert outputs.details["answers_not_found"] == 1
+
+
+def test_null_spans_and_null_answers_are_not_answered(tmp_path: Path) -> None:
+    spans = ask(tmp_path, {"row": [0, 3], "s": [4, None], "e": [7, None]}, QUESTIONS, start="s", end="e")
+    texts = ask(tmp_path, {"row": [0, 3], "a": ["cat", None]}, QUESTIONS, answer="a")
+    assert spans.answered_rows.tolist() == texts.answered_rows.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        (
+            {"s": [3, 4], "e": [9, 7]},
+            {"start": "s", "end": "e"},
+            r"m: a span outside its text: row 1 has \[3, 9\), but",
+        ),
+        ({"s": [0, 0], "e": [1, 1], "row": [0, 2]}, {"start": "s", "end": "e"}, "row 2 .* that input has no context"),
+        ({"s": [0, 0]}, {"start": "s"}, "`start` and `end` belong together; name the column of `end`"),
+        ({"s": [0.5, 0], "e": [1, 1]}, {"start": "s", "end": "e"}, "column 's' is of type double; `start` needs whole"),
+        ({"a": [1, 2]}, {"answer": "a"}, "column 'a' is of type int64; `answer` needs texts"),
+        ({"a": ["x", "y"]}, {"answer": "a"}, "m: it answered none of 4 inputs"),
+        ({"a": ["mat", "a"], "row": [1, 1]}, {"answer": "a"}, "predict pool row 1 differently"),
+    ],
+)
+def test_spans_that_do_not_fit_are_refused(tmp_path: Path, columns: dict, settings: dict, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        ask(tmp_path, {"row": [1, 0], **columns}, QUESTIONS, **settings)

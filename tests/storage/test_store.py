@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from fute.errors import NotInStoreError, StoreError
+from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import GroupReference, Reference
+from storage import catalog
 from storage.files import Scratch, read_parquet, write_parquet
 from storage.stamp import Stamp
 from storage.store import Store, slug
@@ -65,6 +67,18 @@ def test_outputs_come_back_bit_for_bit(tmp_path: Path, answered: np.ndarray | No
     back = store.outputs("pool", "team/model@f")
     assert back.fingerprint == outputs.fingerprint
     assert dict(back.details) == {"calls": 3}
+
+
+def test_answer_spans_come_back_bit_for_bit_and_are_in_the_view(tmp_path: Path) -> None:
+    values = pack_spans(np.array([[3, -1], [0, 0]]), np.array([[9, -1], [0, 0]]), np.array([[0.6, 1 / 3], [0, 0]]))
+    outputs = Outputs("spans", values, None, np.array([True, False]), {"rows_without_context": 1})
+    store = Store(tmp_path)
+    store.put_outputs("pool", "answerer@f", outputs, STAMP)
+    back = store.outputs("pool", "answerer@f")
+    assert (back.kind, back.fingerprint, dict(back.details)) == ("spans", outputs.fingerprint, outputs.details)
+    found = catalog.query(tmp_path, "SELECT row, answered, label, values FROM outputs ORDER BY row").rows
+    assert [line[:3] for line in found] == [(0, True, None), (1, False, None)]
+    assert list(found[0][3]) == values[0].tolist()
 
 
 def test_ids_with_slashes_become_distinct_files() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fute.errors import MethodError
+from fute.errors import FuteError, MethodError
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.positions import expected_positions
 from fute.methods.crosscov.symmetric import root_of_gram, to_vector
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
+from fute.methods.one_by_one import one_by_one
+from fute.spans import context_lengths, unpack_spans
 from fute.types import Dataset, Features, Outputs, Pool, TaskEmbedding
 
 
@@ -42,6 +47,7 @@ class Crosscov:
         self.features = features
         pool_features = features(pool.inputs)
         self._source_ids = np.asarray(pool.source_ids)
+        self._context_lengths = context_lengths(pool.inputs)
         sources = source_groups(self._source_ids)
         self.whitening = Whitening.fit(pool_features, config.components, config.ridge, sources)
         self._whitened_pool = self.whitening.apply(pool_features)  # (n, d), the same for every model
@@ -51,15 +57,24 @@ class Crosscov:
         outputs.validate(len(self._source_ids))
         return embedding_of(*self.model_rows(outputs))
 
+    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
+        """MTEs of several models, one after the other: there is nothing to share."""
+        return one_by_one(self.model, outputs)
+
     def model_rows(self, outputs: Outputs) -> tuple[Doubles, Doubles]:
         """(n, d) features and (n, c) outputs of the answered rows, each centred within its source.
+
+        Spans become the same three numbers as a dataset's answers.
 
         What differs between sources is what they are about, and a model answers it whether or not that is its task; a
         dataset, centred on its own mean, shows only what differs within it. Centring both alike makes them comparable.
         """
         rows = outputs.answered_rows
         groups = source_groups(self._source_ids[rows])
-        y = outputs.values[rows].astype(np.float64)
+        if outputs.kind == "spans":
+            y = expected_positions(*unpack_spans(outputs.values[rows]), self._context_lengths[rows])
+        else:
+            y = outputs.values[rows].astype(np.float64)
         return centred_within(self._whitened_pool[rows], groups), centred_within(y, groups)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
@@ -97,7 +112,5 @@ def targets_as_outputs(dataset: Dataset) -> Doubles:
         return np.eye(int(targets.max()) + 1)[targets]
     if dataset.task == "regression":
         return targets.astype(np.float64)[:, None]
-    contexts = dataset.train.inputs.pairs or [""] * len(targets)
-    lengths = np.array([max(1, len(context or "")) for context in contexts])
-    answerable = targets[:, 0] >= 0
-    return np.column_stack([answerable, np.where(answerable[:, None], targets / lengths[:, None], 0.0)])
+    certain = np.ones((len(targets), 1))
+    return expected_positions(targets[:, :1], targets[:, 1:], certain, context_lengths(dataset.train.inputs))

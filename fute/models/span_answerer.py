@@ -1,0 +1,145 @@
+"""A fine-tuned transformers question answerer: it points at the answer in the second text."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForQuestionAnswering
+
+from fute.config import SpanAnswererModel
+from fute.errors import ModelError, SurrogateError
+from fute.fingerprint import fingerprint
+from fute.models.encoding import pad
+from fute.models.foreign import foreign_code
+from fute.models.pretrained import load_pretrained
+from fute.models.span_candidates import Candidate, best_candidates, span_scores
+from fute.models.span_windows import Windows, read_in_windows
+from fute.spans import NO_ANSWER, UNUSED, context_lengths, pack_spans
+from fute.surrogate.load import find_device
+from fute.surrogate.source import Source, find_source
+from fute.types import Outputs, TextTable
+
+logger = logging.getLogger(__name__)
+
+
+class SpanAnswerer:
+    """Reads the text as the question and the second text as the context; inputs without one are left unanswered.
+
+    Weights come from safetensors files only and no code of a model repository is run. Loaded when first asked.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+
+    kind = "span_answerer"
+
+    def __init__(self, config: SpanAnswererModel, base_dir: Path, *, device: str = "auto") -> None:
+        self.id = config.id
+        self._config = config
+        self._base_dir = base_dir
+        self._device_name = device
+        self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """From the digest of the files or the hub's commit; loads no weights.
+
+        Raises:
+            ModelError: no such model, or the hub cannot be reached.
+        """
+        settings = self._config.identity(exclude={"id", "task", "kind", "model", "revision", "batch_size"})
+        return fingerprint(kind=self.kind, revision=self.source.revision, settings=settings)
+
+    @cached_property
+    def source(self) -> Source:
+        try:
+            return find_source(self._config.model, self._config.revision, self._base_dir)
+        except SurrogateError as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
+
+    def outputs(self, table: TextTable) -> Outputs:
+        rows = np.flatnonzero(context_lengths(table)).tolist()
+        if not rows or table.pairs is None:
+            raise ModelError(
+                f"{self.id}: none of {len(table)} inputs has a context; a span answerer needs inputs with a second "
+                "text, so add sources with text_pair to the pool"
+            )
+        questions, contexts = ([column[row] or "" for row in rows] for column in (table.texts, table.pairs))
+        with self._lock, foreign_code(self.id, "its forward pass"):
+            model, tokenizer, device = self._loaded
+            windows = read_in_windows(tokenizer, questions, contexts, self._config.max_tokens, self._config.stride)
+            starts, ends = self._logits(model, tokenizer, windows, device)
+        found = [self._candidates(windows, starts, ends, i) for i in range(len(rows))]
+        details = {
+            "rows_without_context": len(table) - len(rows),
+            "rows_in_windows": int((np.bincount(windows.rows, minlength=len(rows)) > 1).sum()),
+            "rows_no_answer": sum(bool(candidates) and candidates[0][0] == NO_ANSWER for candidates in found),
+            "questions_cut": windows.questions_cut,
+        }
+        logger.info("%s: %s", self.id, details)
+        return self._as_outputs(len(table), rows, found, details)
+
+    def _logits(
+        self, model: Any, tokenizer: Any, windows: Windows, device: torch.device
+    ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+        """Start and end logits of each window, (its tokens,)."""
+        lengths = windows.encoded.lengths
+        starts: list[NDArray[np.float64]] = [np.zeros(0)] * len(lengths)
+        ends = list(starts)
+        # Longest first: a batch that does not fit into memory shows at once.
+        order = np.argsort(-lengths, kind="stable")
+        for begin in range(0, len(order), self._config.batch_size):
+            batch = order[begin : begin + self._config.batch_size]
+            with torch.inference_mode():
+                answer = model(**pad(tokenizer, windows.encoded, batch, device))
+            for column, logits in ((starts, answer.start_logits), (ends, answer.end_logits)):
+                for line, values in zip(batch, logits.double().cpu().numpy(), strict=True):
+                    column[line] = values[: lengths[line]]  # padding is on the right
+        return starts, ends
+
+    def _candidates(
+        self, windows: Windows, starts: list[NDArray[np.float64]], ends: list[NDArray[np.float64]], row: int
+    ) -> list[Candidate]:
+        own = windows.of_row(row)
+        scores = span_scores(
+            [starts[i][windows.context[i]] for i in own],
+            [ends[i][windows.context[i]] for i in own],
+            [int(windows.firsts[i]) for i in own],
+            len(windows.offsets[row]),
+            self._config.max_answer_tokens,
+        )
+        # A window without the answer says "no answer" although another one holds it, so the least sure one decides.
+        null = min(float(starts[i][windows.nulls[i]] + ends[i][windows.nulls[i]]) for i in own)
+        return best_candidates(
+            scores, windows.offsets[row], null if self._config.no_answer else None, self._config.top_k
+        )
+
+    def _as_outputs(
+        self, n_rows: int, rows: list[int], found: list[list[Candidate]], details: dict[str, int]
+    ) -> Outputs:
+        candidates = np.tile(np.array(UNUSED), (n_rows, self._config.top_k, 1))
+        answered = np.zeros(n_rows, dtype=bool)
+        for row, best in zip(rows, found, strict=True):
+            if best:
+                candidates[row, : len(best)] = best
+                answered[row] = True
+        values = pack_spans(candidates[:, :, 0], candidates[:, :, 1], candidates[:, :, 2])
+        return Outputs("spans", values, answered=None if answered.all() else answered, details=details)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, torch.device]:
+        model, tokenizer = load_pretrained(
+            self.id, self.source, AutoModelForQuestionAnswering, "a question answerer", "extractive question answering"
+        )
+        try:
+            device = find_device(self._device_name)
+        except SurrogateError as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
+        return model.to(device).eval().requires_grad_(False), tokenizer, device
