@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
+from prefect.futures import PrefectFuture
 from pydantic import BaseModel
 
 from flows.ingest import Ingested, ingest
@@ -19,9 +21,12 @@ from tasks.embed import (
     TrainedRef,
     embed_dataset,
     embed_model,
+    embed_models,
+    models_at_once,
     query_model,
     train_source_model,
 )
+from tasks.endpoints import check_keys
 from tasks.prompts import fold_responses, record_prompts
 from tasks.run import Failure, Run
 from tasks.study import StudyParts
@@ -53,6 +58,7 @@ def embed(
         base_urls: other addresses for endpoints, by their id: the same services, moved.
     """
     with open_session(study, "embed", run, base_urls) as session:
+        check_keys(session.study)
         ingested = ingested or ingest(study, session.run)
         spaces = spaces or surrogate(study, session.run, ingested)
         parts = StudyParts(
@@ -60,6 +66,7 @@ def embed(
             datasets={d.id: d for d in ingested.datasets},
             endpoints={e.id: e for e in session.study.endpoints},
             prompts={p.id: p for p in session.study.prompts},
+            budget=session.study.budget,
         )
         if session.study.prompts:
             record_prompts(session.run, session.study.prompts)
@@ -71,15 +78,41 @@ def embed(
                 for s in spaces
                 for d in ingested.datasets
             ]
-            futures += [
-                (f"{o.id} [{s.method.method}]", embed_model.submit(session.run, s, o)) for s in spaces for o in outputs
-            ]
+            groups = []
+            for s in spaces:
+                size = models_at_once(s)
+                if size == 1:
+                    futures += [(f"{o.id} [{s.method.method}]", embed_model.submit(session.run, s, o)) for o in outputs]
+                    continue
+                for part in (outputs[i : i + size] for i in range(0, len(outputs), size)):
+                    subjects = [f"{o.id} [{s.method.method}]" for o in part]
+                    groups.append((subjects, embed_models.submit(session.run, s, part)))
             embeddings, failures = settle(futures, "embed")
-            session.failures += failures
+            more, failed = settle_groups(groups, "embed")
+            embeddings += more
+            session.failures += failures + failed
         track_models(session, outputs, trained, embeddings, spaces)
         log.info("embed: %d embeddings (%d from the store), %d failed", len(embeddings),
                  sum(e.reused for e in embeddings), len(session.failures))  # fmt: skip
         return session.end_state(Embedded(embeddings=embeddings, failures=session.failures))
+
+
+def settle_groups(
+    groups: Sequence[tuple[list[str], PrefectFuture[Any]]], stage: str
+) -> tuple[list[Any], list[Failure]]:
+    """Wait for tasks that did several subjects each; where a task failed as a whole, all of its subjects did."""
+    results: list[Any] = []
+    failures: list[Failure] = []
+    for subjects, future in groups:
+        done, failed = settle([(", ".join(subjects), future)], stage)
+        failures += [Failure(subject=s, stage=stage, reason=f.reason) for f in failed for s in subjects]
+        for each in (each for group in done for each in group):
+            if isinstance(each, Failure):
+                log.warning("%s of %s failed: %s", stage, each.subject, each.reason)
+                failures.append(each)
+            else:
+                results.append(each)
+    return results, failures
 
 
 def ask_models(session: Session, parts: StudyParts, pool: str) -> tuple[list[OutputsRef], list[TrainedRef]]:

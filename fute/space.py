@@ -10,13 +10,15 @@ from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
+from fute.methods.taskemb.config import TaskembConfig
+from fute.methods.taskemb.embed import Taskemb
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.surrogate.load import Surrogate
 from fute.types import Embedder, Features, Kind, Pool
 
 # Raised when a method would make other vectors from the same input.
-METHOD_VERSIONS = {"crosscov": 1, "tupate": 1}
+METHOD_VERSIONS = {"crosscov": 1, "tupate": 1, "taskemb": 1}
 
 
 def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int) -> str:
@@ -43,14 +45,16 @@ def embedding_id(space: str, kind: Kind, subject: str, subject_fingerprint: str)
 def open_space(
     method: Method, surrogate: Callable[[], Surrogate], features: Features, pool: Pool, seed: int
 ) -> Embedder:
-    """The method, made ready on a pool. Both methods behind the same call.
+    """The method, made ready on a pool. All methods behind the same call.
 
     Args:
-        surrogate: loads it; not called by a method that needs only features.
+        surrogate: loads it whole, a T5 with its decoder; not called by a method that needs only features.
         features: surrogate features of any table, cached or not.
     """
     if isinstance(method, CrosscovConfig):
         return Crosscov(method, features, pool)
     if isinstance(method, TupateConfig):
         return Tupate(method, surrogate(), pool, seed)
-    raise MethodError(f"no method {method!r}; there are crosscov and tupate")
+    if isinstance(method, TaskembConfig):
+        return Taskemb(method, surrogate(), pool, seed)
+    raise MethodError(f"no method {method!r}; there are {', '.join(METHOD_VERSIONS)}")

@@ -13,16 +13,21 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
+from fute.errors import FuteError
+from fute.llm.providers import PROVIDERS
+from fute.methods.tupate.config import TupateConfig
 from fute.models.build import build_model
 from fute.space import embedding_id
+from fute.spans import check_spans
+from fute.surrogate.load import find_device
 from fute.train.backbone import backbone_identity
 from fute.train.training import recipe_fingerprint, train
-from fute.types import Embedder, Model, TaskEmbedding
+from fute.types import Embedder, Model, Outputs, TaskEmbedding
 from storage.vectors import VectorStore
 from tasks import resources
 from tasks.endpoints import prompted_model
 from tasks.ingest import DatasetRef
-from tasks.run import Run
+from tasks.run import Failure, Run
 from tasks.study import StudyParts
 from tasks.surrogate import SpaceRef
 
@@ -128,12 +133,13 @@ def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> 
     reused = store.has_outputs(pool, ref)
     if not reused:
         inputs = store.pool(pool).inputs
-        if isinstance(config, PromptModel):  # waits for the network: others may compute meanwhile
+        if isinstance(config, PromptModel) and PROVIDERS[parts.endpoints[str(config.endpoint)].api].over_http:
+            # It waits for the network: others may compute meanwhile.
             outputs = model.outputs(inputs)
         else:
             with resources.compute_lock:
                 outputs = model.outputs(inputs)
-        outputs.validate(len(inputs))
+        check_spans(outputs.validate(len(inputs)), inputs)
         store.put_outputs(pool, ref, outputs, run.stamp)
         metrics = {k: float(v) for k, v in outputs.details.items() if isinstance(v, int | float)}
         metrics["seconds_outputs"] = time.perf_counter() - started
@@ -170,21 +176,83 @@ def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRe
 def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
     """MTE of one model in one space, from its stored outputs."""
     store = run.open_store()
-    subject = {
+    return _embed(run, space, _subject(model), lambda embedder: embedder.model(store.outputs(space.pool, model.ref)))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="mte-{models[0].id}-and-others-{space.method.method}")
+def embed_models(run: Run, space: SpaceRef, models: list[OutputsRef]) -> list[EmbeddingRef | Failure]:
+    """MTEs of several models in one space, made together; for each its embedding, or why it has none."""
+    store = run.open_store()
+    vectors = VectorStore(store)
+    results: dict[str, EmbeddingRef | Failure] = {}
+    new: list[tuple[OutputsRef, Outputs]] = []
+    for model in models:
+        key = _key(space, _subject(model))
+        try:
+            if vectors.has(space.id, "model", key):
+                vectors.touch(space.id, "model", key)
+                results[model.ref] = _ref(space, _subject(model), {}, reused=True)
+            else:
+                new.append((model, store.outputs(space.pool, model.ref)))
+        except FuteError as exc:
+            results[model.ref] = _failure(space, model, exc)
+    if new:
+        started = time.perf_counter()
+        embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
+        with resources.compute_lock:
+            made = embedder.models([outputs for _, outputs in new])
+        seconds = (time.perf_counter() - started) / len(new)
+        for (model, _), embedding in zip(new, made, strict=True):
+            if isinstance(embedding, FuteError):
+                results[model.ref] = _failure(space, model, embedding)
+                continue
+            row = {**space.columns(), **_subject(model), "fingerprint": _key(space, _subject(model))}
+            vectors.put(row, embedding, run.stamp)
+            results[model.ref] = _ref(space, _subject(model), {**embedding.metrics, "seconds": seconds}, reused=False)
+    return [results[model.ref] for model in models]
+
+
+def _failure(space: SpaceRef, model: OutputsRef, error: FuteError) -> Failure:
+    return Failure(subject=f"{model.id} [{space.method.method}]", stage="embed", reason=str(error))
+
+
+def models_at_once(space: SpaceRef) -> int:
+    """Models of one embed_models task; 1: a task for each (embed_model)."""
+    if not isinstance(space.method, TupateConfig):
+        return 1
+    return space.method.group_size(find_device(space.surrogate.device).type)
+
+
+def _subject(model: OutputsRef) -> dict[str, Any]:
+    return {
         "kind": "model",
         "subject": model.id,
         "subject_fingerprint": model.ref.rpartition("@")[2],
         "subject_kind": model.kind,
         "task": model.task,
     }
-    return _embed(run, space, subject, lambda embedder: embedder.model(store.outputs(space.pool, model.ref)))
+
+
+def _key(space: SpaceRef, subject: dict[str, Any]) -> str:
+    return embedding_id(space.id, subject["kind"], subject["subject"], subject["subject_fingerprint"])
+
+
+def _ref(space: SpaceRef, subject: dict[str, Any], metrics: dict[str, float], *, reused: bool) -> EmbeddingRef:
+    return EmbeddingRef(
+        space=space.id,
+        subject=subject["subject"],
+        kind=subject["kind"],
+        fingerprint=_key(space, subject),
+        reused=reused,
+        metrics=metrics,
+    )
 
 
 def _embed(
     run: Run, space: SpaceRef, subject: dict[str, Any], make: Callable[[Embedder], TaskEmbedding]
 ) -> EmbeddingRef:
     vectors = VectorStore(run.open_store())
-    key = embedding_id(space.id, subject["kind"], subject["subject"], subject["subject_fingerprint"])
+    key = _key(space, subject)
     started = time.perf_counter()
     reused = vectors.has(space.id, subject["kind"], key)
     metrics: dict[str, float] = {}
@@ -196,11 +264,4 @@ def _embed(
             embedding = make(embedder)
         vectors.put({**space.columns(), **subject, "fingerprint": key}, embedding, run.stamp)
         metrics = dict(embedding.metrics)
-    return EmbeddingRef(
-        space=space.id,
-        subject=subject["subject"],
-        kind=subject["kind"],
-        fingerprint=key,
-        reused=reused,
-        metrics={**metrics, "seconds": time.perf_counter() - started},
-    )
+    return _ref(space, subject, {**metrics, "seconds": time.perf_counter() - started}, reused=reused)

@@ -44,11 +44,12 @@ class Surrogate:
     """A loaded surrogate, frozen and in evaluation mode. Safe to share between threads.
 
     Attributes:
-        model: the transformer without a head (T5: its encoder), float32.
+        model: the transformer without a head, float32. T5: its encoder alone, or the whole of it where asked for.
         id: fingerprint of all that can change a feature; names the feature cache and enters the space.
         revision: digest of the files, or the hub's commit.
         width: numbers in one hidden state.
         max_tokens: longer inputs are cut to this.
+        longest_input: tokens that the model's position table holds; None where positions are relative.
     """
 
     model: Any
@@ -60,6 +61,7 @@ class Surrogate:
     width: int
     device: torch.device
     max_tokens: int
+    longest_input: int | None
     # A fast tokenizer keeps its truncation settings inside and refuses to be used by two threads at once.
     tokenizer_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -75,19 +77,21 @@ def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any
     Raises:
         SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
     """
-    return _identity(config, find_source(config.model, config.revision, base_dir))
+    return _identity(_with_dtype(config), find_source(config.model, config.revision, base_dir))
 
 
-def load_surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
+def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = False) -> Surrogate:
     """Load the surrogate that a study names.
 
     Args:
         base_dir: where a relative folder starts from.
+        whole: with the decoder that a T5 has; features need its encoder only, trained embeddings need both.
 
     Raises:
         SurrogateError: no such model, the hub cannot be reached, a family that is not supported, weights missing,
             no fast tokenizer, a layer or length that the model does not have, or no such device.
     """
+    config = _with_dtype(config)
     source = find_source(config.model, config.revision, base_dir)
     device = find_device(config.device)
     model_type = read_config(source).model_type
@@ -97,9 +101,9 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
             f"{config.model} is a {model_type!r} model, which is not supported as a surrogate. "
             f"Use one of: {', '.join(sorted(FAMILIES))}"
         )
-    if config.dtype == "bfloat16" and device.type == "cpu" and not _cpu_has_bfloat16():
+    if config.dtype == "bfloat16" and device.type == "cpu" and not _has_bfloat16(device):
         logger.warning("this CPU has no bfloat16 arithmetic and imitates it slowly; dtype float32 is much faster here")
-    model = _load_model(source, family)
+    model = _load_model(source, family, whole)
     tokenizer = _load_tokenizer(source, model.config.vocab_size)
     n_layers = int(model.config.num_hidden_layers)
     if config.layer != "upper_half" and not -n_layers - 1 <= config.layer <= n_layers:
@@ -120,6 +124,7 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
         width=int(model.config.hidden_size),
         device=device,
         max_tokens=config.max_tokens,
+        longest_input=limit,
     )
 
 
@@ -146,8 +151,21 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _cpu_has_bfloat16() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware computes in bfloat16, and does not only imitate it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False
+
+
+def _with_dtype(config: SurrogateConfig) -> SurrogateConfig:
+    """The settings with dtype auto decided."""
+    if config.dtype != "auto":
+        return config
+    found = "bfloat16" if _has_bfloat16(find_device(config.device)) else "float32"
+    return config.model_copy(update={"dtype": found})
 
 
 def _identity(config: SurrogateConfig, source: Source) -> dict[str, Any]:
@@ -160,9 +178,9 @@ def _identity(config: SurrogateConfig, source: Source) -> dict[str, Any]:
     }
 
 
-def _load_model(source: Source, family: Family) -> Any:
+def _load_model(source: Source, family: Family, whole: bool) -> Any:
     # T5's features are those of its encoder; the text-encoding class loads that half only.
-    auto_class = AutoModelForTextEncoding if family == "t5" else AutoModel
+    auto_class = AutoModelForTextEncoding if family == "t5" and not whole else AutoModel
     try:
         # Alone in the process: while it loads, transformers swaps functions and a default that all threads share.
         with seeded(0):

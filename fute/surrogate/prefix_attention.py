@@ -27,8 +27,9 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 from fute.errors import SurrogateError
 
 Prefixes = Mapping[nn.Module, tuple[Tensor, Tensor]]
-"""Attention module -> (keys, values), each (heads, prefix, head_dim), or (batch, heads, prefix, head_dim) where every
-row has its own; as many heads as the layer has key-value heads."""
+"""Attention module -> (keys, values), each (heads, prefix, head_dim); as many heads as the layer has key-value heads.
+Or each (groups, heads, prefix, head_dim): the batch is then so many groups of rows, one after the other, each with a
+prefix of its own (as many groups as rows: one for every row)."""
 
 _REGISTERED = {"sdpa": "fute_prefix_sdpa", "eager": "fute_prefix_eager"}
 
@@ -73,6 +74,11 @@ def prefixes(by_module: Prefixes) -> Iterator[None]:
         _active.reset(token)
 
 
+def active_prefixes() -> Prefixes:
+    """The prefixes of the context that this thread is in; empty where there is none."""
+    return _active.get() or {}
+
+
 def attention_sites(run: Callable[[], object]) -> list[AttentionSite]:
     """The attention modules that `run` (a small forward pass of an enabled model) goes through, in order of first use.
 
@@ -94,8 +100,8 @@ def _with_prefix(attend: Callable[..., tuple[Tensor, Tensor | None]]) -> Callabl
     def attention(
         module: nn.Module,
         query: Tensor,  # (batch, query heads, queries, head_dim)
-        key: Tensor,  # (batch, heads, keys, head_dim)
-        value: Tensor,  # (batch, heads, keys, head_dim)
+        key: Tensor,  # (batch, heads, keys, head_dim); only one group's rows where all groups share them
+        value: Tensor,  # as key
         attention_mask: Tensor | None,  # (batch or 1, 1, queries or 1, keys), bool or additive
         position_bias: Tensor | None = None,  # (1, query heads, queries, keys), T5 only
         is_causal: bool | None = None,
@@ -106,7 +112,7 @@ def _with_prefix(attend: Callable[..., tuple[Tensor, Tensor | None]]) -> Callabl
             recorder.setdefault(module, (key.shape[1], key.shape[3]))
         if is_causal is None:
             is_causal = bool(getattr(module, "is_causal", True))
-        prefix = (_active.get() or {}).get(module)
+        prefix = active_prefixes().get(module)
         if prefix is None:
             return attend(
                 module, query, key, value, attention_mask, position_bias=position_bias, is_causal=is_causal, **options
@@ -115,10 +121,7 @@ def _with_prefix(attend: Callable[..., tuple[Tensor, Tensor | None]]) -> Callabl
         if attention_mask is None and is_causal:
             # The kernels' own causal flag counts columns from the first one, which is now the prefix's.
             attention_mask = _causal_mask(query, key)
-        key, value = (
-            torch.cat([_per_row(own, query.shape[0]).to(theirs.dtype), theirs], dim=2)
-            for own, theirs in zip(prefix, (key, value), strict=True)
-        )
+        key, value = (_joined(own, theirs, query.shape[0]) for own, theirs in zip(prefix, (key, value), strict=True))
         if attention_mask is not None:
             seen = True if attention_mask.dtype == torch.bool else 0.0
             attention_mask = F.pad(attention_mask, (n_prefix, 0), value=seen)
@@ -132,8 +135,13 @@ def _with_prefix(attend: Callable[..., tuple[Tensor, Tensor | None]]) -> Callabl
     return attention
 
 
-def _per_row(prefix: Tensor, n_rows: int) -> Tensor:
-    return prefix if prefix.dim() == 4 else prefix.unsqueeze(0).expand(n_rows, -1, -1, -1)
+def _joined(own: Tensor, theirs: Tensor, n_rows: int) -> Tensor:
+    """A prefix put before a layer's keys or values: (n_rows, heads, prefix + keys, head_dim)."""
+    own = own if own.dim() == 4 else own.unsqueeze(0)  # (groups, heads, prefix, head_dim)
+    shape = (len(own), n_rows // len(own), -1, -1, -1)  # groups, rows of a group
+    shared = len(theirs) < n_rows
+    theirs = theirs.unsqueeze(0).expand(shape) if shared else theirs.unflatten(0, shape[:2])
+    return torch.cat([own.unsqueeze(1).expand(shape).to(theirs.dtype), theirs], dim=3).flatten(0, 1)
 
 
 def _causal_mask(query: Tensor, key: Tensor) -> Tensor:

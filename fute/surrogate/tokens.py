@@ -25,28 +25,35 @@ class Tokens:
         type_ids: per input 0 for tokens of the first text and 1 for the second, where the surrogate takes them.
         lengths: (n,) int64, tokens of each input.
         truncated: (n,) bool, inputs that were too long and were cut.
+        context_offsets: per input (tokens, 2) int64: the characters [start, end) of the second text that a token
+            stands for, (-1, -1) for tokens that are not of it. None: not known (tokenise_with_offsets finds them).
     """
 
     ids: Sequence[Sequence[int]]
     type_ids: Sequence[Sequence[int]] | None
     lengths: NDArray[np.int64]
     truncated: NDArray[np.bool_]
+    context_offsets: Sequence[NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.integer]) -> Tokens:
         types = None if self.type_ids is None else [self.type_ids[i] for i in rows]
-        return Tokens([self.ids[i] for i in rows], types, self.lengths[rows], self.truncated[rows])
+        offsets = None if self.context_offsets is None else [self.context_offsets[i] for i in rows]
+        return Tokens([self.ids[i] for i in rows], types, self.lengths[rows], self.truncated[rows], offsets)
 
 
 def tokenise(surrogate: Surrogate, table: TextTable, max_tokens: int | None = None) -> Tokens:
-    """Tokenise each input once: a pair as a pair, a single text alone, cut to the surrogate's max_tokens (or fewer).
+    """Tokenise each input once: a pair as a pair, a single text alone, cut to max_tokens.
+
+    Args:
+        max_tokens: at most what the surrogate can read; default: the surrogate's own max_tokens.
 
     Raises:
         SurrogateError: an input has no token at all.
     """
-    longest = min(surrogate.max_tokens, max_tokens or surrogate.max_tokens)
+    longest = readable(surrogate, max_tokens)
     pairs: Sequence[str | None]
     if surrogate.family == "gpt2":
         # GPT-2's tokenizer knows no pairs: it would join the two texts without anything between them.
@@ -77,7 +84,13 @@ def tokenise(surrogate: Surrogate, table: TextTable, max_tokens: int | None = No
             f"{int((lengths == 0).sum())} inputs have no token under {surrogate.config.model}, "
             f"row {row} for one: {texts[row][:40]!r}; leave them out"
         )
-    return Tokens(ids, types if _takes_types(surrogate) else None, lengths, truncated)
+    return Tokens(ids, types if takes_types(surrogate) else None, lengths, truncated)
+
+
+def readable(surrogate: Surrogate, max_tokens: int | None) -> int:
+    """The tokens that an input is cut to: what is wanted, and never more than the surrogate's positions."""
+    wanted = max_tokens or surrogate.max_tokens
+    return wanted if surrogate.longest_input is None else min(wanted, surrogate.longest_input)
 
 
 def pad_batch(surrogate: Surrogate, tokens: Tokens, rows: NDArray[np.integer]) -> dict[str, Tensor]:
@@ -104,7 +117,7 @@ def mean_over_mask(states: Tensor, mask: Tensor) -> Tensor:
     return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def _takes_types(surrogate: Surrogate) -> bool:
+def takes_types(surrogate: Surrogate) -> bool:
     # GPT-2 would add the embedding of word 0 or 1 for a type id; RoBERTa's table has one row only.
     return (
         surrogate.family == "bert"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
-from fute.surrogate import source
+from fute.surrogate import load, source
 from fute.surrogate.load import find_device, load_surrogate, surrogate_identity
 
 from .tiny_surrogates import build_tokenizer, load_tiny, save_tiny
@@ -174,3 +174,15 @@ def test_a_layer_that_is_not_there_is_refused(folder: Path, layer: int) -> None:
 def test_a_device_that_is_not_here_is_refused(name: str) -> None:
     with pytest.raises(SurrogateError, match="device"):
         find_device(name)
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_dtype_auto_asks_the_hardware_and_names_the_answer_in_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr(load, "_has_bfloat16", lambda device: supported)
+    surrogate = load_tiny("bert", tmp_path, dtype="auto")
+    assert surrogate.config.dtype == expected
+    config = SurrogateConfig(model="bert", max_tokens=24, device="cpu", dtype="auto")
+    assert surrogate_identity(config, tmp_path)["dtype"] == expected
+    assert surrogate.id == load_tiny("bert", tmp_path, dtype=expected).id

@@ -6,32 +6,43 @@ import numpy as np
 import pytest
 import torch
 
+from fute.methods.supervision import Supervision
+from fute.methods.targets import Targets
 from fute.methods.tupate.config import TupateConfig
-from fute.methods.tupate.targets import Targets
-from fute.methods.tupate.train import epoch_batches, initial_prefix, train_prefix
-from fute.surrogate.prefix_attention import attention_sites, enable_prefixes
-from fute.surrogate.tokens import pad_batch, tokenise
-from fute.types import TextTable
+from fute.methods.tupate.embed import Tupate
+from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
+from fute.methods.tupate.train import Recipe, TrainedPrefix, epoch_batches, train_prefixes
+from fute.surrogate.reader import Reader
+from fute.surrogate.tokens import tokenise
+from fute.types import Pool, TextTable
 
-from .tiny_surrogates import build_model, load_tiny, slow_bert
+from .slow_surrogates import SLOW
+from .tiny_surrogates import build_model, load_tiny
 
 TEXTS = ["the cat sat", "a big red dog ran", "bird", "fish swam under the old log and", "blue mat on"]
 
 
-def test_training_equals_a_slow_version_in_float64(tmp_path: Path) -> None:
-    """All rows in one batch; the model head by head and token by token, AdamW and its schedule written out."""
-    surrogate = load_tiny("bert", tmp_path)
-    enable_prefixes(surrogate.model)
-    tokens = tokenise(surrogate, TextTable(TEXTS))
-    sites = attention_sites(lambda: surrogate.model(**pad_batch(surrogate, tokens, np.arange(2))))
-    start = initial_prefix(sites, 3, seed=1)
-    soft = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]], dtype=np.float32)
-    config = TupateConfig(batch_size=8, learning_rate=1e-2, warmup=0.25)
-    trained = train_prefix(
-        surrogate, sites, tokens, Targets(soft, is_distribution=True), start, config=config, epochs=8, seed=0
-    )
+def method_of(kind: str, folder: Path) -> Tupate:
+    pool = Pool(TextTable(TEXTS * 4), ["made up"] * 20)
+    return Tupate(TupateConfig(prefix_tokens=3), load_tiny(kind, folder, whole=True), pool, 0)
 
-    model = build_model("bert").double().eval().requires_grad_(False)
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+def test_training_equals_a_slow_version_in_float64(tmp_path: Path, kind: str) -> None:
+    """All rows in one batch; the model head by head and token by token, AdamW and its schedule written out."""
+    method = method_of(kind, tmp_path)
+    tokens = tokenise(method.surrogate, TextTable(TEXTS))
+    start = initial_prefix(method._sites, 3, seed=1)
+    soft = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]], dtype=np.float32)
+    recipe = Recipe(
+        epochs=8, batch_size=8, learning_rate=1e-2, warmup=0.25, dropout=0.0, loss="cross_entropy", pooling="mean"
+    )
+    supervision = Supervision(tokens, Targets("classes", soft))
+    rows = TrainingRows(supervision, Reader(method.surrogate, tokens, 1.0), np.arange(5))
+    [trained] = train_prefixes(method._sites, rows, [supervision.targets], start[None], recipe, seed=0)
+    assert isinstance(trained, TrainedPrefix)
+
+    model = build_model(kind).double().eval().requires_grad_(False)
     parameters = [start.double(), torch.zeros(2, 32).double(), torch.zeros(2).double()]
     means = [torch.zeros_like(p) for p in parameters]
     squares = [torch.zeros_like(p) for p in parameters]
@@ -41,7 +52,7 @@ def test_training_equals_a_slow_version_in_float64(tmp_path: Path) -> None:
         prefix, weight, bias = (p.clone().requires_grad_() for p in parameters)
         loss = torch.zeros((), dtype=torch.float64)
         for ids, wanted in zip(tokens.ids, soft, strict=True):
-            answer = (weight @ slow_bert(model, list(ids), prefix).mean(dim=0) + bias).log_softmax(dim=0)
+            answer = (weight @ SLOW[kind](model, list(ids), prefix).mean(dim=0) + bias).log_softmax(dim=0)
             loss = loss - sum(float(w) * a for w, a in zip(wanted, answer, strict=True)) / len(TEXTS)
         losses.append(float(loss.detach()))
         gradients = torch.autograd.grad(loss, [prefix, weight, bias])
@@ -72,10 +83,7 @@ def test_a_pass_reads_every_row_once_in_batches_of_like_length() -> None:
 
 
 def test_the_start_is_xavier_uniform_and_follows_the_seed_alone(tmp_path: Path) -> None:
-    surrogate = load_tiny("bert", tmp_path)
-    enable_prefixes(surrogate.model)
-    tokens = tokenise(surrogate, TextTable(TEXTS))
-    sites = attention_sites(lambda: surrogate.model(**pad_batch(surrogate, tokens, np.arange(2))))
+    sites = method_of("bert", tmp_path)._sites
     start = initial_prefix(sites, 16, seed=3)
     assert start.shape == (2, 2, 4, 16, 8)
     bound = (6 / (16 + 32)) ** 0.5

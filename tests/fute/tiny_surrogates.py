@@ -108,11 +108,12 @@ def save_tiny(kind: str, folder: Path) -> Path:
     return folder
 
 
-def load_tiny(kind: str, folder: Path, **settings: Any) -> Surrogate:
+def load_tiny(kind: str, folder: Path, *, whole: bool = False, **settings: Any) -> Surrogate:
     """Save a tiny surrogate (unless it is there) and load it as a study would."""
     if not (folder / kind).exists():
         save_tiny(kind, folder / kind)
-    return load_surrogate(SurrogateConfig(**{"model": kind, "max_tokens": 24, "device": "cpu", **settings}), folder)
+    config = SurrogateConfig(**{"model": kind, "max_tokens": 24, "device": "cpu", **settings})
+    return load_surrogate(config, folder, whole=whole)
 
 
 def slow_bert(model: Any, ids: list[int], prefix: Tensor) -> Tensor:

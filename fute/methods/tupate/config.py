@@ -2,35 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fute.settings import Settings
 
+PAPER: dict[str, Any] = {
+    "learning_rate_spans": 5e-3,
+    "learning_rate_model": 1e-3,
+    "epochs_dataset": 50,  # the paper names no bound; early stopping ends sooner
+    "patience": 4,
+    "epochs_llm": 3,
+    "batch_size_model": 128,
+    "max_rows": 100_000,  # about 1,000 inputs from each of about 100 sources: all of the pool
+    "max_tokens": 128,
+    "max_tokens_spans": 384,
+    "dropout": 0.15,
+    "start": "own",
+    "embedding": "raw",
+    "loss": "binary_cross_entropy",
+    "pooling": "token",
+}
+"""Where Wang et al. 2024 (arXiv 2402.14522) and their released code differ from the defaults below."""
+
 
 class TupateConfig(Settings):
-    """A trained prefix of keys and values in every attention layer of the frozen surrogate."""
+    """A trained prefix of keys and values in every attention layer of the frozen surrogate (T5: of its decoder)."""
 
     method: Literal["tupate"] = "tupate"
     """Says which method this is."""
+    preset: Literal["default", "paper"] = "default"
+    """Fills the fields that are not given. default: what retrieves best here; paper: the paper's settings, with its
+    own random start for each embedding, raw prefixes, binary cross-entropy and early stopping."""
     prefix_tokens: int = Field(default=16, ge=1, le=512)
     """Virtual tokens put before each attention layer's own keys and values."""
-    learning_rate: float = Field(default=1e-2, gt=0)
-    """Peak learning rate of AdamW."""
+    learning_rate_dataset: float = Field(default=1e-2, gt=0)
+    """Peak learning rate of AdamW on labelled rows (DTE)."""
+    learning_rate_spans: float = Field(default=1e-2, gt=0)
+    """The same where the labels are answer spans."""
+    learning_rate_model: float = Field(default=1e-2, gt=0)
+    """The same on a model's outputs (MTE)."""
     epochs_dataset: int = Field(default=2, ge=1)
-    """Passes over a dataset's labelled rows (DTE). More passes fit the labels better, but did not retrieve better."""
+    """Passes over a dataset's labelled rows (DTE), at most. More passes fit the labels better, but did not retrieve
+    better."""
+    patience: int | None = Field(default=None, ge=1)
+    """DTE: stop after so many passes without a lower loss on held-out rows (the validation split, or a tenth of the
+    training rows), and keep the best prefix. null: all passes, on all rows."""
     epochs_model: int = Field(default=1, ge=1)
     """Passes over the pool (MTE). Three retrieved a task's models no better than one."""
-    batch_size: int = Field(default=32, ge=1)
-    """Rows of one optimiser step."""
+    epochs_llm: int | None = Field(default=None, ge=1)
+    """Passes over the pool for a prompted LLM's outputs; null: epochs_model."""
+    batch_size_dataset: int = Field(default=32, ge=1)
+    """Rows of one optimiser step (DTE)."""
+    batch_size_model: int = Field(default=32, ge=1)
+    """Rows of one optimiser step (MTE)."""
     max_rows: int = Field(default=1000, ge=2)
     """Rows used at most, a seeded sample. Far fewer (256) retrieved much worse."""
     max_tokens: int = Field(default=64, ge=4)
-    """Longer inputs are cut to this, or to the surrogate's own max_tokens where that is less."""
+    """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
+    max_tokens_spans: int = Field(default=256, ge=16)
+    """The same for questions with their contexts, where answer spans are learned."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the prefix during training."""
     warmup: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps over which the learning rate rises linearly, before it falls linearly to zero."""
+    start: Literal["shared", "own"] = "shared"
+    """shared: all embeddings of a space start from one random prefix; own: each from a random prefix of its own."""
     embedding: Literal["delta", "raw"] = "delta"
-    """delta: trained minus initial prefix (one shared start); raw: the trained prefix itself."""
+    """delta: trained minus initial prefix; raw: the trained prefix itself."""
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    """Of class probabilities: cross_entropy, or the paper's binary_cross_entropy, class by class."""
+    pooling: Literal["mean", "token"] = "mean"
+    """What a classification or regression head reads: the mean of the states, or one token's (BERT the first, T5 and
+    GPT-2 the last)."""
+    kernel: Literal["sdpa", "eager"] = "sdpa"
+    """How attention is computed: fused, or written out. Changes no vector beyond float rounding."""
+    checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping its activations: less memory, more time.
+    Changes no vector beyond float rounding."""
+    models_at_once: int | Literal["auto"] = "auto"
+    """Models whose prefixes are trained in one pass over the same rows. auto: one on a CPU; on a GPU 32, and half as
+    many whenever they do not fit. Changes no vector beyond float rounding."""
+    keep_gib: float = Field(default=2.0, ge=0)
+    """T5: memory in GiB for what the encoder makes of the pool, which is then computed once for all models. Changes
+    no vector beyond float rounding."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        return {**PAPER, **given} if isinstance(given, dict) and given.get("preset") == "paper" else given
+
+    @model_validator(mode="after")
+    def _check_models_at_once(self) -> TupateConfig:
+        if isinstance(self.models_at_once, int) and self.models_at_once < 1:
+            raise ValueError(f"models_at_once is {self.models_at_once}; give a number from 1 or auto")
+        return self
+
+    def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
+        """What can change a vector, with the preset's fields as it filled them."""
+        speed = {"preset", "kernel", "checkpointing", "models_at_once", "keep_gib"}
+        return super().identity(exclude=speed | (exclude or set()))
+
+    def group_size(self, device_type: str) -> int:
+        """Models that are trained in one pass, if so many are to be embedded."""
+        if isinstance(self.models_at_once, int):
+            return self.models_at_once
+        # On a CPU one pass over K models takes as long as K passes (measured with MiniLM at K = 2 and 4), and other
+        # groups, as after a killed run, might change the last bits.
+        return 1 if device_type == "cpu" else AUTO_GROUP
+
+
+AUTO_GROUP = 32

@@ -2,75 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from fute.errors import MethodError
+from fute.errors import FuteError, MethodError
 from fute.fingerprint import fingerprint
+from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.tupate.config import TupateConfig
-from fute.methods.tupate.targets import Targets, dataset_targets, output_targets
-from fute.methods.tupate.train import Progress, initial_prefix, train_prefix
+from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
+from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
+from fute.surrogate.checkpointing import enable_checkpointing
 from fute.surrogate.load import Surrogate
-from fute.surrogate.prefix_attention import attention_sites, enable_prefixes
-from fute.surrogate.tokens import Tokens, pad_batch, tokenise
-from fute.types import Dataset, Outputs, Pool, TaskEmbedding, TextTable
+from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes
+from fute.surrogate.reader import Reader
+from fute.surrogate.states import token_states
+from fute.types import Dataset, Outputs, Pool, TaskEmbedding
 
 
 class Tupate:
     """Embeds datasets (from labels) and models (from outputs on the pool) as trained prefixes.
 
-    The vector is the mean over layers of the trained prefix, or of its difference from the start that all embeddings
-    of the space share: 2 x heads x prefix_tokens x head_dim numbers, unit length.
+    The vector is the mean over layers of the trained prefix, or of its difference from where it started, at unit
+    length: keys, then values, of the self-attention; with T5 those of the decoder's cross-attention after them. So
+    2 x heads x prefix_tokens x head_dim numbers, twice as many with T5.
 
     Source: Zhou et al. 2022 (arXiv 2210.11705) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models. The
     shared start, the difference and soft-label cross-entropy are this project's.
     """
 
     def __init__(
-        self,
-        config: TupateConfig,
-        surrogate: Surrogate,
-        pool: Pool,
-        seed: int,
-        progress: Progress | None = None,
+        self, config: TupateConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
     ) -> None:
         """Tokenise the pool and find the surrogate's attention layers.
 
+        Args:
+            surrogate: a T5 must have been loaded whole.
+
         Raises:
-            MethodError: the surrogate is not of the BERT family, or its layers differ in shape.
-            SurrogateError: its attention takes no prefix.
+            MethodError: the surrogate's layers differ in shape, or a T5's decoder is missing.
+            SurrogateError: its attention takes no prefix, or its layers cannot be checkpointed where that is wanted.
         """
-        if surrogate.family != "bert":
+        if surrogate.family == "t5" and not hasattr(surrogate.model, "decoder"):
             raise MethodError(
-                f"tupate takes surrogates of the BERT family; {surrogate.config.model} is of the {surrogate.family} "
-                "family. Use method crosscov with it, or another surrogate"
+                f"{surrogate.config.model} was loaded without its decoder, where tupate puts its prefixes; "
+                "load it with load_surrogate(..., whole=True)"
             )
         self.config = config
         self.surrogate = surrogate
-        self.pool = pool
+        self._group_size = config.group_size(surrogate.device.type)
         self.progress = progress
-        enable_prefixes(surrogate.model)
-        self._pool_tokens = self._tokens(pool.inputs)
-        probe = pad_batch(surrogate, self._pool_tokens, np.array([int(self._pool_tokens.lengths.argmin())]))
-        self._sites = attention_sites(lambda: surrogate.model(**probe))
-        if len({(site.heads, site.head_dim) for site in self._sites}) != 1:
-            raise MethodError(f"the attention layers of {surrogate.config.model} differ in shape; use method crosscov")
+        enable_prefixes(surrogate.model, config.kernel)
+        if config.checkpointing:
+            enable_checkpointing(surrogate.model)
+        self.supervisor = Supervisor(
+            surrogate,
+            pool,
+            max_rows=config.max_rows,
+            max_tokens=config.max_tokens,
+            max_tokens_spans=config.max_tokens_spans,
+            seed=seed,
+        )
+        tokens = self.supervisor.pool_tokens
+        self._pool_reader = Reader(surrogate, tokens, config.keep_gib, self.supervisor.usual_rows)
+        self._sites = self._find_sites()
         # Each use of the seed draws from a stream of its own; all subjects of a space share these streams, so that
         # what is common to their training is common to their vectors.
-        self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("start", "rows", "training")}
-        self._start = initial_prefix(self._sites, config.prefix_tokens, self._seeds["start"])
+        self._seed = seed
+        self._training_seed = self._seed_for("training")
+        self._shared_start = initial_prefix(self._sites, config.prefix_tokens, self._seed_for("start"))
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
         """DTE: train on the labels of the training split.
 
         Raises:
-            MethodError: span answers, one class only, class ids out of range, or training diverged.
+            MethodError: one class or value only, class ids out of range, answers all cut off, or training diverged.
         """
-        n_rows = len(dataset.train)
-        rows = self._sample(np.arange(n_rows), n_rows)
-        targets = dataset_targets(dataset, rows)
-        return self._embed(self._tokens(dataset.train.inputs.take(rows)), targets, self.config.epochs_dataset)
+        if self.config.patience is None:
+            supervision, held_out = self.supervisor.dataset(dataset), None
+        else:
+            supervision, held = self.supervisor.dataset_with_held_out(dataset)
+            held_out = self._rows(held)
+        spans = dataset.task == "span_qa"
+        recipe = self._recipe(
+            epochs=self.config.epochs_dataset,
+            batch_size=self.config.batch_size_dataset,
+            learning_rate=self.config.learning_rate_spans if spans else self.config.learning_rate_dataset,
+            patience=self.config.patience,
+        )
+        return _or_raise(self._embed([supervision], [dataset.fingerprint], recipe, held_out)[0])
 
     def model(self, outputs: Outputs) -> TaskEmbedding:
         """MTE: train on the pool with the model's outputs as (soft) labels; rows without an answer are left out.
@@ -79,32 +101,137 @@ class Tupate:
             OutputsError: wrong shape, not finite, constant, or too few answers.
             MethodError: the same answer for all rows used, or training diverged.
         """
-        rows = self._sample(outputs.validate(len(self.pool)).answered_rows, len(self.pool))
-        return self._embed(self._pool_tokens.take(rows), output_targets(outputs, rows), self.config.epochs_model)
+        return _or_raise(self.models([outputs])[0])
 
-    def _tokens(self, table: TextTable) -> Tokens:
-        return tokenise(self.surrogate, table, self.config.max_tokens)
+    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
+        """MTEs of several models. Those that are learned from the same rows are trained together."""
+        results: dict[int, TaskEmbedding | FuteError] = {}
+        together: dict[tuple[int, object], list[tuple[int, Supervision]]] = {}
+        for i, each in enumerate(outputs):
+            try:
+                supervision = self.supervisor.model(each)
+            except FuteError as exc:
+                results[i] = exc
+                continue
+            # Answer spans bring their own rows; no two models are likely to share them.
+            rows = i if supervision.pool_rows is None else supervision.pool_rows.tobytes()
+            together.setdefault((self._passes(each), rows), []).append((i, supervision))
+        for (passes, _), members in together.items():
+            recipe = self._recipe(
+                epochs=passes,
+                batch_size=self.config.batch_size_model,
+                learning_rate=self.config.learning_rate_model,
+            )
+            numbers = [i for i, _ in members]
+            subjects = [outputs[i].fingerprint for i in numbers]
+            made = self._embed_in_groups([supervision for _, supervision in members], subjects, recipe)
+            results.update(zip(numbers, made, strict=True))
+        return [results[i] for i in range(len(outputs))]
 
-    def _sample(self, rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
-        """At most max_rows of some of n_rows rows, in order. A model that left one row out still shares the others."""
-        priority = np.random.default_rng(self._seeds["rows"]).permutation(n_rows)[rows]
-        return np.sort(rows[np.argsort(priority)[: self.config.max_rows]])
+    def _embed_in_groups(
+        self, supervisions: Sequence[Supervision], subjects: Sequence[str], recipe: Recipe
+    ) -> list[TaskEmbedding | FuteError]:
+        results: list[TaskEmbedding | FuteError] = []
+        while len(results) < len(supervisions):
+            group = slice(len(results), len(results) + self._group_size)
+            try:
+                results += self._embed(supervisions[group], subjects[group], recipe)
+            except torch.OutOfMemoryError:
+                self._group_size = max(1, len(supervisions[group]) // 2)
+        return results
 
-    def _embed(self, tokens: Tokens, targets: Targets, epochs: int) -> TaskEmbedding:
-        trained = train_prefix(
-            self.surrogate,
-            self._sites,
-            tokens,
-            targets,
-            self._start,
-            config=self.config,
-            epochs=epochs,
-            seed=self._seeds["training"],
-            progress=self.progress,
-        )
-        prefix = trained.prefix - self._start if self.config.embedding == "delta" else trained.prefix
-        vector = prefix.mean(dim=0).flatten()  # (2 * heads * prefix_tokens * head_dim,)
+    def _embed(
+        self,
+        supervisions: Sequence[Supervision],
+        subjects: Sequence[str],
+        recipe: Recipe,
+        held_out: TrainingRows | None = None,
+    ) -> list[TaskEmbedding | FuteError]:
+        """Vectors of subjects that are learned from the same rows."""
+        starts = torch.stack([self._start(subject) for subject in subjects])
+        try:
+            trained = train_prefixes(
+                self._sites,
+                self._rows(supervisions[0]),
+                [supervision.targets for supervision in supervisions],
+                starts,
+                recipe,
+                seed=self._training_seed,
+                held_out=held_out,
+                progress=self.progress,
+            )
+        except torch.OutOfMemoryError as exc:
+            if len(supervisions) > 1:
+                raise
+            advice = "lower batch_size_dataset, batch_size_model or max_tokens, or set checkpointing to true"
+            return [MethodError(f"one prefix does not fit into memory; {advice} ({exc})")]
+        return [
+            each if isinstance(each, MethodError) else self._embedding(each, start, supervision)
+            for each, start, supervision in zip(trained, starts, supervisions, strict=True)
+        ]
+
+    def _embedding(
+        self, trained: TrainedPrefix, start: Tensor, supervision: Supervision
+    ) -> TaskEmbedding | MethodError:
+        prefix = trained.prefix - start if self.config.embedding == "delta" else trained.prefix
+        # T5's layers have two sites each, self- and cross-attention in turn.
+        vector = prefix.unflatten(0, (-1, self._sites_per_layer)).mean(dim=0).flatten()
         norm = float(torch.linalg.vector_norm(vector))
         if norm == 0:
-            raise MethodError("training left the prefix as it was; raise the learning rate or the number of passes")
-        return TaskEmbedding((vector / norm).numpy(), trained.metrics)
+            return MethodError("training left the prefix as it was; raise the learning rate or the number of passes")
+        skipped = {f"rows_{reason.replace(' ', '_')}": float(n) for reason, n in supervision.skipped.items()}
+        return TaskEmbedding((vector / norm).numpy(), {**trained.metrics, **skipped})
+
+    @property
+    def _sites_per_layer(self) -> int:
+        return 2 if self.surrogate.family == "t5" else 1
+
+    def _find_sites(self) -> list[AttentionSite]:
+        shortest = np.array([int(self.supervisor.pool_tokens.lengths.argmin())])
+        # What T5's encoder does happens while nobody watches: its attention gets no prefix.
+        probe = Reader(self.surrogate, self.supervisor.pool_tokens.take(shortest), 0.0).read(np.array([0]))
+        sites = attention_sites(lambda: token_states(self.surrogate, probe.batch, cross=probe.cross))
+        if len({(site.heads, site.head_dim) for site in sites}) != 1:
+            raise MethodError(
+                f"the attention layers of {self.surrogate.config.model} differ in shape; use method crosscov"
+            )
+        return sites
+
+    def _rows(self, supervision: Supervision) -> TrainingRows:
+        if supervision.pool_rows is not None:
+            return TrainingRows(supervision, self._pool_reader, supervision.pool_rows)
+        reader = Reader(self.surrogate, supervision.tokens, self.config.keep_gib)
+        return TrainingRows(supervision, reader, np.arange(len(supervision)))
+
+    def _passes(self, outputs: Outputs) -> int:
+        """Passes over the pool: a prompted LLM's outputs say how many calls they took."""
+        if self.config.epochs_llm is not None and "calls" in outputs.details:
+            return self.config.epochs_llm
+        return self.config.epochs_model
+
+    def _start(self, subject: str) -> Tensor:
+        if self.config.start == "shared":
+            return self._shared_start
+        return initial_prefix(self._sites, self.config.prefix_tokens, self._seed_for("start", subject))
+
+    def _recipe(self, *, epochs: int, batch_size: int, learning_rate: float, patience: int | None = None) -> Recipe:
+        return Recipe(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            warmup=self.config.warmup,
+            dropout=self.config.dropout,
+            loss=self.config.loss,
+            pooling=self.config.pooling,
+        )
+
+    def _seed_for(self, use: str, subject: str | None = None) -> int:
+        parts = {"seed": self._seed, "use": use} | ({} if subject is None else {"subject": subject})
+        return int(fingerprint(**parts)[:15], 16)
+
+
+def _or_raise(result: TaskEmbedding | FuteError) -> TaskEmbedding:
+    if isinstance(result, FuteError):
+        raise result
+    return result

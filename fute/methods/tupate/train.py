@@ -1,4 +1,4 @@
-"""Training a prefix and a head on a frozen surrogate."""
+"""Training prefixes and heads on a frozen surrogate, those of several models in one pass."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fute.errors import MethodError
-from fute.methods.tupate.config import TupateConfig
-from fute.methods.tupate.targets import Targets
-from fute.surrogate.load import Surrogate
-from fute.surrogate.prefix_attention import AttentionSite, prefixes
-from fute.surrogate.tokens import Tokens, mean_over_mask, pad_batch
+from fute.methods.heads import Loss, Pooling, TargetBatch, row_losses
+from fute.methods.targets import Targets
+from fute.methods.tupate.early_stop import EarlyStop
+from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows
+from fute.surrogate.prefix_attention import AttentionSite
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps altogether)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a prefix is trained: AdamW with a linear warm-up over a share of the steps, then a linear fall to zero."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    dropout: float
+    loss: Loss
+    pooling: Pooling
+    patience: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,28 +42,14 @@ class TrainedPrefix:
     """What training came to.
 
     Attributes:
-        prefix: (layers, 2, heads, prefix_tokens, head_dim) float32 on the CPU; keys first, then values.
+        prefix: (sites, 2, heads, prefix_tokens, head_dim) float32 on the CPU; keys first, then values.
         metrics: loss_first and loss_last (means over the first and the last pass), steps, rows, rows_truncated,
-            seconds, and agreement (share of rows whose most probable class was the target's, in the last pass).
+            seconds, and agreement (share of rows whose most probable class or span was the target's, in the last
+            pass); with early stopping loss_held_out (the lowest) and passes.
     """
 
     prefix: Tensor
     metrics: dict[str, float]
-
-
-def initial_prefix(sites: Sequence[AttentionSite], prefix_tokens: int, seed: int) -> Tensor:
-    """The start that all embeddings of a space share: Xavier uniform, as by Zhou et al. 2022.
-
-    Returns:
-        (layers, 2, heads, prefix_tokens, head_dim) float32.
-    """
-    heads, head_dim = sites[0].heads, sites[0].head_dim
-    generator = torch.Generator().manual_seed(seed)
-    # One matrix (prefix_tokens, heads * head_dim) for the keys and one for the values of each layer.
-    flat = torch.empty(len(sites), 2, prefix_tokens, heads * head_dim)
-    for matrix in flat.flatten(0, 1):
-        nn.init.xavier_uniform_(matrix, generator=generator)
-    return flat.view(len(sites), 2, prefix_tokens, heads, head_dim).transpose(2, 3).contiguous()
 
 
 def epoch_batches(
@@ -64,85 +63,116 @@ def epoch_batches(
         yield by_length[start : start + batch_size]
 
 
-def train_prefix(
-    surrogate: Surrogate,
+def train_prefixes(
     sites: Sequence[AttentionSite],
-    tokens: Tokens,
-    targets: Targets,
-    start: Tensor,
+    rows: TrainingRows,
+    targets: Sequence[Targets],
+    starts: Tensor,
+    recipe: Recipe,
     *,
-    config: TupateConfig,
-    epochs: int,
     seed: int,
+    held_out: TrainingRows | None = None,
     progress: Progress | None = None,
-) -> TrainedPrefix:
-    """Train a prefix and a linear head on the mean of the last hidden states; all else stays frozen.
+) -> list[TrainedPrefix | MethodError]:
+    """Train the prefixes and linear heads of K models over the same rows in one pass; all else stays frozen.
 
-    AdamW, linear warm-up, then linear decay to zero. Nothing is drawn from global random state: with one seed a CPU
-    gives the same bytes again. The head starts at zero, so that the order of the classes has no influence.
+    The models do not see each other: each comes out as if it had been trained alone, with the same order of rows and
+    the same dropout. Nothing is drawn from global random state: with one seed a CPU gives the same bytes again. Heads
+    start at zero, so that the order of the classes has no influence.
 
     Args:
-        tokens, targets: n inputs and what to say of them.
-        start: (layers, 2, heads, prefix_tokens, head_dim), left unchanged.
+        targets: what each of K models says of the rows.
+        starts: (K, sites, 2, heads, prefix_tokens, head_dim), left unchanged.
+        held_out: with recipe.patience and one model: rows that say when to stop, and which prefix to keep.
 
-    Raises:
-        MethodError: the loss became NaN or infinite.
+    Returns:
+        For each model its prefix, or a MethodError where its loss became NaN or infinite.
     """
     started = time.perf_counter()
-    device = surrogate.device
-    prefix = start.to(device, copy=True).requires_grad_()
-    n_outputs = targets.values.shape[1]
-    weight = torch.zeros(n_outputs, surrogate.width, device=device, requires_grad=True)
-    bias = torch.zeros(n_outputs, device=device, requires_grad=True)
-    optimizer = torch.optim.AdamW([prefix, weight, bias], lr=config.learning_rate, weight_decay=0.0)
-    n_steps = epochs * math.ceil(len(tokens) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_then_decay(n_steps, config.warmup))
+    models = PrefixedModels(sites, starts, targets, recipe.pooling, rows.reader)
+    optimizer = torch.optim.AdamW(models.parameters, lr=recipe.learning_rate, weight_decay=0.0)
+    tokens = rows.supervision.tokens
+    # Two steps at least: the head starts at zero, so a prefix gets its first gradient in the second.
+    batch_size = min(recipe.batch_size, math.ceil(recipe.epochs * len(tokens) / 2))
+    n_steps = recipe.epochs * math.ceil(len(tokens) / batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_then_decay(n_steps, recipe.warmup))
     order = np.random.default_rng(seed)
     dropout = torch.Generator().manual_seed(seed)
-    wanted = torch.from_numpy(targets.values).to(device)
+    stop = None if held_out is None or recipe.patience is None else EarlyStop(recipe.patience)
     step = 0
-    losses: list[float] = []
-    agreement = 0.0
-    for _ in range(epochs):
-        total = torch.zeros((), device=device)
-        agreed = torch.zeros((), device=device)
-        for rows in epoch_batches(tokens.lengths, config.batch_size, order):
-            batch = pad_batch(surrogate, tokens, rows)
-            dropped = _drop(prefix, config.dropout, dropout)
-            by_module = {site.module: (dropped[i, 0], dropped[i, 1]) for i, site in enumerate(sites)}
-            with prefixes(by_module), surrogate.autocast():
-                states = surrogate.model(**batch).last_hidden_state  # (rows, length, width)
-            answers = mean_over_mask(states, batch["attention_mask"]) @ weight.T + bias  # (rows, outputs)
-            target = wanted[torch.from_numpy(rows).to(device)]
-            loss = F.cross_entropy(answers, target) if targets.is_distribution else F.mse_loss(answers, target)
+    passes: list[tuple[Tensor, Tensor]] = []  # (K,) summed losses and (K,) agreements of each pass
+    for _ in range(recipe.epochs):
+        total, agreed = torch.zeros(2, len(targets), device=models.prefix.device)
+        for batch in epoch_batches(tokens.lengths, batch_size, order):
+            found = models.answers(rows, batch, targets, _drop(models.prefix, recipe.dropout, dropout))
+            losses = [row_losses(answers, wanted, recipe.loss).mean() for answers, wanted in found]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.stack(losses).sum().backward()
             optimizer.step()
             schedule.step()
             step += 1
             with torch.no_grad():
-                total += loss * len(rows)
-                agreed += (answers.argmax(dim=1) == target.argmax(dim=1)).sum()
+                total += torch.stack(losses) * len(batch)
+                agreed += torch.stack([_agreeing(answers, wanted) for answers, wanted in found])
             if progress is not None:
                 progress(step, n_steps)
+        passes.append((total, agreed))
         # Looked at once a pass: asking a GPU for the number after each step would make it wait.
-        losses.append(float(total) / len(tokens))
-        if not math.isfinite(losses[-1]) or not bool(torch.isfinite(prefix).all()):
-            raise MethodError(
-                f"the loss became {losses[-1]} after {step} steps at learning rate {config.learning_rate}; lower it"
+        if not bool(torch.isfinite(total).any()):
+            break
+        if stop is not None and held_out is not None:
+            loss = _held_out_loss(models, held_out, recipe)
+            if stop.after(loss, models.prefix):
+                break
+    prefix = models.prefix.detach().cpu() if stop is None or stop.best is None else stop.best
+    seconds = (time.perf_counter() - started) / len(targets)
+    results: list[TrainedPrefix | MethodError] = []
+    for k, target in enumerate(targets):
+        losses_of = [float(total[k]) / len(tokens) for total, _ in passes]
+        if not np.isfinite(losses_of).all() or not bool(torch.isfinite(prefix[k]).all()):
+            bad = next((loss for loss in losses_of if not math.isfinite(loss)), losses_of[-1])
+            results.append(
+                MethodError(
+                    f"the loss became {bad} within {step} steps at learning rate {recipe.learning_rate}; lower it"
+                )
             )
-        agreement = float(agreed) / len(tokens)
-    metrics = {
-        "loss_first": losses[0],
-        "loss_last": losses[-1],
-        "steps": float(step),
-        "rows": float(len(tokens)),
-        "rows_truncated": float(tokens.truncated.sum()),
-        "seconds": time.perf_counter() - started,
-    }
-    if targets.is_distribution:
-        metrics["agreement"] = agreement
-    return TrainedPrefix(prefix.detach().cpu(), metrics)
+            continue
+        metrics = {
+            "loss_first": losses_of[0],
+            "loss_last": losses_of[-1],
+            "steps": float(step),
+            "rows": float(len(tokens)),
+            "rows_truncated": float(tokens.truncated.sum()),
+            "seconds": seconds,
+        }
+        if target.objective != "numbers":
+            metrics["agreement"] = float(passes[-1][1][k]) / len(tokens)
+        if stop is not None:
+            metrics |= {"loss_held_out": stop.lowest, "passes": float(len(passes))}
+        results.append(TrainedPrefix(prefix[k], metrics))
+    return results
+
+
+def _held_out_loss(models: PrefixedModels, rows: TrainingRows, recipe: Recipe) -> float:
+    n = len(rows.supervision)
+    by_length = np.argsort(rows.supervision.tokens.lengths, kind="stable")
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, n, recipe.batch_size):
+            batch = by_length[start : start + recipe.batch_size]
+            found = models.answers(rows, batch, [rows.supervision.targets], models.prefix)
+            total += sum(float(row_losses(answers, wanted, recipe.loss).sum()) for answers, wanted in found)
+    return total / n
+
+
+def _agreeing(answers: Tensor, wanted: TargetBatch) -> Tensor:
+    """How many rows have the target's class, or the start and end of its first candidate, as the most probable."""
+    if wanted.positions is None:
+        return (answers.argmax(dim=1) == wanted.values.argmax(dim=1)).sum()
+    best = wanted.values.argmax(dim=1)
+    return (
+        (answers.argmax(dim=1) == wanted.positions[torch.arange(len(best), device=best.device), best]).all(dim=1).sum()
+    )
 
 
 def _warmup_then_decay(n_steps: int, warmup: float) -> Callable[[int], float]:
@@ -158,7 +188,8 @@ def _warmup_then_decay(n_steps: int, warmup: float) -> Callable[[int], float]:
 
 
 def _drop(prefix: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Dropout, the same for each of K models: (K, ...)."""
     if rate == 0:
         return prefix
-    keep = torch.rand(prefix.shape, generator=generator) >= rate  # drawn on the CPU: the same on every device
+    keep = torch.rand(prefix.shape[1:], generator=generator) >= rate  # drawn on the CPU: the same on every device
     return prefix * keep.to(prefix.device) / (1 - rate)

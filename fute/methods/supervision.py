@@ -1,0 +1,174 @@
+"""What the trained methods learn from: labelled rows, or rows of the pool with what a model answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fute.errors import MethodError
+from fute.fingerprint import fingerprint
+from fute.methods.targets import Targets, label_targets, output_targets, span_targets
+from fute.spans import check_spans, context_lengths, unpack_spans
+from fute.surrogate.load import Surrogate
+from fute.surrogate.span_tokens import tokenise_with_offsets
+from fute.surrogate.tokens import Tokens, tokenise
+from fute.types import Dataset, Floats, Outputs, Pool, Split, TextTable
+
+
+@dataclass(frozen=True, eq=False)
+class Supervision:
+    """n inputs and what to learn from each.
+
+    Attributes:
+        targets: as many as tokens, in the same order.
+        pool_rows: (n,) which rows of the pool these are; None for a dataset's own rows.
+        skipped: why rows were left out -> how many.
+    """
+
+    tokens: Tokens
+    targets: Targets
+    pool_rows: NDArray[np.intp] | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, rows: NDArray[np.integer]) -> Supervision:
+        pool_rows = None if self.pool_rows is None else self.pool_rows[rows]
+        return Supervision(self.tokens.take(rows), self.targets.take(rows), pool_rows, self.skipped)
+
+
+HELD_OUT = 0.1
+"""Share of the training rows that early stopping holds out where a dataset has no validation split."""
+
+
+class Supervisor:
+    """Samples and tokenises what each subject of a space is learned from; the pool is tokenised once for all."""
+
+    def __init__(
+        self, surrogate: Surrogate, pool: Pool, *, max_rows: int, max_tokens: int, max_tokens_spans: int, seed: int
+    ) -> None:
+        """
+        Args:
+            max_rows: rows used at most, the same seeded sample of the pool for every model.
+            max_tokens: longer inputs are cut to this; questions with their contexts to max_tokens_spans.
+        """
+        self.surrogate = surrogate
+        self.pool = pool
+        self.max_rows = max_rows
+        self.max_tokens = max_tokens
+        self.max_tokens_spans = max_tokens_spans
+        self._seed = int(fingerprint(seed=seed, use="rows")[:15], 16)
+
+    @cached_property
+    def pool_tokens(self) -> Tokens:
+        return tokenise(self.surrogate, self.pool.inputs, self.max_tokens)
+
+    @property
+    def usual_rows(self) -> NDArray[np.intp]:
+        """The rows of the pool that a model is learned from when it answered all of them."""
+        return self._sample(np.arange(len(self.pool)), len(self.pool))
+
+    def dataset(self, dataset: Dataset) -> Supervision:
+        """Labelled rows of the training split.
+
+        Raises:
+            MethodError: one value or class only, class ids out of range, answers outside their contexts, or none left
+                within max_tokens_spans.
+        """
+        return self._labelled(dataset, self._sample(np.arange(len(dataset.train)), len(dataset.train)))[0]
+
+    def dataset_with_held_out(self, dataset: Dataset) -> tuple[Supervision, Supervision]:
+        """Labelled rows to learn from, and others that say when to stop.
+
+        Held out are the rows of the validation split, or a seeded HELD_OUT share of the training rows where there is
+        none.
+
+        Raises:
+            MethodError: as by dataset(), or fewer than two rows on either side.
+        """
+        n = len(dataset.train)
+        rows = self._sample(np.arange(n), n)
+        validation = dataset.splits.get("validation")
+        if validation is None:
+            n_held_out = math.ceil(HELD_OUT * len(rows))
+            shuffled = np.random.default_rng(self._seed).permutation(len(rows))
+            order = np.concatenate([np.sort(shuffled[n_held_out:]), shuffled[:n_held_out]])
+            rows, n_training = rows[order], len(rows) - n_held_out
+        else:
+            # One table of both, so that numbers are standardised alike.
+            both = Split(
+                dataset.train.inputs.followed_by(validation.inputs),
+                np.concatenate([dataset.train.targets, validation.targets]),
+            )
+            dataset = replace(dataset, splits={"train": both})
+            held_out = self._sample(np.arange(len(validation)), len(validation))
+            rows, n_training = np.concatenate([rows, n + held_out]), len(rows)
+        whole, kept = self._labelled(dataset, rows)
+        training, held = np.flatnonzero(kept < n_training), np.flatnonzero(kept >= n_training)
+        if min(len(training), len(held)) < 2:
+            raise MethodError(
+                f"dataset {dataset.id}: {len(training)} rows to learn from and {len(held)} held out; early stopping "
+                "needs two of each: give more rows, or set patience to null"
+            )
+        return whole.take(training), whole.take(held)
+
+    def _labelled(self, dataset: Dataset, rows: NDArray[np.intp]) -> tuple[Supervision, NDArray[np.intp]]:
+        """Some training rows, and which of `rows` are left."""
+        if len(rows) < 2:
+            raise MethodError(f"dataset {dataset.id}: {len(rows)} rows; give two at least, of different labels")
+        inputs = dataset.train.inputs.take(rows)
+        if dataset.task != "span_qa":
+            tokens = tokenise(self.surrogate, inputs, self.max_tokens)
+            return Supervision(tokens, label_targets(dataset, rows)), np.arange(len(rows))
+        starts, ends = (dataset.train.targets[rows][:, None, i] for i in (0, 1))
+        outside = (starts >= 0) & ((starts >= ends) | (ends > context_lengths(inputs)[:, None]))
+        if outside.any():
+            row = int(outside.argmax())
+            raise MethodError(
+                f"dataset {dataset.id}: {int(outside.sum())} answers lie outside their contexts, "
+                f"[{starts[row, 0]}, {ends[row, 0]}) for one; give character offsets, or -1 and -1 for no answer"
+            )
+        certain = np.ones(starts.shape, dtype=np.float32)
+        tokens, targets, kept = self._spans(inputs, starts, ends, certain, f"dataset {dataset.id}")
+        return Supervision(tokens, targets, skipped={"answer cut off": len(rows) - len(kept)}), kept
+
+    def model(self, outputs: Outputs) -> Supervision:
+        """Rows of the pool that a model answered.
+
+        Raises:
+            OutputsError: wrong shape, not finite, constant, spans outside their text, or too few answers.
+            MethodError: the same answer for all rows used, or no answer left within max_tokens_spans.
+        """
+        n = len(self.pool)
+        answered = check_spans(outputs.validate(n), self.pool.inputs).answered_rows
+        rows = self._sample(answered, n)
+        unanswered = {"not answered": n - len(answered)}
+        if outputs.kind != "spans":
+            return Supervision(self.pool_tokens.take(rows), output_targets(outputs, rows), rows, unanswered)
+        starts, ends, probabilities = unpack_spans(outputs.values[rows])
+        tokens, targets, kept = self._spans(self.pool.inputs.take(rows), starts, ends, probabilities, "the outputs")
+        # No pool rows: a question is tokenised otherwise than the same row read as a plain pair.
+        return Supervision(tokens, targets, skipped={**unanswered, "answer cut off": len(rows) - len(kept)})
+
+    def _spans(
+        self, inputs: TextTable, starts: NDArray[np.int64], ends: NDArray[np.int64], probabilities: Floats, what: str
+    ) -> tuple[Tokens, Targets, NDArray[np.intp]]:
+        tokens = tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
+        targets, kept = span_targets(starts, ends, probabilities, tokens, self.surrogate.family)
+        if len(kept) < 2:
+            raise MethodError(
+                f"{what}: {len(kept)} of {len(inputs)} answers lie within the first {self.max_tokens_spans} tokens; "
+                "raise max_tokens_spans"
+            )
+        return tokens.take(kept), targets, kept
+
+    def _sample(self, rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
+        """At most max_rows of some of n_rows rows, in order. A model that left one row out still shares the others."""
+        priority = np.random.default_rng(self._seed).permutation(n_rows)[rows]
+        return np.sort(rows[np.argsort(priority)[: self.max_rows]])

@@ -1,0 +1,200 @@
+"""The taskemb method: a task's embedding says which weights of a surrogate matter to it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fute.errors import FuteError, MethodError
+from fute.fingerprint import fingerprint
+from fute.methods.heads import Head
+from fute.methods.supervision import Supervision, Supervisor
+from fute.methods.taskemb.config import TaskembConfig
+from fute.methods.taskemb.coverage import Coverage, find_coverage
+from fute.methods.taskemb.finetune import Progress, answers_and_losses, fine_tune
+from fute.methods.taskemb.fisher import fisher_information
+from fute.methods.taskemb.projection import SparseProjection
+from fute.methods.taskemb.row_gradients import Totals
+from fute.surrogate.load import Surrogate
+from fute.surrogate.states import token_states
+from fute.surrogate.tokens import mean_over_mask, pad_batch
+from fute.types import Dataset, Outputs, Pool, TaskEmbedding
+
+
+class Taskemb:
+    """Embeds datasets (from labels) and models (from outputs on the pool) as Fisher information.
+
+    A copy of the whole surrogate is fine-tuned with a new head; the vector is the diagonal Fisher information of the
+    surrogate's parameters (not the head's, whose size differs by task), a shared one counted once, projected to `dim`
+    numbers, unit length. The surrogate itself is left as it was.
+
+    Memory is that of fine-tuning: two copies of the weights, and while it trains gradients and AdamW's two means; these
+    have gone when the information, one number for each parameter, is measured.
+
+    Source: Vu et al. 2020 (arXiv 2005.00770) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models.
+    """
+
+    def __init__(
+        self, config: TaskembConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
+    ) -> None:
+        """Copy the surrogate, tokenise the pool and find out how each parameter's row gradients can be had.
+
+        Raises:
+            MethodError: a T5 without its decoder, or gradients that are not numbers.
+        """
+        if surrogate.family == "t5" and not hasattr(surrogate.model, "decoder"):
+            raise MethodError(f"taskemb needs all of {surrogate.config.model}; load it with whole=True")
+        self.config = config
+        self.progress = progress
+        # Each use of the seed draws from a stream of its own; all subjects of a space share these streams.
+        self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("training", "fisher rows")}
+        self._supervisor = Supervisor(
+            surrogate, pool, max_rows=config.max_rows, max_tokens=config.max_tokens,
+            max_tokens_spans=config.max_tokens_spans, seed=seed,
+        )  # fmt: skip
+        self._projection = SparseProjection(config.dim, seed)
+        self._pretrained = surrogate
+        self._tuned = replace(surrogate, model=copy.deepcopy(surrogate.model))
+        self._one_at_a_time = threading.Lock()  # there is one copy to train
+        self.coverage = self._find_coverage()
+
+    def dataset(self, dataset: Dataset) -> TaskEmbedding:
+        """DTE: fine-tune on the labels of the training split.
+
+        Raises:
+            MethodError: one class only, class ids out of range, no answers left, or training diverged.
+        """
+        return self._embed(self._supervisor.dataset(dataset), self.config.epochs_dataset)
+
+    def model(self, outputs: Outputs) -> TaskEmbedding:
+        """MTE: fine-tune on the pool with the model's outputs as (soft) labels; rows without an answer are left out.
+
+        Raises:
+            OutputsError: wrong shape, not finite, constant, or too few answers.
+            MethodError: the same answer for all rows used, no answers left, or training diverged.
+        """
+        return self._embed(self._supervisor.model(outputs), self.config.epochs_model)
+
+    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
+        """MTEs of several models, one after the other; each gets its vector, or its own error.
+
+        Together would save nothing: every model trains all weights, so K models need K copies and K times the work.
+        """
+        results: list[TaskEmbedding | FuteError] = []
+        for one in outputs:
+            try:
+                results.append(self.model(one))
+            except FuteError as exc:
+                results.append(exc)
+        return results
+
+    def _embed(self, supervision: Supervision, epochs: int) -> TaskEmbedding:
+        supervision = in_an_order_of_its_own(supervision)
+        with self._one_at_a_time:
+            head, metrics = self._fine_tune(supervision, epochs)
+            information = self._information(head, supervision)
+        vector = np.zeros(self.config.dim)
+        for name in sorted(information):
+            values = information.pop(name)  # freed once it is projected
+            vector += self._projection.project(name, scaled(values, self.config).cpu().numpy())
+        norm = float(np.linalg.norm(vector))
+        if not np.isfinite(norm) or norm == 0:
+            raise MethodError(f"the projected information has length {norm}; change the learning rates")
+        skipped = {f"rows_{why.replace(' ', '_')}": float(n) for why, n in supervision.skipped.items()}
+        return TaskEmbedding((vector / norm).astype(np.float32), {**metrics, **skipped})
+
+    def _fine_tune(self, supervision: Supervision, epochs: int) -> tuple[Head, dict[str, float]]:
+        model = self._tuned.model
+        with torch.no_grad():
+            for tuned, pretrained in zip(model.parameters(), self._pretrained.model.parameters(), strict=True):
+                tuned.requires_grad_(False).copy_(pretrained)
+        parameters = dict(model.named_parameters())
+        spans = supervision.targets.objective == "spans"
+        try:
+            return fine_tune(
+                self._tuned,
+                [parameters[name] for name in self.coverage.used],
+                supervision,
+                config=self.config,
+                epochs=epochs,
+                learning_rate=self.config.learning_rate_spans if spans else self.config.learning_rate,
+                seed=self._seeds["training"],
+                progress=self.progress,
+            )
+        finally:
+            model.eval().zero_grad(set_to_none=True)
+
+    def _information(self, head: Head, supervision: Supervision) -> Totals:
+        frozen = Head(head.weight.detach(), head.bias.detach())
+
+        def losses_of(rows: NDArray[np.intp]) -> Tensor:
+            return answers_and_losses(self._tuned, frozen, supervision, rows, self.config)[1]
+
+        return fisher_information(
+            self._tuned.model, self.coverage, losses_of, self._fisher_batches(supervision), self.config.estimator
+        )
+
+    def _fisher_batches(self, supervision: Supervision) -> Sequence[NDArray[np.intp]]:
+        """Batches of like length; for estimator `batch`, whose value depends on them, as the rows stand."""
+        rows = np.arange(len(supervision))
+        if self.config.fisher_rows is not None:
+            shuffled = np.random.default_rng(self._seeds["fisher rows"]).permutation(rows)
+            rows = np.sort(shuffled[: self.config.fisher_rows])
+        if self.config.estimator == "batch":
+            size = self.config.batch_size
+        else:
+            size = self.config.fisher_batch_size
+            rows = rows[np.argsort(-supervision.tokens.lengths[rows], kind="stable")]
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def _find_coverage(self) -> Coverage:
+        """Compare on three rows of the pool (two if their lengths are three), in float32 whatever the settings."""
+        exact = replace(self._tuned, config=self._tuned.config.model_copy(update={"dtype": "float32"}))
+        tokens = self._supervisor.pool_tokens
+        by_length = np.argsort(tokens.lengths, kind="stable")
+        by_length = by_length[: 1 + int(np.searchsorted(tokens.lengths[by_length], 32, side="right"))]
+        rows = np.unique(by_length[[0, len(by_length) // 2, -1]])
+        if tokens.lengths[rows].max() == len(rows):
+            rows = rows[1:]
+        generator = torch.Generator().manual_seed(0)
+        direction = torch.randn(self._tuned.width, generator=generator).to(self._tuned.device)
+
+        def losses_of(chosen: NDArray[np.intp]) -> Tensor:
+            batch = pad_batch(exact, tokens, chosen)
+            states = token_states(exact, batch)  # every token counts, and each otherwise than the others
+            return (mean_over_mask(states.square() + states, batch["attention_mask"]) @ direction).square()
+
+        return find_coverage(self._tuned.model, losses_of, rows)
+
+
+def in_an_order_of_its_own(supervision: Supervision) -> Supervision:
+    """The same rows in an order that looks random but follows from their texts, not from how they were given.
+
+    Batches are drawn by a row's number, so without this a dataset whose rows are shuffled would get another vector.
+    """
+    tokens, targets = supervision.tokens, supervision.targets
+
+    def key(row: int) -> tuple[bytes, bytes]:
+        types = [] if tokens.type_ids is None else tokens.type_ids[row]
+        text = hashlib.sha256(np.array([*tokens.ids[row], -1, *types], dtype=np.int64).tobytes()).digest()
+        # Only between rows of one text: the order of classes, or a unit, must not reach the others.
+        return text, targets.values[row].tobytes()
+
+    return supervision.take(np.array(sorted(range(len(supervision)), key=key)))
+
+
+def scaled(values: Tensor, config: TaskembConfig) -> Tensor:
+    """The information of one tensor of parameters, as it enters the vector."""
+    if config.scale == "sqrt":
+        values = values.sqrt()
+    if config.balance and bool(values.any()):
+        values = values / torch.linalg.vector_norm(values)
+    return values

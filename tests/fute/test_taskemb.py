@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fute.config import SurrogateConfig
+from fute.errors import FuteError, MethodError, OutputsError
+from fute.methods.taskemb.config import PAPER, TaskembConfig
+from fute.methods.taskemb.embed import Taskemb
+from fute.space import open_space, space_id
+from fute.spans import pack_spans
+from fute.surrogate.load import Surrogate, load_surrogate
+from fute.types import Dataset, Floats, OutputKind, Outputs, Pool, Split, TaskEmbedding, TextTable
+
+from .tiny_surrogates import WORDS, load_tiny, save_tiny
+
+QUICK: dict[str, Any] = {
+    "epochs_dataset": 2, "epochs_model": 2, "batch_size": 8, "fisher_batch_size": 8, "dim": 256,
+    "learning_rate": 1e-3, "learning_rate_spans": 1e-3, "head_learning_rate": 1e-2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("surrogates")
+    for kind in ("bert", "gpt2", "t5"):
+        save_tiny(kind, folder / kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def surrogate(folder: Path) -> Surrogate:
+    return load(folder, "bert")
+
+
+def load(folder: Path, kind: str, **settings: Any) -> Surrogate:
+    return load_surrogate(SurrogateConfig(model=kind, max_tokens=24, device="cpu", **settings), folder, whole=True)
+
+
+def texts_of(seed: int, n: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, length)) for length in rng.integers(2, 12, n)]
+
+
+def pool_of(n: int = 30) -> Pool:
+    return Pool(TextTable(texts_of(0, n), [None if i % 4 else "the old log" for i in range(n)]), ["made up"] * n)
+
+
+def mentions(texts: Any, words: str) -> np.ndarray:
+    return np.array([int(any(word in text.split() for word in words.split())) for text in texts])
+
+
+def probabilities(pool: Pool, words: str = "cat dog bird fish") -> Outputs:
+    label = mentions(pool.inputs.texts, words)
+    return Outputs("probabilities", np.where(label[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32))
+
+
+def dataset_of(words: str = "cat dog bird fish", n: int = 30, **changes: Any) -> Dataset:
+    texts = texts_of(9, n)
+    split = Split(TextTable(texts), mentions(texts, words).astype(np.int64))
+    return Dataset(
+        **{"id": "made-up", "task": "classification", "splits": {"train": split}, "fingerprint": "x", **changes}
+    )
+
+
+def regression_of(factor: float, offset: float = 0.0) -> Dataset:
+    texts = texts_of(9, 30)
+    targets = np.array([len(text) * factor + offset for text in texts], dtype=np.float32)
+    return dataset_of(task="regression", splits={"train": Split(TextTable(texts), targets)})
+
+
+def questions(n: int = 20) -> tuple[TextTable, np.ndarray]:
+    """Where in a context the asked word stands: (n, 2) characters."""
+    contexts = texts_of(4, n)
+    words = [context.split()[-1] for context in contexts]
+    ends = np.array([len(context) for context in contexts])
+    return TextTable(words, contexts), np.stack([ends - [len(w) for w in words], ends], axis=1)
+
+
+def cosine(a: Floats, b: Floats) -> float:
+    return float(a.astype(np.float64) @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def taskemb(surrogate: Surrogate, pool: Pool | None = None, seed: int = 0, **settings: Any) -> Taskemb:
+    return Taskemb(TaskembConfig(**{**QUICK, **settings}), surrogate, pool or pool_of(), seed)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+def test_all_families_embed_datasets_and_models_and_the_surrogate_stays_as_it_was(kind: str, folder: Path) -> None:
+    surrogate = load(folder, kind)
+    before = copy.deepcopy(surrogate.model.state_dict())
+    method = taskemb(surrogate)
+    embeddings = [method.dataset(dataset_of()), method.model(probabilities(pool_of()))]
+    again = method.dataset(dataset_of())
+    for embedding in embeddings:
+        assert embedding.vector.shape == (256,)
+        assert embedding.vector.dtype == np.float32
+        assert np.linalg.norm(embedding.vector) == pytest.approx(1, abs=1e-6)
+        assert {"loss_first", "loss_last", "steps", "rows", "agreement", "seconds"} <= set(embedding.metrics)
+    # Whatever was embedded before: every subject starts from the pretrained weights.
+    assert again.vector.tobytes() == embeddings[0].vector.tobytes()
+    assert all(torch.equal(before[name], value) for name, value in surrogate.model.state_dict().items())
+    assert not any(p.requires_grad for p in surrogate.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+def test_answer_spans_are_learned_from_datasets_and_models(kind: str, folder: Path) -> None:
+    table, spans = questions()
+    method = taskemb(load(folder, kind), Pool(table, ["made up"] * len(table)))
+    dataset = dataset_of(task="span_qa", splits={"train": Split(table, spans)})
+    outputs = Outputs("spans", pack_spans(spans[:, :1], spans[:, 1:], np.ones((len(table), 1))))
+    vectors = [method.dataset(dataset).vector, method.model(outputs).vector]
+    # The same questions with the same certain answers are the same task, whoever gave them.
+    assert cosine(*vectors) > 0.9999
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_the_same_seed_gives_the_same_bytes_whatever_the_global_random_state(
+    surrogate: Surrogate, dropout: bool
+) -> None:
+    settings = {"dropout": dropout, "head_deviation": 0.02, "fisher_rows": 20}
+    first = taskemb(surrogate, **settings).model(probabilities(pool_of())).vector
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    second = taskemb(surrogate, **settings).model(probabilities(pool_of())).vector
+    assert first.tobytes() == second.tobytes()
+    assert torch.equal(state, torch.get_rng_state())
+    other = taskemb(surrogate, seed=1, **settings).model(probabilities(pool_of())).vector
+    assert cosine(first, other) < 0.9
+
+
+def test_dropout_changes_the_vector_and_is_off_while_the_information_is_measured(surrogate: Surrogate) -> None:
+    methods = [taskemb(surrogate, dropout=dropout) for dropout in (False, True)]
+    vectors = [method.model(probabilities(pool_of())).vector for method in methods]
+    assert cosine(*vectors) < 0.9999
+    assert not any(module.training for method in methods for module in method._tuned.model.modules())
+
+
+def test_fine_tuning_equals_adamw_written_out_in_float64(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate, batch_size=64, warmup=0.25)
+    supervision = method._supervisor.model(probabilities(pool_of()))
+    names = method.coverage.used
+    head, _ = method._fine_tune(supervision, epochs=4)
+
+    model = copy.deepcopy(surrogate.model).double()
+    named = dict(model.named_parameters())
+    parameters = [*(named[name] for name in names), torch.zeros(2, 32).double(), torch.zeros(2).double()]
+    rates = [*[1e-3] * len(names), 1e-2, 1e-2]
+    means = [torch.zeros_like(p) for p in parameters]
+    squares = [torch.zeros_like(p) for p in parameters]
+    for step, factor in enumerate([1 / 2, 1, 2 / 3, 1 / 3], start=1):
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        loss = torch.zeros((), dtype=torch.float64)
+        for ids, types, wanted in zip(
+            supervision.tokens.ids, supervision.tokens.type_ids or [], supervision.targets.values, strict=True
+        ):
+            states = model(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])).last_hidden_state[0]
+            answers = (parameters[-2] @ states.mean(dim=0) + parameters[-1]).log_softmax(dim=0)
+            loss = loss - sum(float(w) * a for w, a in zip(wanted, answers, strict=True)) / len(supervision)
+        gradients = torch.autograd.grad(loss, parameters)
+        length = sum(float((g**2).sum()) for g in gradients) ** 0.5
+        with torch.no_grad():
+            for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                clipped = gradient / max(1.0, length)
+                means[i] = 0.9 * means[i] + 0.1 * clipped
+                squares[i] = 0.999 * squares[i] + 0.001 * clipped**2
+                mean, square = means[i] / (1 - 0.9**step), squares[i] / (1 - 0.999**step)
+                parameter.requires_grad_(False).sub_(rates[i] * factor * mean / (square.sqrt() + 1e-8))
+    tuned = dict(method._tuned.model.named_parameters())
+    expected, measured, start = (
+        torch.cat([p[name].detach().double().flatten() for name in names])
+        for p in (named, tuned, dict(surrogate.model.named_parameters()))
+    )
+    # Adam divides by a gradient's own size, so numbers whose gradient is rounding (keys' biases) go anywhere.
+    changed, off = expected - start, measured - expected
+    assert torch.linalg.vector_norm(off) < 0.05 * torch.linalg.vector_norm(changed)
+    assert off.abs().median() < 1e-5 * changed.abs().median()
+    torch.testing.assert_close(head.weight.detach().double(), parameters[-2], rtol=1e-3, atol=1e-5)
+
+
+def test_the_order_of_the_classes_matters_to_a_random_head_only(surrogate: Surrogate) -> None:
+    outputs = probabilities(pool_of())
+    swapped = Outputs("probabilities", outputs.values[:, ::-1].copy())
+    zero, random = (taskemb(surrogate, head_deviation=deviation) for deviation in (0.0, 0.02))
+    assert cosine(zero.model(outputs).vector, zero.model(swapped).vector) > 0.99999
+    assert cosine(random.model(outputs).vector, random.model(swapped).vector) < 0.99
+
+
+@pytest.mark.parametrize("estimator", ["per_example", "batch"])
+def test_the_order_of_a_datasets_rows_does_not_matter(surrogate: Surrogate, estimator: str) -> None:
+    method = taskemb(surrogate, estimator=estimator)
+    dataset = dataset_of()
+    order = np.random.default_rng(0).permutation(len(dataset.train))
+    shuffled = Split(dataset.train.inputs.take(order), dataset.train.targets[order])
+    vectors = [method.dataset(d).vector for d in (dataset, dataset_of(splits={"train": shuffled}))]
+    assert vectors[0].tobytes() == vectors[1].tobytes()
+
+
+def test_batches_of_the_measurement_do_not_matter(surrogate: Surrogate) -> None:
+    vectors = [taskemb(surrogate, fisher_batch_size=n).dataset(dataset_of()).vector for n in (1, 7, 64)]
+    assert cosine(vectors[0], vectors[1]) > 1 - 1e-6
+    assert cosine(vectors[0], vectors[2]) > 1 - 1e-6
+
+
+def test_rows_without_an_answer_are_not_used(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    outputs = probabilities(method._supervisor.pool)
+    answered = np.arange(30) % 3 != 0
+    vectors = []
+    for filler in (0.0, 0.5):
+        values = outputs.values.copy()
+        values[~answered] = filler
+        vectors.append(method.model(Outputs("probabilities", values, answered=answered)))
+    assert vectors[0].vector.tobytes() == vectors[1].vector.tobytes()
+    assert vectors[0].metrics["rows"] == answered.sum()
+    assert vectors[0].metrics["rows_not_answered"] == 10
+
+
+@pytest.mark.parametrize("kind", ["scores", "embeddings"])
+def test_scores_are_learned_whatever_their_scale_and_offset(surrogate: Surrogate, kind: OutputKind) -> None:
+    method = taskemb(surrogate)
+    lengths = np.array([len(text) for text in method._supervisor.pool.inputs.texts], dtype=np.float32)[:, None]
+    first, second = (method.model(Outputs(kind, values)) for values in (lengths, lengths * 40 + 7))
+    assert cosine(first.vector, second.vector) > 0.999
+
+
+def test_a_regression_dataset_does_not_depend_on_its_unit(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    first, second = (method.dataset(regression_of(*unit)) for unit in ((1.0, 0.0), (0.01, 300.0)))
+    assert cosine(first.vector, second.vector) > 0.999
+
+
+def test_the_task_is_learned(surrogate: Surrogate) -> None:
+    dataset = dataset_of()
+    metrics = taskemb(surrogate, epochs_dataset=12).dataset(dataset).metrics
+    majority = np.bincount(dataset.train.targets).max() / len(dataset.train)
+    assert metrics["loss_last"] < 0.7 * metrics["loss_first"]
+    assert metrics["agreement"] > majority + 0.1
+
+
+def test_fewer_rows_than_one_batch_still_train(surrogate: Surrogate) -> None:
+    embedding = taskemb(surrogate, batch_size=64, epochs_dataset=3).dataset(dataset_of(n=6))
+    assert embedding.metrics["steps"] == 3
+    assert np.isfinite(embedding.vector).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"estimator": "batch"}, {"estimator": "mean"}, {"scale": "sqrt", "balance": False}, {"scale": "raw"},
+        {"balance": True}, {"loss": "binary_cross_entropy"}, {"pooling": "token"}, {"fisher_rows": 5},
+    ],
+)  # fmt: skip
+def test_every_setting_gives_a_vector(surrogate: Surrogate, settings: dict[str, Any]) -> None:
+    assert np.isfinite(taskemb(surrogate, **settings).dataset(dataset_of()).vector).all()
+
+
+def test_models_are_embedded_one_by_one_and_each_failure_is_its_own(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    good = probabilities(pool_of())
+    constant = Outputs("probabilities", np.full((30, 2), 0.5, dtype=np.float32))
+    first, failed, second = method.models([good, constant, good])
+    assert isinstance(failed, OutputsError)
+    assert isinstance(failed, FuteError)
+    assert isinstance(first, TaskEmbedding)
+    assert isinstance(second, TaskEmbedding)
+    assert first.vector.tobytes() == second.vector.tobytes() == method.model(good).vector.tobytes()
+
+
+def test_threads_take_turns_with_the_one_copy(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    subjects = [probabilities(pool_of(), words) for words in ("cat dog", "big small", "red blue")]
+    alone = [method.model(outputs).vector.tobytes() for outputs in subjects]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda outputs: method.model(outputs).vector.tobytes(), subjects))
+    assert alone == together
+
+
+def test_progress_counts_the_steps(surrogate: Surrogate) -> None:
+    seen: list[tuple[int, int]] = []
+    pool = pool_of(20)
+    Taskemb(TaskembConfig(**QUICK), surrogate, pool, 0, lambda *done: seen.append(done)).model(probabilities(pool))
+    assert seen == [(step, 6) for step in range(1, 7)]
+
+
+def test_bfloat16_gives_nearly_the_same_vector(surrogate: Surrogate, folder: Path) -> None:
+    exact = taskemb(surrogate).model(probabilities(pool_of())).vector
+    near = taskemb(load(folder, "bert", dtype="bfloat16")).model(probabilities(pool_of())).vector
+    assert 0.9 < cosine(exact, near) < 1 - 1e-9
+
+
+def test_a_diverging_loss_is_an_error_and_the_next_subject_is_not_harmed(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    expected = method.dataset(dataset_of()).vector
+    method.config = TaskembConfig(**{**QUICK, "learning_rate": 1e30})
+    with pytest.raises(MethodError, match="fine-tuning diverged: the loss became .* lower them"):
+        method.dataset(dataset_of())
+    method.config = TaskembConfig(**QUICK)
+    assert method.dataset(dataset_of()).vector.tobytes() == expected.tobytes()
+
+
+def test_labels_that_cannot_be_learned_are_refused(surrogate: Surrogate) -> None:
+    method = taskemb(surrogate)
+    with pytest.raises(MethodError, match="all 30 rows have class 0"):
+        method.dataset(dataset_of(words=""))
+    with pytest.raises(OutputsError, match="29 rows of outputs for 30 inputs"):
+        method.model(probabilities(pool_of(29)))
+
+
+def test_half_a_t5_is_refused(folder: Path) -> None:
+    with pytest.raises(MethodError, match="load it with whole=True"):
+        taskemb(load_tiny("t5", folder))
+
+
+def test_a_preset_fills_what_is_not_given_and_the_identity_holds_what_it_came_to() -> None:
+    paper = TaskembConfig.model_validate({"preset": "paper", "dim": 1024})
+    assert (paper.estimator, paper.dim, paper.max_tokens) == ("mean", 1024, 128)
+    assert TaskembConfig.model_validate({"preset": "paper", "estimator": "batch"}).estimator == "batch"
+    assert paper.identity() == TaskembConfig(**{**PAPER, "dim": 1024}).identity()
+    assert TaskembConfig(fisher_batch_size=5).identity() == TaskembConfig().identity()
+    # Read again from the identity it is the same, so what is stored can be opened.
+    assert TaskembConfig.model_validate(paper.identity()).identity() == paper.identity()
+
+
+def test_a_space_of_it_opens_by_its_settings_and_is_named_by_what_can_change_a_vector(surrogate: Surrogate) -> None:
+    config = TaskembConfig(**QUICK)
+    embedder = open_space(config, lambda: surrogate, lambda table: np.zeros((len(table), 2), "f4"), pool_of(), seed=0)
+    assert isinstance(embedder, Taskemb)
+    ids = [
+        space_id({}, TaskembConfig(**{**QUICK, **changes}), "pool", 0)
+        for changes in ({}, {"fisher_batch_size": 3}, {"estimator": "mean"}, {"preset": "paper"})
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+def test_a_size_that_cannot_be_projected_to_is_refused() -> None:
+    with pytest.raises(ValueError, match="dim is 1001; give a multiple of 4, such as 1000"):
+        TaskembConfig(dim=1001)
