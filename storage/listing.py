@@ -17,8 +17,10 @@ LISTED = {
     "spaces": "space, method, surrogate, pool, seed, created_at",
     "embeddings": "subject, kind, subject_kind, method, dim, space, created_at",
     "runs": "study, flow, state, round(seconds, 1) AS seconds, run_id, flow_run_id, created_at",
+    "drift": "created_at, model, drifted, distance, distance_threshold, change, change_threshold, baseline",
+    "drift_baselines": "model, baseline, count(*) AS n_rows, max(asking) + 1 AS askings, count_if(answered) AS answers",
     "neighbors": "query, query_kind, candidate, candidate_kind, rank, score, reference, space",
-    "evaluations": "name, subject, measure, value, space, created_at",
+    "evaluations": "name, subject, candidate, seed, measure, value, space, created_at",
     "reference_means": "space, version, subject_group, len(members) AS members, created_at",
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
     "responses": "*",
@@ -31,7 +33,7 @@ def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Every view and macro with its number of rows and what it holds."""
     comments = {view.name: view.comment for view in catalog.VIEWS}
     comments["neighbors"] = "ranked neighbours of the last unification of each space"
-    comments["responses"] = "every LLM request and answer, with tokens and latency"
+    comments["responses"] = "every LLM request and answer, with tokens, cost, latency and run"
     counts = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in comments)
     answer = catalog.query(root, counts)
     rows: list[tuple[Any, ...]] = [(name, n, comments[name]) for name, n in sorted(answer.rows)]
@@ -44,7 +46,7 @@ def rows(root: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     if view not in LISTED:
         raise NotInStoreError(f"no view {view!r}; there are {', '.join(sorted(LISTED))}")
     order = {"neighbors": "space, query, candidate_kind, rank"}.get(view, "ALL")
-    group = " GROUP BY ALL" if view == "outputs" else ""
+    group = " GROUP BY ALL" if view in ("outputs", "drift_baselines") else ""
     # The names come from the table above, never from the user.
     answer = catalog.query(root, f"SELECT {LISTED[view]} FROM {view}{group} ORDER BY {order}")
     return answer.columns, answer.rows
@@ -64,12 +66,13 @@ NAMED_BY = {
 def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
     """Everything the store knows under this name, by view, and the subject's nearest neighbours."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for view, columns in NAMED_BY.items():
-        where = " OR ".join(f"{column} = $subject" for column in columns)
-        records = catalog.query(root, f"SELECT * FROM {view} WHERE {where}", {"subject": subject}).records()
-        if records:
-            found[view.removesuffix("s")] = records
-    nearest = catalog.query(root, "SELECT * FROM nearest($subject, k := 5)", {"subject": subject}).records()
+    with catalog.Catalog(root) as store:
+        for view, columns in NAMED_BY.items():
+            where = " OR ".join(f"{column} = $subject" for column in columns)
+            records = store.query(f"SELECT * FROM {view} WHERE {where}", {"subject": subject}).records()
+            if records:
+                found[view.removesuffix("s")] = records
+        nearest = store.query("SELECT * FROM nearest($subject, k := 5)", {"subject": subject}).records()
     if nearest:
         found["nearest"] = nearest
     if not found:

@@ -64,6 +64,10 @@ PROMPTS = pa.schema(
         pa.field("template", pa.string()),
         pa.field("system", pa.string()),
         pa.field("verbalizer", pa.string()),
+        pa.field("cot", pa.bool_()),
+        pa.field("follow_up", pa.string()),  # what asks for the answer after the reasoning; null: the usual words
+        pa.field("answer", pa.string()),  # label or text
+        pa.field("parse", pa.string()),  # how texts are read where there are no log-probabilities
         *STAMP,
     ]
 )
@@ -74,7 +78,7 @@ OUTPUTS = pa.schema(
         pa.field("model", pa.string()),
         pa.field("row", pa.int32()),
         pa.field("answered", pa.bool_()),
-        pa.field("label", pa.string()),  # the most probable label; null for scores and embeddings
+        pa.field("label", pa.string()),  # the most probable label; null for scores, embeddings and spans
         pa.field("values", pa.list_(pa.float32())),
         *STAMP,
     ]
@@ -153,12 +157,52 @@ NEIGHBORS = pa.schema(
 
 EVALUATIONS = pa.schema(
     [
-        pa.field("name", pa.string()),
+        pa.field("name", pa.string()),  # what was evaluated: transfer ...
         pa.field("space", pa.string()),
         pa.field("subject", pa.string()),
+        pa.field("candidate", pa.string()),  # what was tried on the subject (a transfer's source); null without one
+        pa.field("seed", pa.int64()),
         pa.field("measure", pa.string()),
         pa.field("value", pa.float64()),
         pa.field("settings", pa.string()),
+        pa.field("details", pa.string()),  # what else was measured
+        *STAMP,
+    ]
+)
+
+DRIFT = pa.schema(
+    [
+        pa.field("study", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("model_ref", pa.string()),
+        pa.field("pool", pa.string()),
+        pa.field("panel", pa.string()),
+        pa.field("baseline", pa.string()),
+        pa.field("drifted", pa.bool_()),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("distance", pa.float64()),  # 1 - cosine of the embeddings, baseline and now
+        pa.field("distance_threshold", pa.float64()),
+        pa.field("noise", pa.float64()),  # the distance that an unchanged model would show
+        pa.field("spread", pa.float64()),  # the distance that another draw of the panel would show
+        pa.field("change", pa.float64()),  # of the answers, 0 to 1
+        pa.field("change_threshold", pa.float64()),
+        pa.field("rows", pa.int32()),
+        pa.field("answered", pa.float64()),  # share of the panel
+        pa.field("calls", pa.int64()),
+        pa.field("panel_answered", pa.list_(pa.bool_())),
+        pa.field("panel_values", pa.list_(pa.float32())),  # row by row
+        *STAMP,
+    ]
+)
+
+DRIFT_BASELINES = pa.schema(
+    [
+        pa.field("model", pa.string()),
+        pa.field("baseline", pa.string()),
+        pa.field("asking", pa.int32()),
+        pa.field("row", pa.int32()),  # of the pool
+        pa.field("answered", pa.bool_()),
+        pa.field("values", pa.list_(pa.float32())),
         *STAMP,
     ]
 )

@@ -8,6 +8,7 @@ outputs/<pool>/<ref>.parquet
 spaces/<space>.parquet
 embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
 references/space=<space>/<version>.parquet, neighbors/space=<space>/<fingerprint>.parquet
+drift/
 evaluations/, runs/, reports/, prompts/, responses/
 """
 
@@ -230,15 +231,33 @@ class Store:
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 
     def put_prompt(self, row: Mapping[str, Any], stamp: Stamp) -> None:
-        key = fingerprint(**{k: row.get(k) for k in ("id", "template", "system", "verbalizer")})
+        named = [name for name in schemas.PROMPTS.names if name not in ("fingerprint", *stamp.columns(1))]
+        key = fingerprint(**{name: row.get(name) for name in named})
         path = self.root / "prompts" / f"{key}.parquet"
         if not path.is_file():
             write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": key}, stamp))
 
-    def put_evaluations(self, name: str, rows: list[dict[str, Any]], stamp: Stamp) -> None:
+    def evaluations_path(self, key: str) -> Path:
+        return self.root / "evaluations" / f"{key}.parquet"
+
+    def has_evaluations(self, key: str) -> bool:
+        return self.evaluations_path(key).is_file()
+
+    def put_evaluations(self, name: str, rows: list[dict[str, Any]], stamp: Stamp, key: str | None = None) -> str:
+        """Write rows of one evaluation as one file.
+
+        Args:
+            key: identity of the evaluation, by which it is found again; default: one of these rows and this run.
+        """
         tables = [card(schemas.EVALUATIONS, {"name": name, **row}, stamp) for row in rows]
-        key = fingerprint(name=name, rows=rows, run=stamp.run_id or stamp.flow_run_id)
-        write_parquet(self.scratch, self.root / "evaluations" / f"{key}.parquet", pa.concat_tables(tables))
+        key = key or fingerprint(name=name, rows=rows, run=stamp.run_id or stamp.flow_run_id)
+        write_parquet(self.scratch, self.evaluations_path(key), pa.concat_tables(tables))
+        return key
+
+    def evaluations(self, key: str) -> list[dict[str, Any]]:
+        if not self.has_evaluations(key):
+            raise NotInStoreError(f"no evaluation {key} in {self.root}; run the study that holds it")
+        return read_parquet(self.evaluations_path(key)).to_pylist()
 
     def put_run(self, row: Mapping[str, Any], stamp: Stamp) -> None:
         name = stamp.flow_run_id or os.urandom(10).hex()

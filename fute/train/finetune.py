@@ -50,6 +50,7 @@ def finetune(
     *,
     seed: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Fine-tune and save with save_pretrained; return losses.
@@ -62,34 +63,69 @@ def finetune(
     """
     with seeded(seed):
         model, tokenizer = _load_backbone(source, label_names)
-        model.to(device).train()
-        encoded = encode(tokenizer, train.inputs, config.max_tokens)
-        targets = torch.from_numpy(train.targets.astype(np.int64))
-        n_steps = config.epochs * -(-len(train) // config.batch_size)
-        optimizer = torch.optim.AdamW(_parameter_groups(model), lr=config.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
-        rng = generator(seed, "fine-tuning")
-        losses: list[float] = []
-        for _ in range(config.epochs):
-            for rows in length_buckets(encoded.lengths, config.batch_size, rng):
-                batch = pad(tokenizer, encoded, rows, device)
-                loss = torch.nn.functional.cross_entropy(model(**batch).logits, targets[rows].to(device))
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad()
-                losses.append(loss.item())
-                if not np.isfinite(losses[-1]):
-                    raise ModelError(
-                        f"the loss became {losses[-1]} at step {len(losses)} of {n_steps} with learning rate "
-                        f"{config.learning_rate}; give a smaller learning_rate"
-                    )
-                if progress is not None:
-                    progress(len(losses), n_steps)
+        model.to(device)
+        fitted = fit_classifier(
+            model, tokenizer, train, epochs=config.epochs, learning_rate=config.learning_rate,
+            batch_size=config.batch_size, max_tokens=config.max_tokens, seed=seed, device=device, dtype=dtype,
+            progress=progress,
+        )  # fmt: skip
         model.eval().save_pretrained(folder / FOLDER)
         tokenizer.save_pretrained(folder / FOLDER)
-    last = losses[-(n_steps // config.epochs) :]
+    return fitted
+
+
+def fit_classifier(
+    model: Any,
+    tokenizer: Any,
+    train: Split,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    max_tokens: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train all weights of a classifier that is on its device; return losses. Call it inside `seeded`.
+
+    Args:
+        dtype: of the forward pass; weights and optimiser stay float32. With bfloat16 the optimiser is the fused one
+            as well: together about three times as fast on CPUs that have it, and rounded otherwise.
+
+    Raises:
+        ModelError: the loss is no longer finite.
+    """
+    model.train()
+    encoded = encode(tokenizer, train.inputs, max_tokens)
+    targets = torch.from_numpy(train.targets.astype(np.int64))
+    n_steps = epochs * -(-len(train) // batch_size)
+    low_precision = dtype != torch.float32
+    optimizer = torch.optim.AdamW(_parameter_groups(model), lr=learning_rate, fused=low_precision or None)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
+    rng = generator(seed, "fine-tuning")
+    losses: list[float] = []
+    for _ in range(epochs):
+        for rows in length_buckets(encoded.lengths, batch_size, rng):
+            batch = pad(tokenizer, encoded, rows, device)
+            with torch.autocast(device.type, dtype, enabled=low_precision):
+                logits = model(**batch).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), targets[rows].to(device))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise ModelError(
+                    f"the loss became {losses[-1]} at step {len(losses)} of {n_steps} with learning rate "
+                    f"{learning_rate}; give a smaller learning_rate"
+                )
+            if progress is not None:
+                progress(len(losses), n_steps)
+    last = losses[-(n_steps // epochs) :]
     return {
         "first_loss": losses[0],
         "last_epoch_loss": float(np.mean(last)),

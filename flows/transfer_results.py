@@ -1,0 +1,71 @@
+"""What `fute transfer` says: the best source of each target, and how well each method foretold it."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fute.errors import NotInStoreError
+from storage import catalog
+from storage.store import Store
+from tasks.selection import TransferReport, read_report
+
+METHODS_TITLE = (
+    "Which method finds the best source (gain of NDCG: 2^score - 1; of relative NDCG: 0 worst to 1 best source)"
+)
+
+
+def print_transfer(console: Console, store: Store, flow_run_id: str, as_json: bool) -> None:
+    """The tables of a run (or its report as JSON), what failed, and where everything lies."""
+    sql = "SELECT report, failures FROM runs WHERE flow_run_id = $id"
+    runs = catalog.query(store.root, sql, {"id": flow_run_id}).rows
+    if not runs:
+        raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
+    ((path, failures),) = runs
+    report = read_report(path)
+    if as_json:
+        console.print_json(report.model_dump_json())
+        return
+    console.print(targets_table(report))
+    console.print(methods_table(report))
+    for failure in json.loads(failures):
+        console.print(Text(f"failed: {failure['subject']} ({failure['stage']}): {failure['reason']}"))
+    if not any(row.space for row in report.selection):
+        console.print("no embedding of these datasets is in the store; `fute run` makes them, then run this again")
+    console.print(f"\nstore  {store.root}\nmatrix {path}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  fute sql --store {store.root} \"SELECT * FROM evaluations WHERE name = 'transfer'\"",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+
+
+def targets_table(report: TransferReport) -> Table:
+    """For each target: its score without a source, and from the three best sources."""
+    title = f"From which source to start (held-out accuracy, mean of {report.seeds} draws)"
+    table = Table("target", "no source", "best source", "second", "third", title=title)
+    for t, target in enumerate(report.targets):
+        scored = [(score, i) for i, row in enumerate(report.scores) if (score := row[t]) is not None]
+        best = [f"{report.sources[i]} {score:.3f}" for score, i in sorted(scored, key=lambda s: (-s[0], s[1]))[:3]]
+        cells = [*best, *[""] * (3 - len(best))]
+        table.add_row(Text(target), number(report.baseline[t]), *map(Text, cells))
+    return table
+
+
+def methods_table(report: TransferReport) -> Table:
+    """Average rank of the best source, NDCG, regret and gain of the first pick, all-class and in-class."""
+    table = Table("candidates", "method", "source is a", "targets", "rank of best", "NDCG",
+                  "relative NDCG", "regret", "gain of pick", "space", title=METHODS_TITLE)  # fmt: skip
+    for row in report.selection:
+        table.add_row(
+            row.candidates, row.method, row.sources_as or "", str(row.targets), number(row.best_rank, 2),
+            number(row.ndcg), number(row.ndcg_relative), number(row.regret), number(row.pick_gain),
+            (row.space or "")[:8],
+        )  # fmt: skip
+    return table
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,174 @@
+"""Source selection: how well the embeddings in the store foretell the transfer scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from fute.evaluate.transfer import Gain, Selection, chance, evaluate_selection
+from fute.evaluate.transfer_scores import TransferScores
+from fute.types import Kind
+from fute.unify.frame import unify
+from storage.store import Store
+from storage.vectors import StoredEmbedding, VectorStore
+from tasks.ingest import DatasetRef
+from tasks.run import Run
+from tasks.transfer import SourceRef, TargetScores
+
+CHANCE = "chance"
+GAINS: tuple[Gain, Gain] = ("exponential", "relative")
+
+
+class SelectionRow(BaseModel):
+    """One method's measures. A number that is not known is null."""
+
+    method: str
+    """crosscov, tupate ..., or chance."""
+    space: str | None
+    sources_as: Kind | None
+    """Whether a source stands for its dataset (DTE) or for the model trained on it (MTE)."""
+    candidates: str
+    """all, or family: only sources of the target's own."""
+    targets: int
+    best_rank: float | None
+    ndcg: float | None
+    """Of gain 2^score - 1: near 1 for any ranking, read it beside chance."""
+    ndcg_relative: float | None
+    """Of gain 0 for the target's worst source to 1 for its best."""
+    regret: float | None
+    pick_gain: float | None
+
+
+class TransferReport(BaseModel):
+    """The score matrix of a study, and what each method made of it."""
+
+    study: str
+    sources: list[str]
+    targets: list[str]
+    source_families: list[str | None]
+    target_families: list[str | None]
+    scores: list[list[float | None]]
+    """(sources, targets), means over the seeds."""
+    baseline: list[float | None]
+    """(targets,) from the plain backbone."""
+    seeds: int
+    reused: int
+    """Scores that were in the store already."""
+    selection: list[SelectionRow]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="select-sources")
+def select_sources(
+    run: Run,
+    families: dict[str, str | None],
+    targets: list[DatasetRef],
+    sources: list[SourceRef],
+    found: list[TargetScores],
+    seeds: int,
+) -> str:
+    """Write the matrix, with each method's measures on it, as JSON in the store's reports; returns its path."""
+    store = run.open_store()
+    cells = [(source, f.target, f.seed, score) for f in found for source, score in f.scores.items()]
+    matrix = TransferScores.of([s.dataset.id for s in sources], [t.id for t in targets], families, seeds, cells)
+    report = TransferReport(
+        study=run.study,
+        sources=list(matrix.sources),
+        targets=list(matrix.targets),
+        source_families=list(matrix.source_families),
+        target_families=list(matrix.target_families),
+        scores=[[_known(score) for score in row] for row in matrix.mean_scores],
+        baseline=[_known(score) for score in matrix.mean_baseline],
+        seeds=seeds,
+        reused=sum(f.reused for f in found),
+        selection=_measure(store, matrix, targets, sources),
+    )
+    return str(store.put_report(f"{run.study}.transfer.json", report.model_dump_json(indent=1) + "\n"))
+
+
+def read_report(path: str) -> TransferReport:
+    return TransferReport.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _measure(
+    store: Store, matrix: TransferScores, targets: list[DatasetRef], sources: list[SourceRef]
+) -> list[SelectionRow]:
+    """All-class and, where families leave a choice, in-class; chance first."""
+    scores, baseline = matrix.mean_scores, matrix.mean_baseline
+    embedded = similarities(store, targets, sources)
+    rows = []
+    everybody = np.ones(scores.shape, dtype=bool)
+    for candidates, allowed in (("all", everybody), ("family", matrix.same_family)):
+        expected, relative = (chance(scores, baseline=baseline, allowed=allowed, gain=gain) for gain in GAINS)
+        if expected.targets == 0:
+            continue
+        rows.append(_row(CHANCE, None, None, candidates, expected, relative.ndcg))
+        for method, space, kind, cosines in embedded:
+            measured, relative = (
+                evaluate_selection(scores, cosines, baseline=baseline, allowed=allowed, gain=gain) for gain in GAINS
+            )
+            rows.append(_row(method, space, kind, candidates, measured, relative.ndcg))
+    return rows
+
+
+def similarities(
+    store: Store, targets: list[DatasetRef], sources: list[SourceRef]
+) -> list[tuple[str, str, Kind, NDArray[np.float64]]]:
+    """Method, space, what a source stands for, and (sources, targets) cosines in the space's frame, for each space.
+
+    NaN where an embedding is not in the store; a space in which a whole side is missing is left out.
+    """
+    vectors = VectorStore(store)
+    found: list[tuple[str, str, Kind, NDArray[np.float64]]] = []
+    for space in vectors.spaces():
+        population = vectors.population(space["space"])
+        if not population:
+            continue
+        unified = unify(
+            np.stack([e.vector for e in population]), [e.group for e in population], vectors.reference(space["space"])
+        )
+        place = {_identity(e): i for i, e in enumerate(population)}
+        aims = [place.get(("dataset", t.ref)) for t in targets]
+        starts: dict[Kind, list[int | None]] = {
+            "dataset": [place.get(("dataset", s.dataset.ref)) for s in sources],
+            "model": [place.get(("model", s.model.ref)) if s.model else None for s in sources],
+        }
+        for kind, rows in starts.items():
+            cosines = np.full((len(rows), len(aims)), np.nan)
+            for i, row in enumerate(rows):
+                for j, column in enumerate(aims):
+                    if row is not None and column is not None:
+                        cosines[i, j] = unified[row] @ unified[column]
+            if not np.isnan(cosines).all():
+                found.append((space["method"], space["space"], kind, cosines))
+    return found
+
+
+def _identity(embedding: StoredEmbedding) -> tuple[str, str]:
+    return embedding.kind, f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
+
+
+def _row(
+    method: str, space: str | None, kind: Kind | None, candidates: str, measured: Selection, relative: float
+) -> SelectionRow:
+    return SelectionRow(
+        method=method,
+        space=space,
+        sources_as=kind,
+        candidates=candidates,
+        targets=measured.targets,
+        best_rank=_known(measured.best_rank),
+        ndcg=_known(measured.ndcg),
+        ndcg_relative=_known(relative),
+        regret=_known(measured.regret),
+        pick_gain=_known(measured.pick_gain),
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
