@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 
 import pytest
 
@@ -32,3 +33,10 @@ def test_imports_run_one_way(package: str) -> None:
     wrong = {str(f.relative_to(REPOSITORY)): found for f in files
              if (found := imported(f.read_text()) & FORBIDDEN[package])}  # fmt: skip
     assert wrong == {}
+
+
+def test_a_wheel_would_carry_every_package() -> None:
+    listed = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    files = [f for root in ("flows", "tasks", "storage", "fute") for f in (REPOSITORY / root).rglob("*.py")]
+    found = {str(f.parent.relative_to(REPOSITORY)).replace("/", ".") for f in files}
+    assert found == listed
