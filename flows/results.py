@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.prompt_results import prompts_table
 from fute.errors import NotInStoreError
 from storage import catalog
 from storage.store import Store
@@ -29,6 +30,8 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
     for summary in summaries:
         console.print(datasets_table(summary))
         console.print(models_table(summary))
+    if summaries and (prompts := prompts_table(store, summaries[0])):  # the answers are the same in every space
+        console.print(prompts)
     failures = json.loads(run["failures"])
     if failures:
         table = Table("failed", "stage", "reason", title=f"{len(failures)} failed; everything else is done and stored")

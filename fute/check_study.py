@@ -12,6 +12,7 @@ from fute.config import (
     PromptModel,
     PythonModel,
     SklearnModel,
+    SpanAnswererModel,
     Study,
     TrainedModel,
     TransformersModel,
@@ -22,9 +23,10 @@ from fute.data.read import source_problems, split_name_problems
 from fute.did_you_mean import did_you_mean, listed
 from fute.entry_point import entry_point_identity
 from fute.errors import ConfigError, DataError, ModelError
+from fute.evaluate.transfer_scores import NO_SOURCE
 from fute.expand import expand_models
-from fute.llm.prompts import Template
-from fute.llm.verbalizer import Verbalizer
+from fute.llm.check_endpoints import endpoint_problems
+from fute.llm.check_prompts import prompt_problems
 
 
 def check_study(study: Study) -> None:
@@ -33,7 +35,18 @@ def check_study(study: Study) -> None:
     Raises:
         ConfigError: all that is wrong, one line each.
     """
-    checks = (_subjects, _ids, _datasets, _pool, _surrogate, _prompts, _models)
+    checks = (
+        _subjects,
+        _ids,
+        _datasets,
+        _pool,
+        _surrogate,
+        prompt_problems,
+        endpoint_problems,
+        _local_endpoints,
+        _models,
+        _transfer,
+    )
     problems = list(dict.fromkeys(problem for check in checks for problem in check(study)))
     if problems:
         raise ConfigError(
@@ -45,7 +58,7 @@ def _subjects(study: Study) -> Iterator[str]:
     if not study.datasets and not study.models:
         yield "datasets and models are both empty; give at least one of either to embed"
     if not study.methods:
-        yield "methods is empty; give crosscov, tupate or both (or leave the field out)"
+        yield "methods is empty; give one or more of crosscov, tupate and taskemb (or leave the field out)"
     for method, count in Counter(m.method for m in study.methods).items():
         if count > 1:
             yield f"methods: {method} stands there {count} times; put the second setting into a study of its own"
@@ -111,13 +124,10 @@ def _surrogate(study: Study) -> Iterator[str]:
         yield from _model_folder("surrogate.model", study.surrogate.model, study)
 
 
-def _prompts(study: Study) -> Iterator[str]:
-    for prompt in study.prompts:
-        for check in (lambda p: Template(p.template, p.id), lambda p: Verbalizer(p.verbalizer, p.id)):
-            try:
-                check(prompt)
-            except ConfigError as exc:
-                yield str(exc)
+def _local_endpoints(study: Study) -> Iterator[str]:
+    for number, endpoint in enumerate(study.endpoints):
+        if endpoint.api == "local":
+            yield from _model_folder(f"endpoints[{number}].model", endpoint.model, study)
 
 
 def _models(study: Study) -> Iterator[str]:
@@ -128,7 +138,7 @@ def _models(study: Study) -> Iterator[str]:
             yield from _known(f"{where}.endpoint", model.endpoint, [e.id for e in study.endpoints], "endpoints")
         elif isinstance(model, TrainedModel):
             yield from _trained(where, model, study)
-        elif isinstance(model, TransformersModel):
+        elif isinstance(model, TransformersModel | SpanAnswererModel):
             yield from _model_folder(f"{where}.model", model.model, study)
         elif isinstance(model, PredictionsModel):
             for problem in _predictions(model, study.base_dir):
@@ -150,13 +160,42 @@ def _trained(where: str, model: TrainedModel, study: Study) -> Iterator[str]:
         yield from _model_folder(f"{where}.backbone", model.backbone, study)
 
 
+def _transfer(study: Study) -> Iterator[str]:
+    if study.transfer is None:
+        return
+    tasks = {d.id: d.task for d in study.datasets}
+    for field in ("sources", "targets"):
+        where, named = f"transfer.{field}", getattr(study.transfer, field)
+        yield from _known(where, named, tasks, "datasets")
+        for name in _names(named):
+            if tasks.get(name, "classification") != "classification":
+                yield f"{where}: {name!r} is a {tasks[name]} dataset; transfer is measured on classification datasets"
+    if NO_SOURCE in tasks:
+        yield f"transfer: {NO_SOURCE!r} stands for the plain backbone; give the dataset of this name another id"
+    if study.transfer.backbone is not None:
+        yield from _model_folder("transfer.backbone", study.transfer.backbone, study)
+
+
 def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
-    if model.label is None and not model.probabilities:
-        yield "give `label` or `probabilities`, the column or columns of what it predicts"
+    given = {
+        "label": model.label is not None,
+        "probabilities": bool(model.probabilities),
+        "start and end": model.start is not None or model.end is not None,
+        "answer": model.answer is not None,
+    }
+    if not any(given.values()):
+        yield "give `label` or `probabilities` (or `start` and `end`, or `answer`), the columns of what it predicts"
+    if model.gives_spans and sum(given.values()) > 1:
+        yield f"a table predicts one thing; keep one of {listed(what for what, there in given.items() if there)}"
+    if (model.start is None) != (model.end is None):
+        yield "`start` and `end` belong together; give both columns"
+    if model.score is not None and not model.gives_spans:
+        yield "`score` is the probability of an answer span; give `start` and `end`, or `answer`"
     if model.row is None and model.text is None:
         yield "give `row` or `text`, the column that says which input a prediction is of"
     by_text = [model.text, model.text_pair] if model.text is not None else []
-    columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or [])]
+    spans = [model.start, model.end, model.answer, model.score]
+    columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or []), *spans]
     try:
         for file in matching_files(model.file, base_dir):
             form = file_format(file, "auto")

@@ -9,9 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from fute.did_you_mean import did_you_mean
+from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.settings import Settings
 from fute.types import OutputKind, TaskType
@@ -162,11 +165,12 @@ class SurrogateConfig(Settings):
     """Rows of one forward pass; does not change results beyond float rounding."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the forward pass."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Precision of the forward pass. auto: bfloat16 where the hardware computes in it; which of the two it was is part
+    of the space, so machines of both kinds make two spaces."""
 
 
-Method = Annotated[CrosscovConfig | TupateConfig, Field(discriminator="method")]
+Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig, Field(discriminator="method")]
 
 # ------------------------------------------------------------------------------------------------------------- models
 
@@ -186,6 +190,35 @@ class TransformersModel(Settings):
     """Longer inputs are cut."""
     batch_size: int = Field(default=64, ge=1)
     """Rows of one forward pass."""
+    task: str | None = None
+    """The dataset (id) that it was made for, where known; reports only."""
+
+
+class SpanAnswererModel(Settings):
+    """A fine-tuned extractive question answerer: a local folder or a hub name. It answers the pool's inputs that have a
+    second text: the text is the question, the second text the context."""
+
+    kind: Literal["span_answerer"]
+    """Says which kind of model this is."""
+    id: Id
+    """Unique name."""
+    model: str
+    """Local folder (relative to the study file) or hub name; safetensors only, no remote code."""
+    revision: str | None = None
+    """Commit, tag or branch on the hub."""
+    max_tokens: int = Field(default=384, ge=16)
+    """Question and context together; a longer context is read in windows that overlap."""
+    stride: int = Field(default=128, ge=0)
+    """Tokens that a window shares with the one before it; at most three eighths of max_tokens count."""
+    top_k: int = Field(default=5, ge=1, le=100)
+    """Candidate answers that are kept of each input."""
+    max_answer_tokens: int = Field(default=30, ge=1)
+    """Longer answers are not considered."""
+    no_answer: bool = True
+    """Whether "there is no answer" competes with the spans (as in SQuAD 2.0); false for a model that was trained on
+    answerable questions only."""
+    batch_size: int = Field(default=32, ge=1)
+    """Windows of one forward pass."""
     task: str | None = None
     """The dataset (id) that it was made for, where known; reports only."""
 
@@ -219,7 +252,8 @@ class PythonModel(Settings):
     kwargs: dict[str, Any] = {}
     """Passed to the function beside texts and pairs."""
     outputs: OutputKind = "probabilities"
-    """What it returns: probabilities, labels (one for each input), scores, embeddings."""
+    """What it returns: probabilities, labels (one for each input), scores, embeddings, spans (for each input start, end
+    and probability of each candidate answer, side by side; None for an input without a second text)."""
     label_names: list[str] | None = None
     """What the columns stand for."""
     revision: str = ""
@@ -247,10 +281,23 @@ class PredictionsModel(Settings):
     """Column with the predicted label."""
     probabilities: list[str] | None = None
     """Columns with the probabilities, or one column that holds a list."""
+    start: str | None = None
+    """Column with the first character of the answer in the second text (question answering); -1: no answer."""
+    end: str | None = None
+    """Column with the character behind the answer; -1: no answer."""
+    answer: str | None = None
+    """Column with the answer's text, instead of start and end: it is looked for in the second text, the first
+    occurrence counts, and an empty text means no answer."""
+    score: str | None = None
+    """Column with the probability of that answer; default: 1."""
     pool: str | None = None
     """The pool's id that the rows refer to; another pool is then refused."""
     task: str | None = None
     """The dataset (id) that it was made for, where known; reports only."""
+
+    @property
+    def gives_spans(self) -> bool:
+        return any(column is not None for column in (self.start, self.end, self.answer))
 
 
 class PromptModel(Settings):
@@ -267,7 +314,11 @@ class PromptModel(Settings):
     temperature: float = Field(default=0.0, ge=0, le=2)
     """0: the most probable answer."""
     max_answer_tokens: int = Field(default=8, ge=1)
-    """Tokens asked for at most."""
+    """Tokens asked for at most. A reasoning model needs room for its thinking too: some thousands."""
+    max_reasoning_tokens: int = Field(default=512, ge=1)
+    """Tokens of the reasoning at most, for a prompt with `cot`."""
+    samples: int = Field(default=1, ge=1, le=100)
+    """Answers asked for each input, at a temperature above 0; the label's share of them is its probability."""
     task: str | None = None
     """The dataset (id) that it was made for, where known; reports only."""
 
@@ -301,35 +352,117 @@ class TrainedModel(Settings):
 
 
 ModelConfig = Annotated[
-    TransformersModel | SklearnModel | PythonModel | PredictionsModel | PromptModel | TrainedModel,
+    TransformersModel | SpanAnswererModel | SklearnModel | PythonModel | PredictionsModel | PromptModel | TrainedModel,
     Field(discriminator="kind"),
 ]
 
 # --------------------------------------------------------------------------------------------------- LLMs and prompts
 
 
+class BudgetConfig(Settings):
+    """A hard limit for one run. Before it would be passed the run stops, keeps what it has, and says how to go on."""
+
+    max_usd: float | None = Field(default=None, gt=0)
+    """US dollars; needs the prices of the endpoints that it counts for."""
+    max_calls: int | None = Field(default=None, ge=1)
+    """Requests sent, beside those that were refused at no cost."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers together."""
+
+
+def _api(value: str) -> str:
+    if value not in PROVIDERS:
+        raise ValueError(f"no api {value!r}{did_you_mean(value, PROVIDERS) or '.'} There are: {', '.join(PROVIDERS)}")
+    return value
+
+
+class LocalModelConfig(Settings):
+    """How a causal or seq2seq model is run in this process (api: local)."""
+
+    revision: str | None = None
+    """Commit, tag or branch on the hub; the commit is resolved and recorded."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    device_map: str | None = None
+    """auto, balanced, sequential: spread the weights over all devices (needs the package accelerate)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights; auto: as the checkpoint was saved."""
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Weights in 8 or 4 bits (needs the package bitsandbytes and hardware that it supports)."""
+    batch_size: int = Field(default=16, ge=1)
+    """Prompts of one forward pass; does not change results beyond float rounding."""
+    max_tokens: int = Field(default=2048, ge=8)
+    """Longer prompts lose tokens from their middle; at most what the model reads."""
+
+
 class EndpointConfig(Settings):
-    """An OpenAI-compatible HTTP API."""
+    """Where a model is asked: an HTTP API, or a model that runs in this process."""
 
     id: Id
     """Unique name."""
-    base_url: str = Field(pattern=r"^https?://[^\s@?#]+$")
-    """For instance https://api.openai.com/v1 or http://127.0.0.1:8000/v1. No user name, password or query in it."""
+    api: Annotated[str, AfterValidator(_api)] = "openai_chat"
+    """openai_chat (hosted vendors, vLLM, Ollama, llama.cpp, TGI, LM Studio), openai_completions (the older protocol,
+    for base models), anthropic (needs the extra fute[anthropic]), local (a transformers model in this process)."""
+    base_url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    """For instance https://api.openai.com/v1 or http://127.0.0.1:8000/v1. No user name, password or query in it.
+    anthropic: the vendor's own by default; local: none."""
     model: str
-    """The model's name at this endpoint."""
+    """The model's name at this endpoint; local: a folder (relative to the study file) or a hub name."""
+    parameters: dict[str, Any] = {}
+    """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
+    {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
+    it)."""
+    max_tokens_field: str = "max_tokens"
+    """The name of the field that bounds an answer's tokens; OpenAI's reasoning models want max_completion_tokens."""
+    local: LocalModelConfig = LocalModelConfig()
+    """How a model in this process is run; for `api: local` only."""
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Name of the environment variable that holds the key (the name, never the key). null: no key is sent."""
+    api_key_block: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
+    """Name of the Prefect Secret block that holds the key, instead of an environment variable."""
     service: str | None = None
     """What makes it the same endpoint (part of a model's identity); default: base_url. Set it where the address
     changes but the service does not."""
     logprobs: bool = True
-    """Ask for token log-probabilities; answers without them are parsed as text."""
+    """Ask for token log-probabilities; answers without them are parsed as text. A host that gives fewer than 20 of a
+    position takes `parameters: {top_logprobs: 5}`."""
     max_concurrency: int = Field(default=8, ge=1, le=1024)
     """Requests in flight at most."""
     timeout_s: float = Field(default=60.0, gt=0)
     """Seconds for one request."""
     max_attempts: int = Field(default=6, ge=1, le=20)
     """Tries of one request, the first included."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests a minute at most, evenly spaced, retries included; kept across all workers of a Prefect server."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens a minute at most, reckoned before a request is sent: its prompt and the whole room for its answer."""
+    usd_per_million_tokens_in: float | None = Field(default=None, ge=0)
+    """Price of a million tokens of prompts, in US dollars; null: not known, and no cost is shown."""
+    usd_per_million_tokens_out: float | None = Field(default=None, ge=0)
+    """Price of a million tokens of answers, in US dollars."""
+    budget: BudgetConfig = BudgetConfig()
+    """What one run may spend at this endpoint."""
+
+    @model_validator(mode="after")
+    def _address_is_known(self) -> EndpointConfig:
+        provider = PROVIDERS[self.api]
+        if not provider.over_http and self.base_url:
+            raise ValueError(f"endpoint {self.id}: api: {self.api} runs in this process; take base_url out")
+        if not self.base_url and provider.default_base_url is None:
+            raise ValueError(f"endpoint {self.id}: api: {self.api} needs base_url, the address of the API")
+        return self
+
+    @property
+    def address(self) -> str:
+        """base_url, or where the provider is by default; empty for a model in this process."""
+        return self.base_url or PROVIDERS[self.api].default_base_url or ""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at once at most; a model in this process needs some batches of them, to sort them by length."""
+        if PROVIDERS[self.api].over_http:
+            return self.max_concurrency
+        return max(self.max_concurrency, 4 * self.local.batch_size)
 
 
 class PromptConfig(Settings):
@@ -341,10 +474,33 @@ class PromptConfig(Settings):
     """Text with {{text}} and, for pairs, {{text_pair}} (also {{premise}} and {{hypothesis}})."""
     system: str | None = None
     """System message."""
-    verbalizer: dict[str, list[str]] = Field(min_length=2)
+    verbalizer: dict[str, list[str]] = {}
     """Label to the answer words that stand for it, for instance {positive: [positive, good]}."""
+    answer: Literal["label", "text"] = "label"
+    """label: one of the verbalizer's; text: a summary, a rewrite or any other free text, which becomes outputs through
+    a sentence embedding (the surrogate's features)."""
+    parse: Literal["any", "exact", "first", "json"] = "any"
+    """How the text of an answer is read where there are no log-probabilities. exact: it is one of the words; first: the
+    first of the words in it counts; json: a JSON object in it names the label; any: exact, else json, else first."""
+    cot: bool = False
+    """Chain of thought: ask for the reasoning first, then, with the reasoning before it, for the answer."""
+    follow_up: str | None = None
+    """What asks for the answer after the reasoning; default: a sentence that names the words."""
     task: str | None = None
     """The dataset (id) that it was written for, where known; reports only."""
+
+    @model_validator(mode="after")
+    def _answers_can_be_read(self) -> PromptConfig:
+        if self.answer == "label" and len(self.verbalizer) < 2:
+            raise ValueError(
+                f"prompt {self.id}: its verbalizer has {len(self.verbalizer)} labels; give two or more, "
+                "or answer: text for free text"
+            )
+        if self.answer == "text" and self.verbalizer:
+            raise ValueError(f"prompt {self.id}: answer: text is not read by a verbalizer; take one of them out")
+        if self.follow_up is not None and not self.cot:
+            raise ValueError(f"prompt {self.id}: follow_up comes after reasoning; set cot: true, or take it out")
+        return self
 
 
 # -------------------------------------------------------------------------------------------------------------- study
@@ -362,6 +518,68 @@ class UnifyConfig(Settings):
     """Nearest subjects kept for each subject and kind."""
 
 
+class TransferConfig(Settings):
+    """Transfer source selection: from which dataset should fine-tuning on a few rows start? (`fute transfer`)"""
+
+    sources: str | list[str] = "*"
+    """Id of a dataset, a list of ids, or "*" for all classification datasets; on each a source model is fine-tuned."""
+    targets: str | list[str] = "*"
+    """Id of a dataset, a list of ids, or "*" for all classification datasets."""
+    rows: int = Field(default=64, ge=2)
+    """Training rows of a target, a seeded stratified sample."""
+    eval_rows: int = Field(default=300, ge=2)
+    """Held-out rows of a target that are scored, at most."""
+    seeds: int = Field(default=3, ge=1, le=100)
+    """Draws of rows, heads and batches that are averaged; they start at the study's seed."""
+    epochs: int = Field(default=6, ge=1)
+    """Passes over a target's training rows."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate on a target."""
+    batch_size: int = Field(default=16, ge=1)
+    """Rows of one optimiser step."""
+    max_tokens: int = Field(default=128, ge=4)
+    """Longer inputs are cut, on sources and targets."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Forward passes on the targets. bfloat16 is about three times as fast on CPUs that have it; weights stay
+    float32."""
+    source_rows: int | None = Field(default=None, ge=2)
+    """Train each source model on a seeded sample of so many rows."""
+    source_epochs: int = Field(default=3, ge=1)
+    """Passes over a source's rows."""
+    source_learning_rate: float = Field(default=5e-5, gt=0)
+    """Peak learning rate on a source."""
+    backbone: str | None = None
+    """Folder or hub name of the transformer under all of them; default: the surrogate's."""
+    revision: str | None = None
+    """The backbone's commit, tag or branch on the hub."""
+
+    def training_settings(self) -> dict[str, object]:
+        """What decides the training on a target, beside its rows."""
+        names = ("epochs", "learning_rate", "batch_size", "max_tokens", "dtype")
+        return {name: getattr(self, name) for name in names}
+
+
+class SelectConfig(Settings):
+    """Choosing prompts for a target without labels (`fute select prompts`)."""
+
+    method: str = "auto"
+    """auto: oriented_information (mutual information, with the sign of the consensus) where all answers have graded
+    probabilities, else consensus (expected accuracy against the labels that candidates and references find together).
+    Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
+    and the baselines mutual_information, global_entropy, local_entropy, mdl, zps_log_probability, zps_probability,
+    zps_majority."""
+    rows: int = Field(default=300, ge=8)
+    """Texts of the target that are asked about at most, a seeded sample."""
+    references: str | list[str] = "*"
+    """Labelled datasets of the study, by id, or "*" for all, that share label names with the prompts; an empty list: no
+    references. The target itself is never one."""
+    share: float = Field(default=1 / 3, gt=0, le=1)
+    """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
+    oriented_information and consensus): successive halving, so that calls go to those that may still be the best."""
+    resamples: int = Field(default=100, ge=0, le=10_000)
+    """Resamples of the rows for confidence intervals; 0: none."""
+
+
 class TrackingConfig(Settings):
     """MLflow."""
 
@@ -372,6 +590,23 @@ class TrackingConfig(Settings):
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     experiment: str | None = None
     """Default: the study's name."""
+
+
+class DriftConfig(Settings):
+    """Watching prompted models: a fixed panel of the pool is asked again and again (`fute drift`)."""
+
+    panel_rows: int = Field(default=256, ge=16)
+    """Rows of the pool that are asked, spread over its sources. Each check costs a call for each."""
+    askings: int = Field(default=2, ge=2, le=20)
+    """How often the baseline is asked, to learn how much an unchanged model varies; more make a surer threshold."""
+    sigmas: float = Field(default=5.0, gt=0)
+    """An alarm is so many standard deviations beyond what an unchanged model shows."""
+    tolerance: float = Field(default=0.1, ge=0)
+    """What does not matter in the embedding's distance, as a share of its bootstrap spread."""
+    answers_tolerance: float = Field(default=0.02, ge=0)
+    """What does not matter in the answers: share of probability that moved, over all rows."""
+    answered_tolerance: float = Field(default=0.1, ge=0, le=1)
+    """What does not matter in the share of the panel that is answered."""
 
 
 class Study(Settings):
@@ -396,9 +631,21 @@ class Study(Settings):
     endpoints: list[EndpointConfig] = []
     """Where prompts are asked."""
     prompts: list[PromptConfig] = []
-    """Prompts to ask."""
+    """Prompts to ask. An entry {set: sentiment} stands for all prompts of a set that ships with fute (sentiment,
+    nli)."""
+    prompt_files: list[str] = []
+    """YAML files with more prompts (relative to the study file): `prompts:` with entries as here, and `task:` for
+    all."""
+    budget: BudgetConfig = BudgetConfig()
+    """What one run may spend at all endpoints together."""
     unify: UnifyConfig = UnifyConfig()
     """How vectors are brought into one frame and ranked."""
+    transfer: TransferConfig | None = None
+    """What `fute transfer` measures; no other command looks at it."""
+    drift: DriftConfig = DriftConfig()
+    """How prompted models are watched."""
+    select: SelectConfig = SelectConfig()
+    """How `fute select prompts` chooses; no other command looks at it."""
     tracking: TrackingConfig = TrackingConfig()
     """Where runs are tracked."""
     workers: int = Field(default=2, ge=1, le=256)

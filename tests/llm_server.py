@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
+import random
+import re
 import socket
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +39,14 @@ def shared_folder() -> Path:
 
 
 class LlmServer(DemoEndpoint):
-    """An endpoint under a test's control.
+    """An endpoint under a test's control: OpenAI's chat and completions, and Anthropic's messages.
+
+    All counts are final before the client can see the answer.
 
     Attributes:
         asked: prompt -> how often it was asked, misbehaviour included.
         answered: prompts that were answered in full, in order.
+        requests, headers, paths: what was asked, as it came.
         most_in_flight: requests that were being handled at once, at most.
     """
 
@@ -49,10 +56,13 @@ class LlmServer(DemoEndpoint):
         self.answered: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.most_in_flight = 0
         self.latency_s = latency_s
+        self.handlers = dict.fromkeys(PROTOCOLS, self._handle)
         self._in_flight = 0
         self._faults: deque[Fault] = deque()
+        self._changes: list[tuple[int, Answerer]] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> LlmServer:
@@ -68,28 +78,141 @@ class LlmServer(DemoEndpoint):
         with self._lock:
             self._faults.extend([fault] * times)
 
-    def handle_chat(self, exchange: Exchange, request: dict[str, Any]) -> None:
-        prompt = request["messages"][-1]["content"]
+    def change_answers(self, answer: Answerer, after: int = 0) -> None:
+        """Another model behind the same name: from the request on that comes after so many more."""
         with self._lock:
+            self._changes.append((self.n_requests + after, answer))
+
+    def _handle(self, exchange: Exchange, request: dict[str, Any]) -> None:
+        protocol = PROTOCOLS[exchange.path]
+        prompt = protocol.prompt(request)
+        with self._lock:
+            while self._changes and self.n_requests >= self._changes[0][0]:
+                self._answer = self._changes.pop(0)[1]
+            answer = self._answer
             self.asked[prompt] += 1
+            self.paths.append(exchange.path)
             self.requests.append(request)
             self.headers.append({name.lower(): value for name, value in exchange.headers.items()})
+            number = len(self.requests)
             fault = self._faults.popleft() if self._faults else None
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        reply = None
         try:
             if self.latency_s:
                 time.sleep(self.latency_s)
             if fault is not None and fault(exchange, request):
                 return
-            reply = self.chat(request)
+            assert answer is not None  # given to __init__
+            reply = protocol.reply(self, request, _drawn(answer, request, number))
         finally:
             with self._lock:  # before the client can know: its next request may come while this thread still sends
                 self._in_flight -= 1
+                if reply is not None:
+                    self.answered.append(prompt)
         exchange.reply(*reply)
         exchange.wfile.flush()
-        with self._lock:
-            self.answered.append(prompt)
+
+
+# ------------------------------------------------------------------------------------------------------------ protocols
+
+
+Reply = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one path is spoken: which prompt is counted, and the reply of an answerer to a request."""
+
+    prompt: Callable[[dict[str, Any]], str]
+    reply: Callable[[LlmServer, dict[str, Any], Answerer], Reply]
+
+
+def _last_message(request: dict[str, Any]) -> str:
+    return request["messages"][-1]["content"]
+
+
+def _chat(server: LlmServer, request: dict[str, Any], answer: Answerer) -> Reply:
+    return DemoEndpoint(answer, model=server.model, about=server.about).chat(request)
+
+
+def _completion(server: LlmServer, request: dict[str, Any], answer: Answerer) -> Reply:
+    """The older protocol. The answer is one token with a blank before it, as after a prompt."""
+    prompt, n_top, room = request["prompt"], request.get("logprobs"), request.get("max_tokens", 16)
+    if n_top is not None and not 0 <= n_top <= 5:
+        return 400, {"error": {"message": f"logprobs is {n_top}; give 0 to 5", "type": "invalid_request_error"}}
+    tokens: list[str] = []
+    own: list[float | None] = []
+    tops: list[dict[str, float]] = []
+    if request.get("echo"):
+        for i, token in enumerate(prompt_tokens(prompt)):
+            tokens.append(token)
+            own.append(None if i == 0 else prompt_token_logprob(token))
+            tops.append({} if i == 0 else {token: prompt_token_logprob(token)})
+    if room > 0:
+        words = [(f" {word}", round(math.log(max(p, 1e-30)), 6)) for word, p in answer(prompt, None)]
+        tokens.append(words[0][0])
+        own.append(words[0][1])
+        tops.append(dict(words[: n_top or 1]))
+    offsets = [sum(map(len, tokens[:i])) for i in range(len(tokens))]
+    logprobs = {"tokens": tokens, "token_logprobs": own, "top_logprobs": tops, "text_offset": offsets}
+    choice = {
+        "index": 0,
+        "text": "".join(tokens),
+        "logprobs": None if n_top is None else logprobs,
+        "finish_reason": "stop" if room else "length",
+    }
+    usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": int(room > 0)}
+    return 200, {"object": "text_completion", "model": server.model, "choices": [choice], "usage": usage}
+
+
+def _message(server: LlmServer, request: dict[str, Any], answer: Answerer) -> Reply:
+    """Anthropic's: the system text stands apart, an answer is a list of blocks, and max_tokens must be given."""
+    if "max_tokens" not in request or any(m["role"] == "system" for m in request["messages"]):
+        error = {"type": "invalid_request_error", "message": "max_tokens: Field required, and no system role"}
+        return 400, {"type": "error", "error": error}
+    prompt = "\n".join(message["content"] for message in request["messages"])
+    words = answer(prompt, request.get("system"))
+    return 200, {
+        "type": "message",
+        "role": "assistant",
+        "model": server.model,
+        "content": [{"type": "text", "text": words[0][0]}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": len(prompt.split()), "output_tokens": 1},
+    }
+
+
+PROTOCOLS = {
+    "/v1/chat/completions": Protocol(_last_message, _chat),
+    "/v1/completions": Protocol(lambda request: request["prompt"], _completion),
+    "/v1/messages": Protocol(_last_message, _message),
+}
+
+
+def prompt_tokens(prompt: str) -> list[str]:
+    """A prompt as this server's tokens: words, each with what stands before it."""
+    return re.findall(r"\s*\S+|\s+$", prompt)
+
+
+def prompt_token_logprob(token: str) -> float:
+    """How probable a token of a prompt is here: every letter halves it. No language model, but easy to reckon with."""
+    return -len(token) * math.log(2)
+
+
+def _drawn(answer: Answerer, request: dict[str, Any], number: int) -> Answerer:
+    """Above temperature 0 an answerer whose first word is drawn by its probabilities; the draw hangs on the request's
+    number, so that equal questions get several answers."""
+    if not request.get("temperature"):
+        return answer
+
+    def draw(prompt: str, system: str | None) -> list[tuple[str, float]]:
+        words = answer(prompt, system)
+        chosen = random.Random(number).choices(words, [p for _, p in words])[0]
+        return [chosen, *(pair for pair in words if pair is not chosen)]
+
+    return draw
 
 
 # ------------------------------------------------------------------------------------------------------------ answerers
@@ -199,6 +322,31 @@ def half_closed(exchange: Exchange, request: dict[str, Any]) -> bool:
     exchange.connection.shutdown(socket.SHUT_RDWR)
     exchange.close_connection = True
     return True
+
+
+def server_errors(code: int = 500) -> Fault:
+    """One of a burst: `server.misbehave(server_errors(), times=5)`."""
+    return status(code)
+
+
+def empty_answer() -> Fault:
+    return choice("")
+
+
+def web_page() -> Fault:
+    """The page of a login or a proxy, with status 200."""
+    return text_instead(b"<html><body>Please log in</body></html>", "text/html")
+
+
+def broken_json() -> Fault:
+    return text_instead(b'{"choices": [{"message": {"content": "posit')
+
+
+def content_filter(*, as_status: bool = False) -> Fault:
+    """The two ways in which hosts say that a filter stopped an answer or a prompt."""
+    if as_status:
+        return status(400, error={"message": "the prompt was stopped", "code": "content_filter"})
+    return choice(None, "content_filter")
 
 
 def drip(seconds_a_byte: float, n_bytes: int) -> Fault:

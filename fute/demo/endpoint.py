@@ -46,6 +46,9 @@ class DemoEndpoint:
         self._answer = answer
         self.model = model
         self.about = about
+        self.handlers: dict[str, Callable[[Exchange, dict[str, Any]], None]] = {
+            "/v1/chat/completions": self.handle_chat
+        }
         self._server: _Server | None = None
 
     @property
@@ -144,7 +147,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.reply(413, _error(f"give a Content-Length of at most {MAX_REQUEST_BYTES}"))
             return
         body = self.rfile.read(int(length))
-        if self.path != "/v1/chat/completions":
+        handle = self.server.endpoint.handlers.get(self.path)
+        if handle is None:
             self.reply(404, _error(f"nothing at {self.path}"))
             return
         try:
@@ -155,7 +159,7 @@ class Exchange(BaseHTTPRequestHandler):
         if not isinstance(request, dict):
             self.reply(400, _error("the request is not a JSON object"))
             return
-        self.server.endpoint.handle_chat(self, request)
+        handle(self, request)
 
     def reply(self, status: int, payload: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self.send(status, json.dumps(payload).encode(), "application/json", headers)

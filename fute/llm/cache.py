@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from dataclasses import replace
@@ -60,24 +61,32 @@ class MemoryLedger:
 
 
 class Cache:
-    """The outermost layer. Errors and empty answers are not kept."""
+    """The outermost layer. Errors and empty answers are not kept.
+
+    Nor is one answer of many given as the answer: above temperature 0 a request is asked anew each time, unless it says
+    which sample it wants. What comes is written down all the same, under a sample number of its own.
+    """
 
     def __init__(self, inner: Completer, ledger: ResponseLedger) -> None:
         self._inner = inner
         self._ledger = ledger
 
     def complete(self, request: ChatRequest) -> Answer:
+        if not request.repeatable:
+            answer = self._inner.complete(request)
+            if not answer.empty:
+                self._ledger.put(replace(request, sample=-secrets.randbits(62)), answer)
+            return answer
         key = request.key
         wait_s = 0.005
-        while True:
+        while not self._ledger.claim(key):
+            # Someone else is asking. What they are answered is looked for before the claim is tried again.
             if (kept := self._ledger.get(key)) is not None:
                 return replace(kept, from_cache=True)
-            if self._ledger.claim(key):
-                break
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         try:
-            # The one who held the claim may have answered between our look and our claim.
+            # Looked at with the claim in hand, so that nobody can have answered between the look and the call.
             if (kept := self._ledger.get(key)) is not None:
                 return replace(kept, from_cache=True)
             answer = self._inner.complete(request)

@@ -1,26 +1,44 @@
-"""The layers put together: transport, retry, limits, cache."""
+"""The layers put together: transport, rate limits, budget, retry, concurrency, cache."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fute.config import EndpointConfig
+from fute.llm.budget import Account, Budget
 from fute.llm.cache import Cache, ResponseLedger
-from fute.llm.limits import MaxConcurrency
+from fute.llm.limits import MaxConcurrency, Pace, Paced, local_pace
+from fute.llm.providers import open_provider
 from fute.llm.retry import Retry
-from fute.llm.transport import Transport
 from fute.llm.types import Completer
 
 
-def connect(endpoint: EndpointConfig, *, ledger: ResponseLedger, api_key: str | None = None) -> Completer:
+def connect(
+    endpoint: EndpointConfig,
+    *,
+    ledger: ResponseLedger,
+    api_key: str | None = None,
+    pace: Pace | None = None,
+    accounts: Sequence[Account] = (),
+) -> Completer:
     """A client for an endpoint of a study. Opens no connection before the first request.
 
     Args:
         api_key: the key itself, read by the caller from where `api_key_env` points; fute reads no environment.
+        pace: waits until a request may be sent; default: the endpoint's limits a minute, kept within this process.
+        accounts: budgets that its calls count to.
     """
-    transport = Transport(endpoint.base_url, api_key=api_key, timeout_s=endpoint.timeout_s)
-    retry = Retry(transport, max_attempts=endpoint.max_attempts)
-    return Cache(MaxConcurrency(retry, service_of(endpoint), endpoint.max_concurrency), ledger)
+    service = service_of(endpoint)
+    layers = open_provider(endpoint, api_key)
+    pace = pace or local_pace(service, endpoint.requests_per_minute, endpoint.tokens_per_minute)
+    if pace is not None:
+        layers = Paced(layers, pace)
+    if accounts:
+        layers = Budget(layers, endpoint, accounts)
+    layers = Retry(layers, max_attempts=endpoint.max_attempts)
+    return Cache(MaxConcurrency(layers, service, endpoint.in_flight), ledger)
 
 
 def service_of(endpoint: EndpointConfig) -> str:
     """What makes it the same endpoint, as part of identities."""
-    return endpoint.service or endpoint.base_url
+    return endpoint.service or endpoint.address or endpoint.api

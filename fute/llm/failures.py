@@ -23,11 +23,13 @@ class TransientError(ModelError):
 
     Attributes:
         retry_after_s: seconds that the server asked to wait; None where it said nothing.
+        may_be_charged: the request may have been answered, and so charged: no status came back that says otherwise.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, *, may_be_charged: bool = True) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.may_be_charged = may_be_charged
 
 
 class Secret:
@@ -89,7 +91,7 @@ def from_status(where: str, status: int, headers: Mapping[str, str], body: str, 
     says = f"{where}: HTTP {status}{f' ({code})' if code else ''}{f': {message}' if message else ''}"
     # Sent with status 429, but no waiting fills an account.
     if code != "insufficient_quota" and (status in TRANSIENT_STATUS or status >= 500):
-        return TransientError(says, retry_after_s(headers))
+        return TransientError(says, retry_after_s(headers), may_be_charged=False)
     if status == 404:
         says += "; check base_url (it mostly ends in /v1) and the model's name"
     return ModelError(says)

@@ -1,13 +1,20 @@
-"""How much is asked of an endpoint at once."""
+"""How much is asked of an endpoint: at once, and in a minute."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
+from fute.llm.estimate import likely_tokens
 from fute.llm.types import Answer, ChatRequest, Completer
 
+Pace = Callable[[int], None]
+"""Told the likely tokens of a request, it returns when the request may be sent. Called from many threads."""
+
 _slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
-_slots_lock = threading.Lock()
+_paces: dict[tuple[str, int | None, int | None], LocalPace] = {}
+_shared_lock = threading.Lock()
 
 
 class MaxConcurrency:
@@ -18,10 +25,65 @@ class MaxConcurrency:
 
     def __init__(self, inner: Completer, service: str, max_concurrency: int) -> None:
         self._inner = inner
-        with _slots_lock:
+        with _shared_lock:
             # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
             self._slots = _slots.setdefault((service, max_concurrency), threading.BoundedSemaphore(max_concurrency))
 
     def complete(self, request: ChatRequest) -> Answer:
         with self._slots:
             return self._inner.complete(request)
+
+
+class Paced:
+    """Waits until a request may be sent. Within the retry layer, since each attempt counts at the endpoint."""
+
+    def __init__(self, inner: Completer, pace: Pace) -> None:
+        self._inner = inner
+        self._pace = pace
+
+    def complete(self, request: ChatRequest) -> Answer:
+        self._pace(likely_tokens(request))
+        return self._inner.complete(request)
+
+
+class LocalPace:
+    """Requests and tokens a minute for the threads of one process: evenly spaced, so no burst is ever too much.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._s_a_request = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._s_a_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0  # when the next request may go out
+        self._lock = threading.Lock()
+
+    def __call__(self, tokens: int) -> None:
+        with self._lock:
+            now = self._clock()
+            start = max(now, self._next)
+            # Whichever takes longer, the request's share of a minute or its tokens', is when the next may follow.
+            self._next = start + max(self._s_a_request, tokens * self._s_a_token)
+        if start > now:
+            self._sleep(start - now)
+
+
+def local_pace(service: str, requests_per_minute: int | None, tokens_per_minute: int | None) -> Pace | None:
+    """The pace of a service in this process, one for all its clients; None where nothing limits it."""
+    if requests_per_minute is None and tokens_per_minute is None:
+        return None
+    key = (service, requests_per_minute, tokens_per_minute)
+    with _shared_lock:
+        if key not in _paces:
+            _paces[key] = LocalPace(requests_per_minute, tokens_per_minute)
+        return _paces[key]

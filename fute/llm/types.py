@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,11 @@ from fute.fingerprint import fingerprint
 
 REFUSALS = ("content_filter", "refusal")
 """Finish reasons with which an endpoint says that it declined to answer."""
+
+SCORED = "scored"
+"""Finish reason of an answer that was not generated: the words that were asked about were scored, each exactly."""
+
+CHAT = "openai_chat"
 
 
 class Message(NamedTuple):
@@ -39,7 +45,12 @@ class ChatRequest:
         service: what makes it the same endpoint, wherever it is reached.
         base_url: where it is reached; no part of the identity.
         top_logprobs: how many log-probabilities are asked for at each position; None: none.
-        sample: which of several answers to the same question this is; matters above temperature 0 only.
+        sample: which of several answers to the same question this is; kept, it answers that sample again. None: just an
+            answer, which is kept for the next who asks only where all would be the same (temperature 0).
+        api: the protocol, a name of fute.llm.providers; the same words asked in another protocol are another question.
+        echo: asks for nothing new but for the prompt itself with its tokens' log-probabilities (completions only).
+        candidates: the words whose probabilities are wanted, where a provider scores words instead of generating.
+        extra: more fields of the request's body; None leaves one out that would be sent.
     """
 
     service: str
@@ -49,16 +60,35 @@ class ChatRequest:
     temperature: float = 0.0
     max_tokens: int = 8
     top_logprobs: int | None = 20
-    sample: int = 0
+    sample: int | None = None
+    api: str = CHAT
+    echo: bool = False
+    candidates: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def params(self) -> dict[str, Any]:
-        return {
+        params: dict[str, Any] = {
             "temperature": float(self.temperature),
             "max_tokens": self.max_tokens,
             "top_logprobs": self.top_logprobs,
-            "sample": self.sample,
+            "sample": self.sample or 0,
         }
+        # Said only where it is not the usual, so that answers kept before there was a choice are still found.
+        if self.api != CHAT:
+            params["api"] = self.api
+        if self.echo:
+            params["echo"] = True
+        if self.candidates:
+            params["candidates"] = list(self.candidates)
+        if self.extra:
+            params["extra"] = dict(self.extra)
+        return params
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an answer kept under this request's key answers it again."""
+        return self.temperature == 0 or self.sample is not None
 
     @cached_property
     def key(self) -> str:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from fute.errors import ConfigError
-from fute.llm.types import Answer, TokenLogprobs
+from fute.llm.parse import How, TextParser, normal
+from fute.llm.thinking import after_thinking
+from fute.llm.types import SCORED, Answer, TokenLogprobs
 from fute.types import Floats
 
-Source = Literal["logprobs", "text", "refused", "empty", "unparsable"]
+Source = Literal["logprobs", "text", "samples", "refused", "empty", "unparsable"]
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Part of every prompted model's identity; raise it when the same answer would be read differently."""
 
 MIN_MASS = 0.1
 """Log-probabilities decide if the labels' words have this much probability together; else the text is read first."""
 
-_AROUND = " \t\r\n\"'`*_.,:;!?()[]{}<>#"
-# How byte-level and SentencePiece vocabularies write a blank, where an endpoint passes tokens on raw.
-_BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": " "})
+LEAST = 1e-12
+"""No label has less: zeros would be claims that no answer can support."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +46,23 @@ class Verbalizer:
     Args:
         words: label to its words, for instance {"positive": ["positive", "good"]}. Case, blanks and punctuation
             around a word do not matter.
+        parse: how a text is read where there are no log-probabilities to go by, see fute.llm.parse.
 
     Raises:
         ConfigError: fewer than two labels, a label without words, or a word that stands for two labels.
     """
 
-    def __init__(self, words: Mapping[str, Sequence[str]], name: str = "prompt") -> None:
+    def __init__(self, words: Mapping[str, Sequence[str]], name: str = "prompt", *, parse: How = "any") -> None:
         if len(words) < 2:
             raise ConfigError(f"prompt {name}: its verbalizer has {len(words)} labels; give two or more")
         self.label_names = tuple(words)
+        self.words = tuple(dict.fromkeys(spelling for spellings in words.values() for spelling in spellings))
         self._label_of: dict[str, int] = {}
         for label, spellings in enumerate(words.values()):
             if not spellings:
                 raise ConfigError(f"prompt {name}: label {self.label_names[label]!r} has no answer words; give one")
             for spelling in spellings:
-                word = _normal(spelling)
+                word = normal(spelling)
                 if not word:
                     raise ConfigError(f"prompt {name}: {spelling!r} is no answer word; give letters or digits")
                 other = self._label_of.setdefault(word, label)
@@ -69,24 +71,46 @@ class Verbalizer:
                         f"prompt {name}: the word {spelling!r} stands for {self.label_names[other]!r} and for "
                         f"{self.label_names[label]!r}; give each word to one label"
                     )
-        # Longest first: of two words that begin at the same place the longer one is meant.
-        alternatives = "|".join(re.escape(word) for word in sorted(self._label_of, key=len, reverse=True))
-        self._anywhere = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)")
+        self._parser = TextParser(self._label_of, len(self.label_names), parse)
 
     def read(self, answer: Answer) -> Reading:
         """Log-probabilities where they speak of the labels, else the text, else what little they say."""
         if answer.refused:
             return Reading(None, "refused")
+        if answer.finish_reason == SCORED and answer.logprobs:
+            # Each word was asked about, so that even a small probability is exactly what it is.
+            masses = self._masses(answer.logprobs)
+            return Reading(None, "unparsable") if masses is None else Reading(masses.probabilities, "logprobs")
+        answer = after_thinking(answer)
         masses = self._masses(answer.logprobs) if answer.logprobs else None
         if masses is not None and masses.found >= MIN_MASS:
             return Reading(masses.probabilities, "logprobs")
-        if (label := self._label_in(answer.text)) is not None:
-            one_hot = np.zeros(len(self.label_names), np.float32)
-            one_hot[label] = 1.0
-            return Reading(one_hot, "text")
+        from_text = self._parser.read(answer.text)
+        if isinstance(from_text, str):
+            return Reading(None, "refused")
+        if from_text is not None:
+            return Reading(from_text, "text")
         if masses is not None:
             return Reading(masses.probabilities, "logprobs")
         return Reading(None, "empty" if answer.empty else "unparsable")
+
+    def read_samples(self, answers: Sequence[Answer]) -> Reading:
+        """Several answers to one question: the labels' shares of those that could be read.
+
+        Read as texts, each one answer. One more is added, divided evenly between the labels, so that a label that was
+        never drawn is improbable and not impossible.
+        """
+        read = [self._read_text(answer) for answer in answers]
+        drawn = [reading.probabilities for reading in read if reading.probabilities is not None]
+        if not drawn:
+            # Why most of them could not be read.
+            reasons = [reading.source for reading in read]
+            return Reading(None, max(reasons, key=reasons.count))
+        shares = (np.sum(drawn, axis=0) + 1.0 / len(self.label_names)) / (len(drawn) + 1.0)
+        return Reading(shares.astype(np.float32), "samples")
+
+    def _read_text(self, answer: Answer) -> Reading:
+        return self.read(replace(answer, logprobs=None))
 
     def _masses(self, positions: Sequence[TokenLogprobs]) -> _Masses | None:
         """Probability of each label's words, read along the generated answer.
@@ -112,7 +136,7 @@ class Verbalizer:
             missing = int((found == 0).sum())
             rest = max(0.0, 1.0 - sum(probabilities)) / max(1, missing)
             # Rounding can leave no rest at all, and a zero would be exactly what must not come out.
-            floor = reached * max(min(min(probabilities), rest), 1e-12)
+            floor = reached * max(min(min(probabilities), rest), LEAST)
             if not goes_on:
                 break
             reached *= math.exp(position.logprob)
@@ -121,10 +145,11 @@ class Verbalizer:
         if total <= 0.0:
             return None
         masses = np.where(found == 0, floor, found)
-        return _Masses((masses / masses.sum()).astype(np.float32), total)
+        shares = np.maximum(masses / masses.sum(), LEAST)
+        return _Masses((shares / shares.sum()).astype(np.float32), total)
 
     def _label_begun(self, text: str) -> int | None:
-        begun = _normal(text)
+        begun = normal(text)
         if begun in self._label_of:
             return self._label_of[begun]
         # One letter is too little to go by: "A" begins "A good film" as well as "anger".
@@ -135,26 +160,14 @@ class Verbalizer:
 
     def _is_open(self, text: str) -> bool:
         """Whether the generated text leaves more than one label possible, so that the next token decides."""
-        begun = _normal(text)
+        begun = normal(text)
         return not begun or (begun not in self._label_of and len(self._labels_beginning_with(begun)) > 1)
 
     def _labels_beginning_with(self, begun: str) -> set[int]:
         return {label for word, label in self._label_of.items() if word.startswith(begun)}
-
-    def _label_in(self, text: str) -> int | None:
-        """The label of a text: it is one of the words, or the first whole word in it that is."""
-        normal = _normal(text)
-        if normal in self._label_of:
-            return self._label_of[normal]
-        match = self._anywhere.search(normal)
-        return None if match is None else self._label_of[match.group()]
 
 
 @dataclass(frozen=True, eq=False)
 class _Masses:
     probabilities: Floats
     found: float  # probability of all labels' words together, before floors
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.translate(_BLANKS).casefold().split()).strip(_AROUND)

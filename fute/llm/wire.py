@@ -1,4 +1,4 @@
-"""The OpenAI chat protocol: a request as JSON, and JSON as an answer.
+"""The OpenAI chat protocol: a request as JSON, and JSON as an answer; and what the completions protocol shares with it.
 
 Parsed by hand instead of through the SDK's classes: compatible servers leave fields out or send null, and a value of
 the wrong type must become an error of ours and not a strange answer.
@@ -7,53 +7,112 @@ the wrong type must become an error of ours and not a strange answer.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from fute.errors import ModelError
 from fute.llm.failures import TransientError
 from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 
 LOWEST_LOGPROB = -100.0
 """Stands for minus infinity, which JSON does not have; endpoints write -9999 or -Infinity."""
 
+PENALTIES = {"frequency_penalty": 0, "presence_penalty": 0}
+"""Sent as zeros: a server may have others as its default, and a penalty for words of the prompt falls on the very words
+that the prompt offers as answers. Servers with a field of their own (vLLM: repetition_penalty) take it from
+`parameters` of the endpoint."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One protocol over HTTP and JSON.
+
+    Attributes:
+        path: below the base address.
+        body: a request as JSON.
+        read: (where, request, payload, latency in ms) -> the answer in a body with status 200. Raises TransientError
+            for what servers under load send instead.
+    """
+
+    path: str
+    body: Callable[[ChatRequest], dict[str, Any]]
+    read: Callable[[str, ChatRequest, Any, float], Answer]
+
+
+def with_extra(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
+    """The body with the endpoint's own parameters; None takes a field out."""
+    return {name: value for name, value in {**body, **request.extra}.items() if value is not None}
+
 
 def request_body(request: ChatRequest) -> dict[str, Any]:
+    if request.echo:
+        raise ModelError(
+            f"{request.base_url} ({request.model}): a chat does not tell how probable its prompt is; "
+            "set api: openai_completions, where the server has it"
+        )
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [message._asdict() for message in request.messages],
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
+        **PENALTIES,
     }
     if request.top_logprobs is not None:
         body["logprobs"] = True
         body["top_logprobs"] = request.top_logprobs
-    return body
+    return with_extra(body, request)
 
 
-def read_answer(where: str, payload: Any, latency_ms: float) -> Answer:
+def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: float) -> Answer:
     """The answer in a body with status 200.
 
     Raises:
         TransientError: no choices, or not the shape of a chat completion (servers under load send such things).
     """
-    choices = payload.get("choices") if isinstance(payload, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise TransientError(f"{where}: the answer has no choices")
-    message = choices[0].get("message") if isinstance(choices[0], dict) else None
+    choice = first_choice(where, payload)
+    message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else 0
     if not isinstance(text, str | None):
         raise TransientError(f"{where}: the answer's first choice has no message with a text")
     refusal = isinstance(message, dict) and message.get("refusal")
-    usage = payload.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+    tokens_in, tokens_out = token_counts(payload, "prompt_tokens", "completion_tokens")
     return Answer(
         text=text or "",
-        logprobs=_logprobs(choices[0].get("logprobs")),
-        tokens_in=_count(usage.get("prompt_tokens")),
-        tokens_out=_count(usage.get("completion_tokens")),
+        logprobs=_logprobs(choice.get("logprobs")),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
         latency_ms=latency_ms,
-        resolved_model=_text(payload.get("model")),
-        finish_reason="refusal" if refusal else _text(choices[0].get("finish_reason")),
+        resolved_model=text_or_none(payload.get("model")),
+        finish_reason="refusal" if refusal else text_or_none(choice.get("finish_reason")),
     )
+
+
+CHAT_WIRE = Wire("/chat/completions", request_body, read_answer)
+
+
+def first_choice(where: str, payload: Any) -> dict[str, Any]:
+    choices = payload.get("choices") if isinstance(payload, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise TransientError(f"{where}: the answer has no choices")
+    return choices[0] if isinstance(choices[0], dict) else {}
+
+
+def token_counts(payload: dict[str, Any], tokens_in: str, tokens_out: str) -> tuple[int | None, int | None]:
+    usage = payload.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return _count(usage.get(tokens_in)), _count(usage.get(tokens_out))
+
+
+def text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def logprob_or_none(value: Any) -> float | None:
+    """A natural log-probability within its bounds; None for what is none."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return min(0.0, max(LOWEST_LOGPROB, float(value)))
 
 
 def _logprobs(given: Any) -> tuple[TokenLogprobs, ...] | None:
@@ -74,15 +133,9 @@ def _logprobs(given: Any) -> tuple[TokenLogprobs, ...] | None:
 def _pair(entry: Any) -> tuple[str, float] | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
         return None
-    logprob = entry.get("logprob")
-    if not isinstance(logprob, int | float) or math.isnan(logprob):
-        return None
-    return entry["token"], min(0.0, max(LOWEST_LOGPROB, float(logprob)))
+    logprob = logprob_or_none(entry.get("logprob"))
+    return None if logprob is None else (entry["token"], logprob)
 
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig
-from fute.errors import ModelError
+from fute.errors import ConfigError, ModelError
 from fute.fingerprint import fingerprint
+from fute.llm.budget import BudgetExhausted
 from fute.llm.cache import MemoryLedger, ResponseLedger
 from fute.llm.client import connect, service_of
-from fute.llm.prompts import Template
-from fute.llm.types import Answer, ChatRequest, Completer, Message
-from fute.llm.verbalizer import READING_VERSION, Verbalizer
-from fute.types import MIN_ANSWERED, Outputs, TextTable
+from fute.llm.conversation import Conversation, Decoding
+from fute.llm.fan_out import fan_out
+from fute.llm.perplexity import echo_request, perplexity
+from fute.llm.providers import PROVIDERS, request_fields
+from fute.llm.types import ChatRequest, Completer
+from fute.llm.verbalizer import READING_VERSION
+from fute.models.prompted_count import PromptedCount
+from fute.models.text_axes import MOST_AXES, on_leading_axes
+from fute.types import MIN_ANSWERED, Features, Floats, Outputs, TextTable
 
 logger = logging.getLogger(__name__)
 
-TOP_LOGPROBS = 20  # the most that the protocol allows
-
 Progress = Callable[[int, int], None]
-"""Told (done, total) as answers come in."""
+"""Told (done, total) as inputs are done."""
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """What turns free texts into numbers.
+
+    Attributes:
+        features: n texts -> (n, width).
+        identity: of the surrogate behind it; JSON values, part of the model's identity.
+    """
+
+    features: Features
+    identity: Mapping[str, Any]
 
 
 class PromptedModel:
-    """Asks an endpoint about every input and reads label probabilities from its answers.
+    """Asks an endpoint about every input and reads label probabilities, or embeds free texts, from its answers.
+
+    An input that the model refuses to answer, or answers with nothing that the verbalizer knows, has no answer: it is
+    counted by its reason, its row of outputs is marked as not answered, and what is learned from the outputs leaves it
+    out. Outputs of which fewer than half of the rows are answered are refused (fute.types.MIN_ANSWERED).
 
     Args:
+        samples: answers to the same question, at a temperature above 0.
+        embedding: for a prompt whose answers are free text.
         ledger: where answers are kept; None: in memory, for the life of this object.
         api_key: the key itself, read at the edge by the caller. It is no part of any identity.
         completer: asked instead of the endpoint (its own layers, cache included).
 
     Raises:
-        ConfigError: the template or the verbalizer is wrong.
+        ConfigError: the template or the verbalizer is wrong, or the settings contradict each other.
     """
 
     kind = "prompt"
@@ -53,6 +74,9 @@ class PromptedModel:
         *,
         temperature: float = 0.0,
         max_answer_tokens: int = 8,
+        max_reasoning_tokens: int = 512,
+        samples: int = 1,
+        embedding: TextEmbedding | None = None,
         ledger: ResponseLedger | None = None,
         api_key: str | None = None,
         completer: Completer | None = None,
@@ -61,10 +85,18 @@ class PromptedModel:
         self.id = id
         self._prompt = prompt
         self._endpoint = endpoint
-        self._temperature = temperature
-        self._max_answer_tokens = max_answer_tokens
-        self._template = Template(prompt.template, prompt.id)
-        self._verbalizer = Verbalizer(prompt.verbalizer, prompt.id)
+        self._decoding = Decoding(
+            temperature=temperature,
+            max_answer_tokens=max_answer_tokens,
+            max_reasoning_tokens=max_reasoning_tokens,
+            samples=samples,
+        )
+        self._conversation = Conversation(prompt, endpoint, self._decoding)
+        if prompt.answer == "text" and embedding is None:
+            raise ConfigError(
+                f"{id}: the answers to prompt {prompt.id} are free text; give an embedding that turns them into numbers"
+            )
+        self._embedding = embedding if prompt.answer == "text" else None
         # Whether answers outlive a failure; with a completer of the caller's, that is the caller's matter.
         self._durable = ledger is not None or completer is not None
         if completer is None:
@@ -78,101 +110,146 @@ class PromptedModel:
 
     @cached_property
     def fingerprint(self) -> str:
+        prompt, decoding = self._prompt, self._decoding
+        provider = PROVIDERS[self._endpoint.api]
         return fingerprint(
             kind=self.kind,
+            api=self._endpoint.api,
             service=service_of(self._endpoint),
-            model=self._endpoint.model,
-            template=self._prompt.template,
-            system=self._prompt.system,
+            # The folder of a model in this process may lie anywhere: its files are in the fields.
+            model=self._endpoint.model if provider.over_http else None,
+            fields=request_fields(self._endpoint),
+            template=prompt.template,
+            system=prompt.system,
             # As a list: the order of the labels is the order of the columns.
-            verbalizer=[[label, list(words)] for label, words in self._prompt.verbalizer.items()],
-            temperature=float(self._temperature),
-            max_answer_tokens=self._max_answer_tokens,
-            top_logprobs=self._top_logprobs,
+            verbalizer=[[label, list(words)] for label, words in prompt.verbalizer.items()],
+            parse=prompt.parse,
+            cot=[prompt.follow_up, decoding.max_reasoning_tokens] if prompt.cot else None,
+            temperature=float(decoding.temperature),
+            max_answer_tokens=decoding.max_answer_tokens,
+            samples=decoding.samples,
+            logprobs=self._endpoint.logprobs,
+            embedding=None if self._embedding is None else {**self._embedding.identity, "axes": MOST_AXES},
             reading=READING_VERSION,
         )
 
     def request(self, text: str, pair: str | None = None) -> ChatRequest:
-        """What is asked about one input."""
-        system = [Message("system", self._prompt.system)] if self._prompt.system else []
-        return ChatRequest(
-            service=service_of(self._endpoint),
-            base_url=self._endpoint.base_url,
-            model=self._endpoint.model,
-            messages=(*system, Message("user", self._template.render(text, pair))),
-            temperature=self._temperature,
-            max_tokens=self._max_answer_tokens,
-            top_logprobs=self._top_logprobs,
-        )
+        """What is asked first about one input."""
+        return self._conversation.opening(text, pair)
 
     def requests(self, table: TextTable) -> Iterator[tuple[int, ChatRequest]]:
-        """(row, request) for every input that can be asked about.
+        """(row, first request) for every input that can be asked about.
 
         A prompt for pairs is not asked about inputs that have no second text; they count as not answered.
 
         Raises:
-            ModelError: a prompt for pairs, and no input has a second text.
+            ModelError: a prompt for pairs, and too few inputs have a second text.
         """
         rows = self._askable_rows(table)
-        pairs = table.pairs
-        return ((row, self.request(table.texts[row], None if pairs is None else pairs[row])) for row in rows)
+        return ((row, self.request(*_input(table, row))) for row in rows)
 
     def outputs(self, table: TextTable) -> Outputs:
-        """Label probabilities for every input, in order.
+        """Label probabilities, or embeddings of free texts, for every input in order.
 
         Returns:
-            values (n, labels); `answered` is False where the endpoint refused, or said nothing that the verbalizer
-            knows, or was not asked for want of a second text. `details` counts calls paid now, answers found in the
-            ledger, tokens of the calls paid now, and what the answers were read from.
+            values (n, labels) or (n, axes); `answered` is False where the endpoint refused, or said nothing that the
+            verbalizer knows, or was not asked for want of a second text. `details` counts calls paid now, answers found
+            in the ledger, tokens of the calls paid now, and what the answers were read from.
 
         Raises:
             ModelError: one request failed for good. No new ones are sent, those in flight are finished and kept.
         """
         started = time.perf_counter()
-        run = _Run(len(table), len(self._verbalizer.label_names), len(self._askable_rows(table)))
-        pending = self.requests(table)
+        verbalizer = self._conversation.verbalizer
+        rows = self._askable_rows(table)
+        count = PromptedCount(self._progress, len(rows))
+        values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
+        answered = np.zeros(len(table), bool)
+        texts: dict[int, str] = {}
 
-        def work() -> None:
-            while (item := run.next(pending)) is not None:
-                row, request = item
-                try:
-                    answer = self._completer.complete(request)
-                    reading = self._verbalizer.read(answer)
-                except BaseException as exc:
-                    run.fail(exc)
-                    return
-                run.add(row, answer, reading.source, reading.probabilities, self._progress)
+        def work(row: int) -> None:
+            heard = self._conversation.hold(self._completer.complete, *_input(table, row))
+            if heard.reading.probabilities is not None:
+                values[row] = heard.reading.probabilities
+                answered[row] = True
+            if heard.text is not None:
+                texts[row] = heard.text
+            count.add(heard)
 
-        n_threads = max(1, min(self._endpoint.max_concurrency, run.n_asked))
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="llm") as pool:
-            try:
-                for future in [pool.submit(work) for _ in range(n_threads)]:
-                    future.result()
-            except BaseException as exc:  # an interrupt of the waiting thread: the workers must stop as well
-                run.fail(exc)
-                raise
-        if run.failure is not None:
-            self._report_failure(run, run.failure)
+        failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
+        if failure is not None:
+            self._report_failure(count, failure)
+        if self._embedding is not None and texts:
+            kept = sorted(texts)
+            embedded = on_leading_axes(self._embedding.features(TextTable([texts[row] for row in kept])))
+            values = np.zeros((len(table), embedded.shape[1]), np.float32)
+            values[kept], answered[kept] = embedded, True
+        details = {
+            **count.details(),
+            "without_pair": len(table) - len(rows),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        count.warn_if_many_are_missing(self.id)
+        if self._embedding is not None and not texts:
+            raise ModelError(f"{self.id}: none of {len(rows)} inputs was answered ({count.reasons()})")
         return Outputs(
-            kind="probabilities",
-            values=run.values,
-            label_names=self._verbalizer.label_names,
-            answered=run.answered,
-            details={
-                **run.details(),
-                "without_pair": len(table) - run.n_asked,
-                "seconds": round(time.perf_counter() - started, 3),
-            },
+            kind="probabilities" if verbalizer else "embeddings",
+            values=values,
+            label_names=verbalizer.label_names if verbalizer else None,
+            answered=answered,
+            details=details,
         )
 
-    def _report_failure(self, run: _Run, failure: BaseException) -> None:
+    def perplexities(self, table: TextTable) -> Floats:
+        """How improbable the prompt reads to the model, for every input (n,) float32; NaN where it was not asked.
+
+        Raises:
+            ModelError: the endpoint cannot echo a prompt with its log-probabilities, or a request failed for good.
+        """
+        if not PROVIDERS[self._endpoint.api].echoes:
+            raise ModelError(
+                f"{self.id}: api {self._endpoint.api} does not tell how probable a prompt is; "
+                f"use one of: {', '.join(name for name, provider in PROVIDERS.items() if provider.echoes)}"
+            )
+        rows = self._askable_rows(table)
+        values = np.full(len(table), np.nan, np.float32)
+        count = PromptedCount(self._progress, len(rows))
+
+        def work(row: int) -> None:
+            answer = self._completer.complete(echo_request(self.request(*_input(table, row))))
+            values[row] = perplexity(answer)
+            count.add_answers((answer,))
+
+        failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
+        if failure is not None:
+            self._report_failure(count, failure)
+        return values
+
+    def missing_calls(self, table: TextTable, ledger: ResponseLedger) -> int:
+        """How many calls `outputs(table)` would pay for: distinct requests that the ledger has no answer to.
+
+        With reasoning the second request is known only when the first is answered; until then it counts as missing.
+        """
+        missing: set[str] = set()
+        for _, opening in self.requests(table):
+            for request in self._conversation.repeated(opening):
+                kept = ledger.get(request.key)
+                if kept is None:
+                    missing |= {request.key, f"{request.key} follow-up"} if self._prompt.cot else {request.key}
+                elif self._prompt.cot and (follow_up := self._conversation.follow_up(request, kept)) is not None:
+                    missing |= set() if ledger.get(follow_up.key) is not None else {follow_up.key}
+        return len(missing)
+
+    def _report_failure(self, count: PromptedCount, failure: BaseException) -> None:
         if not isinstance(failure, ModelError):
             raise failure
         kept = "are kept, the next run asks for the rest" if self._durable else "are lost: no ledger was given"
-        raise ModelError(f"{self.id}: {failure}. {run.done} of {run.n_asked} answers came and {kept}") from failure
+        # A used-up budget is no fault of the model's, and the caller has to know it from one.
+        kind = BudgetExhausted if isinstance(failure, BudgetExhausted) else ModelError
+        raise kind(f"{self.id}: {failure}. {count.done} of {count.n_asked} answers came and {kept}") from failure
 
     def _askable_rows(self, table: TextTable) -> list[int]:
-        if not self._template.needs_pair:
+        if not self._conversation.needs_pair:
             return list(range(len(table)))
         rows = [row for row, pair in enumerate(table.pairs or ()) if pair is not None]
         if len(rows) < MIN_ANSWERED * len(table):
@@ -183,71 +260,11 @@ class PromptedModel:
             )
         return rows
 
-    @property
-    def _top_logprobs(self) -> int | None:
-        return TOP_LOGPROBS if self._endpoint.logprobs else None
-
 
 def missing_calls(model: PromptedModel, table: TextTable, ledger: ResponseLedger) -> int:
-    """How many calls `model.outputs(table)` would pay for: distinct requests that the ledger has no answer to."""
-    keys = {request.key for _, request in model.requests(table)}
-    return sum(ledger.get(key) is None for key in keys)
+    """How many calls `model.outputs(table)` would pay for."""
+    return model.missing_calls(table, ledger)
 
 
-class _Run:
-    """What the threads of one call of `outputs` share."""
-
-    def __init__(self, n_rows: int, n_labels: int, n_asked: int) -> None:
-        self.values = np.zeros((n_rows, n_labels), np.float32)
-        self.answered = np.zeros(n_rows, bool)
-        self.n_asked = n_asked
-        self.done = 0
-        self.failure: BaseException | None = None
-        self._counts: Counter[str] = Counter()
-        self._latency_ms = 0.0
-        self._models: set[str] = set()
-        self._lock = threading.Lock()
-
-    def next(self, pending: Iterator[tuple[int, ChatRequest]]) -> tuple[int, ChatRequest] | None:
-        # Drawn one by one: a queue of all requests of a large pool would be memory for nothing.
-        with self._lock:
-            return None if self.failure is not None else next(pending, None)
-
-    def fail(self, failure: BaseException) -> None:
-        with self._lock:
-            self.failure = self.failure or failure
-
-    def add(self, row: int, answer: Answer, source: str, probabilities: Any, progress: Progress | None) -> None:
-        with self._lock:
-            self.done += 1
-            if probabilities is not None:
-                self.values[row] = probabilities
-                self.answered[row] = True
-            self._counts[source] += 1
-            if answer.resolved_model:
-                self._models.add(answer.resolved_model)
-            if answer.from_cache:
-                self._counts["cached"] += 1
-            else:
-                self._counts["calls"] += 1
-                self._counts["tokens_in"] += answer.tokens_in or 0
-                self._counts["tokens_out"] += answer.tokens_out or 0
-                self._latency_ms += answer.latency_ms
-            if progress is not None:
-                progress(self.done, self.n_asked)
-
-    def details(self) -> dict[str, Any]:
-        calls = self._counts["calls"]
-        return {
-            "calls": calls,
-            "cached": self._counts["cached"],
-            "tokens_in": self._counts["tokens_in"],
-            "tokens_out": self._counts["tokens_out"],
-            "latency_ms": round(self._latency_ms / calls, 3) if calls else 0.0,
-            "refusals": self._counts["refused"],
-            "unparsable": self._counts["unparsable"],
-            "empty": self._counts["empty"],
-            "from_logprobs": self._counts["logprobs"],
-            "from_text": self._counts["text"],
-            "resolved_models": sorted(self._models),
-        }
+def _input(table: TextTable, row: int) -> tuple[str, str | None]:
+    return table.texts[row], None if table.pairs is None else table.pairs[row]

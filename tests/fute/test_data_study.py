@@ -85,6 +85,7 @@ def test_a_good_study_passes_and_its_paths_start_beside_the_file(folder):
         ("good: [good]", "no: [good]", "prompts[0].verbalizer: a name in this mapping should be a valid string (got F"),
         ("seed: 3", "methods: [{method: crosscov, ridg: 1}]", "methods[0].ridg: unknown field; did you mean 'ridge'?"),
         ("seed: 3", "surrogate: mini", "surrogate: should be a mapping of fields (got 'mini')"),
+        ("transformers, id: folder", "span_answerer, top_k: 0, id: folder", "models[3].top_k: should be greater than"),
         ("seed: 3", "base_dir: /tmp", "base_dir: set by fute"),
     ],
 )  # fmt: skip
@@ -174,6 +175,15 @@ def test_a_missing_study_file_names_its_neighbour(folder):
         ("label: guess", "label: gues", "models[5] (table): p.parquet: no column 'gues'; did you mean 'guess'"),
         ("p.parquet", "q.parquet", "models[5] (table): file: there is no file 'q.parquet'"),
         (", label: guess", "", "give `label` or `probabilities`"),
+        ("label: guess", "start: guess", "models[5] (table): `start` and `end` belong together; give both columns"),
+        ("label: guess", "label: guess, answer: guess", "a table predicts one thing; keep one of label, answer"),
+        ("label: guess", "label: guess, score: row", "`score` is the probability of an answer span"),
+        ("label: guess", "answer: gues", "models[5] (table): p.parquet: no column 'gues'; did you mean 'guess'"),
+        (
+            "kind: transformers, id: folder, model: ./bert",
+            "kind: span_answerer, id: folder, model: ./brt",
+            "models[3].model: there is no folder './brt'",
+        ),
         ("{{text}}", "{{txt}}", "txt"),
         ("{{text}}", "{text}", "prompt plain"),
         ("bad: [bad]", "bad: [Good]", "'Good'"),

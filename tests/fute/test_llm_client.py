@@ -45,7 +45,7 @@ def ask(text: str = "good", **fields) -> ChatRequest:
 
 
 def transport(server: LlmServer, **options) -> Transport:
-    return Transport(server.base_url, **{"timeout_s": 5.0, **options})
+    return Transport(server.base_url, **{"timeout_s": 30.0, **options})
 
 
 # ------------------------------------------------------------------------------------------------------------- identity
@@ -106,6 +106,16 @@ def test_the_key_is_sent_as_a_bearer_token_and_nothing_else_is_taken_from_the_en
     assert with_key["authorization"] == f"Bearer {CANARY}"
     assert "authorization" not in without
     assert "openai-organization" not in with_key
+
+
+def test_requests_that_repeat_the_sdks_first_one_differ_from_it_in_their_body_only(server):
+    client = transport(server, api_key=CANARY)
+    for text in ("good", "bad", "a longer one"):
+        client.complete(ask(text))
+    assert [request["messages"][0]["content"] for request in server.requests] == ["good", "bad", "a longer one"]
+    first, *others = [{k: v for k, v in headers.items() if k != "content-length"} for headers in server.headers]
+    assert first["user-agent"].startswith("OpenAI/")
+    assert others == [first, first]
 
 
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown():
@@ -377,7 +387,7 @@ def test_a_waiting_thread_asks_itself_when_the_first_one_failed():
 
     thread = threading.Thread(target=first)
     thread.start()
-    begun.wait(5)
+    begun.wait(60)
     answer = Cache(Scripted(), ledger).complete(ask())
     thread.join()
     assert answer.text == "good"

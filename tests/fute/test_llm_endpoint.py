@@ -31,13 +31,13 @@ def endpoint(standin: StandIn) -> Iterator[DemoEndpoint]:
 
 
 def get(url: str) -> dict:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return json.load(response)
 
 
 def post(url: str, body: bytes) -> tuple[int, dict]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=5) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -14,8 +14,11 @@ from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.cache import MemoryLedger
 from fute.llm.types import Answer, ChatRequest
-from fute.models.prompted import PromptedModel, missing_calls
-from fute.types import TextTable
+from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.embed import Crosscov
+from fute.models.prompted import PromptedModel, TextEmbedding, missing_calls
+from fute.models.text_axes import on_leading_axes
+from fute.types import Pool, TextTable
 from tests import llm_server
 from tests.llm_server import LlmServer, by_first_word
 
@@ -35,7 +38,7 @@ def server() -> Iterator[LlmServer]:
 
 
 def endpoint(base_url: str, **fields) -> EndpointConfig:
-    return EndpointConfig(id="e", base_url=base_url, model="m", **{"timeout_s": 5.0, **fields})
+    return EndpointConfig(id="e", base_url=base_url, model="m", **{"timeout_s": 30.0, **fields})
 
 
 def model(server: LlmServer, prompt: PromptConfig = PROMPT, *, api_key: str | None = None, **options) -> PromptedModel:
@@ -198,11 +201,11 @@ def test_requests_in_flight_are_finished_and_kept_when_another_fails():
             self.begun = threading.Barrier(4)
 
         def complete(self, request: ChatRequest) -> Answer:
-            self.begun.wait(5)
+            self.begun.wait(60)
             if request.messages[-1].content.endswith(TEXTS[2]):
                 self.failed.set()
                 raise ModelError("no such model")
-            self.failed.wait(5)
+            self.failed.wait(60)
             self.ledger.put(request, Answer("good"))
             return Answer("good")
 
@@ -267,3 +270,178 @@ def test_a_key_never_shows_in_what_a_failed_run_leaves_behind(server, caplog, mo
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(asked) + repr(asked.__dict__)
     assert server.headers[0]["authorization"] == f"Bearer {CANARY}"
     assert CANARY not in shown
+
+
+# ------------------------------------------------------------------------------------------------ reasoning and samples
+
+
+REASONED = PROMPT.model_copy(update={"cot": True, "follow_up": "Now say positive or negative:\ngood"})
+
+
+def test_reasoning_is_asked_for_first_and_stands_before_the_question_for_the_answer(server):
+    server.misbehave(llm_server.choice("It praises a lot."))
+    outputs = model(server, REASONED, max_concurrency=1, max_reasoning_tokens=99).outputs(TextTable(["a", "b"]))
+    reasoning, answer = server.requests[0], server.requests[1]
+    assert [m["content"] for m in reasoning["messages"]] == ["Is this positive or negative?\na"]
+    assert (reasoning["max_tokens"], "logprobs" in reasoning) == (99, False)
+    assert [(m["role"], m["content"]) for m in answer["messages"]] == [
+        ("user", "Is this positive or negative?\na"),
+        ("assistant", "It praises a lot."),
+        ("user", "Now say positive or negative:\ngood"),
+    ]
+    assert (answer["max_tokens"], answer["logprobs"]) == (8, True)
+    assert (outputs.details["calls"], outputs.details["from_logprobs"]) == (4, 2)
+
+
+def test_without_reasoning_to_go_on_from_there_is_no_second_question_and_no_answer(server):
+    server.misbehave(llm_server.choice("I'm sorry, but I can't help with that."))
+    server.misbehave(llm_server.choice(None, "content_filter"))
+    server.misbehave(llm_server.choice("<think> and so on", "length"))
+    outputs = model(server, REASONED, max_concurrency=1).outputs(TextTable(["a", "b", "c", "d"]))
+    assert server.n_requests == 5
+    assert [outputs.details[name] for name in ("refusals", "empty", "cut_short")] == [2, 1, 1]
+    assert outputs.answered is not None
+    assert outputs.answered.tolist() == [False, False, False, True]
+
+
+def test_the_usual_question_after_reasoning_names_the_words(server):
+    model(server, REASONED.model_copy(update={"follow_up": None})).outputs(TextTable(["a"]))
+    assert "one of these words only: negative, positive." in server.requests[1]["messages"][-1]["content"]
+
+
+def test_the_calls_of_reasoning_are_foreseen_and_paid_once(server):
+    ledger, table = MemoryLedger(), TextTable(["a", "b", "a"])
+    asked = model(server, REASONED, ledger=ledger)
+    assert missing_calls(asked, table, ledger) == 4
+    asked.outputs(table)
+    assert server.n_requests == 4
+    assert missing_calls(asked, table, ledger) == 0
+    assert model(server, REASONED, ledger=ledger).outputs(table).details["calls"] == 0
+    assert server.n_requests == 4
+
+
+def test_samples_are_asked_for_one_by_one_and_become_shares(server):
+    ledger, table = MemoryLedger(), TextTable(["good"])
+    asked = model(server, ledger=ledger, temperature=1.0, samples=20, max_concurrency=1)
+    assert missing_calls(asked, table, ledger) == 20
+    outputs = asked.outputs(table)
+    assert server.n_requests == 20
+    assert outputs.details["from_samples"] == 1
+    texts = [answer.text for answer in ledger._answers.values()]
+    positive = texts.count("positive")
+    assert 0 < positive < 20
+    np.testing.assert_allclose(outputs.values[0], [(20 - positive + 0.5) / 21, (positive + 0.5) / 21], rtol=1e-5)
+    again = model(server, ledger=ledger, temperature=1.0, samples=20).outputs(table)
+    assert again.fingerprint == outputs.fingerprint
+    model(server, ledger=ledger, temperature=1.0, samples=25).outputs(table)
+    assert server.n_requests == 25
+
+
+def test_samples_at_temperature_zero_are_refused(server):
+    with pytest.raises(ConfigError, match="samples is 3 at temperature 0, where all answers are the same"):
+        model(server, samples=3)
+
+
+# ------------------------------------------------------------------------------------------------------------ free text
+
+
+SUMMARY = PromptConfig(id="s", template="Rewrite this.\n{{text}}", answer="text")
+
+
+def embedding(width: int = 3) -> TextEmbedding:
+    def features(table: TextTable) -> np.ndarray:
+        return np.array([[len(text), text.count("o"), text.count("e")][:width] for text in table.texts], np.float32)
+
+    return TextEmbedding(features, {"made_of": "letters", "width": width})
+
+
+def test_free_text_becomes_embeddings_and_refusals_of_it_have_none(server):
+    server.misbehave(llm_server.choice("I cannot assist with that."))
+    server.misbehave(llm_server.choice(" <think>x</think> one two\n"))
+    outputs = model(server, SUMMARY, embedding=embedding(), max_concurrency=1, logprobs=False).outputs(
+        TextTable(["a", "b", "good", "poor"])
+    )
+    outputs.validate(4)
+    assert (outputs.kind, outputs.label_names) == ("embeddings", None)
+    assert outputs.answered is not None
+    assert outputs.answered.tolist() == [False, True, True, True]
+    # The texts are "one two", "positive" and "negative".
+    np.testing.assert_array_equal(outputs.values, [[0, 0, 0], [7, 2, 1], [8, 1, 1], [8, 0, 2]])
+    assert (outputs.details["refusals"], outputs.details["from_text"]) == (1, 3)
+
+
+def test_free_text_is_embedded_with_crosscov_like_any_other_outputs(server):
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["good", "poor", "oe", "eee", "ooo"], 4)) for _ in range(60)]
+    table = TextTable(texts)
+
+    def echo(prompt: str, system: str | None) -> list[tuple[str, float]]:
+        return [(prompt.partition("\n")[2][::-1], 1.0)]
+
+    def letters(t: TextTable) -> np.ndarray:
+        return np.array([[text.count(c) for c in "goepr "] + [len(text)] for text in t.texts], np.float32)
+
+    with LlmServer(echo) as backwards:
+        outputs = model(backwards, SUMMARY, embedding=TextEmbedding(letters, {"made_of": "letters"})).outputs(table)
+    embedder = Crosscov(CrosscovConfig(components=4), letters, Pool(table, ["p"] * 60))
+    vector = embedder.model(outputs.validate(60)).vector
+    assert np.isfinite(vector).all()
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_wide_embeddings_of_free_text_keep_their_inner_products_on_fewer_axes():
+    rng = np.random.default_rng(3)
+    wide = (rng.normal(size=(80, 5)) @ rng.normal(size=(5, 300)) + 2.0).astype(np.float32)
+    narrow = on_leading_axes(wide, 20)
+    assert narrow.shape == (80, 20)
+    centred = wide - wide.mean(axis=0)
+    np.testing.assert_allclose(narrow @ narrow.T, centred @ centred.T, atol=1e-2)
+    np.testing.assert_array_equal(on_leading_axes(wide, 20), narrow)
+    np.testing.assert_array_equal(on_leading_axes(wide[:, :20], 20), wide[:, :20])
+
+
+def test_free_text_needs_an_embedding_and_takes_no_samples(server):
+    with pytest.raises(ConfigError, match="free text; give an embedding"):
+        model(server, SUMMARY)
+    with pytest.raises(ConfigError, match="of free text one answer is taken"):
+        model(server, SUMMARY, embedding=embedding(), temperature=1.0, samples=2)
+
+
+def test_free_text_that_is_refused_throughout_is_an_error_that_says_so(server):
+    server.misbehave(llm_server.choice("I cannot help with that."), times=2)
+    with pytest.raises(ModelError, match=r"none of 2 inputs was answered \(2 refused\)"):
+        model(server, SUMMARY, embedding=embedding()).outputs(TextTable(["a", "b"]))
+
+
+# ------------------------------------------------------------------------------------------------ telling what is wrong
+
+
+def test_many_inputs_without_an_answer_are_told_with_their_reason_and_the_way_out(server, caplog):
+    server.misbehave(llm_server.choice("", "length"), times=10)
+    model(server, max_concurrency=1).outputs(TextTable(TEXTS))
+    assert "m1: 10 of 30 inputs have no answer: 10 empty; most were cut off" in caplog.text
+    assert "raise max_answer_tokens" in caplog.text
+
+
+def test_parameters_of_the_endpoint_are_sent_and_are_part_of_what_is_asked(server):
+    plain = PromptedModel("m1", PROMPT, endpoint(server.base_url))
+    special = PromptedModel(
+        "m1",
+        PROMPT,
+        endpoint(
+            server.base_url,
+            parameters={"reasoning_effort": "low", "temperature": None},
+            max_tokens_field="max_completion_tokens",
+        ),
+    )
+    special.outputs(TextTable(["good"]))
+    sent = server.requests[0]
+    assert (sent["reasoning_effort"], sent["max_completion_tokens"]) == ("low", 8)
+    assert not {"temperature", "max_tokens"} & set(sent)
+    assert plain.fingerprint != special.fingerprint
+    assert plain.request("good").key != special.request("good").key
+
+
+def test_penalties_for_repeated_words_are_off(server):
+    model(server).outputs(TextTable(["good"]))
+    assert (server.requests[0]["frequency_penalty"], server.requests[0]["presence_penalty"]) == (0, 0)

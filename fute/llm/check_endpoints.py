@@ -1,0 +1,24 @@
+"""What can be wrong with a study's endpoints beside their fields: keys named twice, budgets without prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fute.config import Study
+
+
+def endpoint_problems(study: Study) -> Iterator[str]:
+    for number, endpoint in enumerate(study.endpoints):
+        where = f"endpoints[{number}] ({endpoint.id})"
+        if endpoint.api_key_env is not None and endpoint.api_key_block is not None:
+            yield f"{where}: api_key_env and api_key_block both say where the key is; take one of them out"
+        prices = (endpoint.usd_per_million_tokens_in, endpoint.usd_per_million_tokens_out)
+        if (prices[0] is None) != (prices[1] is None):
+            yield f"{where}: give both usd_per_million_tokens_in and usd_per_million_tokens_out, or neither"
+        if None in prices:
+            for field, budget in ((f"{where}.budget", endpoint.budget), ("budget", study.budget)):
+                if budget.max_usd is not None:
+                    yield (
+                        f"{field}.max_usd: the prices of endpoint {endpoint.id} are not known; give "
+                        "usd_per_million_tokens_in and usd_per_million_tokens_out (0 where nothing is paid)"
+                    )

@@ -1,0 +1,149 @@
+"""Causal and seq2seq models of transformers, loaded once in a process however many prompts ask them."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from fute.config import EndpointConfig, LocalModelConfig
+from fute.errors import ConfigError, ModelError, SurrogateError
+from fute.seeding import seeded
+from fute.surrogate.load import find_device
+from fute.surrogate.source import Source, find_source, read_config
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A loaded model, in evaluation mode.
+
+    Attributes:
+        seq2seq: an encoder reads the prompt and a decoder writes the answer.
+        name: with its revision, as answers report it.
+        positions: tokens that it can read at most; None where its positions have no end.
+    """
+
+    model: Any
+    tokenizer: Any
+    seq2seq: bool
+    name: str
+    positions: int | None
+    device: torch.device
+
+
+_loaded: dict[tuple[Any, ...], Weights] = {}
+_loading = threading.Lock()
+
+
+def weights_identity(endpoint: EndpointConfig) -> dict[str, Any]:
+    """What decides the answers of a model in this process, found without loading it. JSON values.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    local = endpoint.local
+    return {
+        "weights": _source(endpoint).revision,
+        "dtype": local.dtype,
+        "quantization": local.quantization,
+        "max_prompt_tokens": local.max_tokens,
+    }
+
+
+def load_weights(endpoint: EndpointConfig) -> Weights:
+    """The model of an endpoint; loaded on the first call and kept for the life of the process.
+
+    Raises:
+        ConfigError: no such model or device, or a package is missing that the settings need.
+        ModelError: it is neither causal nor seq2seq, or its checkpoint is incomplete.
+    """
+    source, local = _source(endpoint), endpoint.local
+    key = (source.location, source.revision, local.device, local.device_map, local.dtype, local.quantization)
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = _load(source, local)
+        return _loaded[key]
+
+
+def _source(endpoint: EndpointConfig) -> Source:
+    try:
+        return find_source(endpoint.model, endpoint.local.revision, Path())
+    except SurrogateError as exc:
+        raise ConfigError(f"endpoint {endpoint.id}: {exc}") from exc
+
+
+def _load(source: Source, local: LocalModelConfig) -> Weights:
+    try:
+        device = find_device(local.device)
+        config = read_config(source)
+    except SurrogateError as exc:
+        raise ConfigError(str(exc)) from exc
+    placing = _placing(local, device)
+    seq2seq = bool(getattr(config, "is_encoder_decoder", False))
+    auto_class: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    try:
+        with seeded(0):  # alone in the process: transformers swaps functions that all threads share while it loads
+            model, info = auto_class.from_pretrained(
+                source.location,
+                **source.loading_options,
+                **placing,
+                use_safetensors=True,
+                dtype=local.dtype if local.dtype == "auto" else getattr(torch, local.dtype),
+                output_loading_info=True,
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.loading_options)
+    except (OSError, ValueError, KeyError) as exc:
+        raise ModelError(
+            f"{source.name} could not be loaded as a {'seq2seq' if seq2seq else 'causal'} language model; give the "
+            f"folder or the name of one, with safetensors and a tokenizer. The cause: {exc}"
+        ) from exc
+    if info["missing_keys"]:
+        raise ModelError(
+            f"{source.name} lacks {len(info['missing_keys'])} weights of a language model, "
+            f"{sorted(info['missing_keys'])[0]} for one; give a checkpoint that was trained to write text"
+        )
+    if not placing:
+        model = model.to(device)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of {source.name} has neither a pad nor an end token; give it one")
+    positions = None if seq2seq else getattr(model.config, "max_position_embeddings", None)
+    return Weights(
+        model=model.eval().requires_grad_(False),
+        tokenizer=tokenizer,
+        seq2seq=seq2seq,
+        name=f"{Path(source.name).name}@{source.revision[:12]}",
+        positions=positions,
+        device=model.device,
+    )
+
+
+def _placing(local: LocalModelConfig, device: torch.device) -> dict[str, Any]:
+    """Arguments of from_pretrained that say where weights go and in how many bits."""
+    placing: dict[str, Any] = {}
+    if local.device_map is not None:
+        _need("accelerate", "local.device_map spreads the weights over devices")
+        placing["device_map"] = local.device_map
+    if local.quantization != "none":
+        _need("bitsandbytes", f"local.quantization is {local.quantization}")
+        _need("accelerate", f"local.quantization is {local.quantization}")
+        from transformers import BitsAndBytesConfig
+
+        eight = local.quantization == "8bit"
+        compute = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        placing["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=eight, load_in_4bit=not eight, bnb_4bit_compute_dtype=compute
+        )
+        placing.setdefault("device_map", {"": str(device)})
+    return placing
+
+
+def _need(package: str, why: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{why}, which needs the package {package}; install it with: pip install 'fute[quantized]'")

@@ -1,0 +1,246 @@
+"""Budgets and rate limits, with made-up clocks and inner layers: nothing here waits for anything real."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fute.config import BudgetConfig, EndpointConfig
+from fute.errors import ModelError
+from fute.llm.budget import Account, Budget, BudgetExhausted, MemoryAccount, Spending, cost_usd
+from fute.llm.cache import Cache, MemoryLedger
+from fute.llm.client import connect
+from fute.llm.estimate import likely_tokens, most_tokens_in
+from fute.llm.failures import TransientError
+from fute.llm.limits import LocalPace, Paced
+from fute.llm.retry import Retry
+from fute.llm.types import Answer, ChatRequest, Message
+from storage.budgets import StoredAccount
+from tests import llm_server
+from tests.llm_server import LlmServer, by_first_word
+
+ENDPOINT = EndpointConfig(
+    id="e", base_url="http://127.0.0.1:9/v1", model="m", usd_per_million_tokens_in=1.0, usd_per_million_tokens_out=10.0
+)
+
+
+def ask(text: str = "good", max_tokens: int = 8) -> ChatRequest:
+    return ChatRequest("service", "http://nowhere", "m", (Message("user", text),), max_tokens=max_tokens)
+
+
+class Counting:
+    """Answers with given tokens and counts; raises what it is told to first."""
+
+    def __init__(self, tokens_in: int | None = 5, tokens_out: int | None = 1, failures: list[Exception] | None = None):
+        self.tokens_in, self.tokens_out = tokens_in, tokens_out
+        self.failures = failures or []
+        self.calls = 0
+        self.in_flight = 0
+        self.lock = threading.Lock()
+
+    def complete(self, request: ChatRequest) -> Answer:
+        with self.lock:
+            self.calls += 1
+            if self.failures:
+                raise self.failures.pop(0)
+        return Answer("good", tokens_in=self.tokens_in, tokens_out=self.tokens_out)
+
+
+@pytest.fixture(params=["memory", "stored"])
+def account_of(request: pytest.FixtureRequest, tmp_path: Path):
+    def make(**limits: float) -> Account:
+        config = BudgetConfig(**limits)
+        return MemoryAccount("the run", config) if request.param == "memory" else stored(tmp_path, config)
+
+    return make
+
+
+def stored(folder: Path, config: BudgetConfig, run: str = "run-1") -> StoredAccount:
+    return StoredAccount(folder, run, "the run", config)
+
+
+# --------------------------------------------------------------------------------------------------------------- budget
+
+
+def test_calls_stop_at_the_limit_and_the_message_says_how_to_go_on(account_of):
+    inner = Counting()
+    budget = Budget(inner, ENDPOINT, [account_of(max_calls=3)])
+    for _ in range(3):
+        budget.complete(ask())
+    with pytest.raises(BudgetExhausted, match=r"budget of the run.*3 of 3 calls.*same command again.*raise max_calls"):
+        budget.complete(ask())
+    assert inner.calls == 3
+
+
+def test_no_concurrency_passes_a_limit(account_of):
+    inner = Counting()
+    budget = Budget(inner, ENDPOINT, [account_of(max_calls=25)])
+
+    def one(_: int) -> bool:
+        try:
+            budget.complete(ask())
+        except BudgetExhausted:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        answered = list(pool.map(one, range(80)))
+    assert inner.calls == sum(answered) == 25
+
+
+def test_tokens_are_reserved_at_the_most_and_settled_at_what_they_were(account_of):
+    account = account_of(max_tokens=100)
+    budget = Budget(Counting(tokens_in=5, tokens_out=1), ENDPOINT, [account])
+    most = most_tokens_in(ask()) + 8  # 4 bytes, 8 for the message, 8 for the answer
+    assert most == 20
+    for done in range(1, 15):
+        budget.complete(ask())
+        assert account.taken() == Spending(done, 6 * done, pytest.approx(done * 15e-6))
+    with pytest.raises(BudgetExhausted, match=r"84 of 100 tokens.*up to 20"):  # 84 + 20 could be too much
+        budget.complete(ask())
+    assert account.taken().tokens <= 100
+
+
+def test_dollars_are_reckoned_with_the_endpoints_prices(account_of):
+    budget = Budget(Counting(tokens_in=5, tokens_out=1), ENDPOINT, [account_of(max_usd=1e-4)])
+    budget.complete(ask())  # 5 + 10 millionths of a dollar; at most 12 + 80
+    with pytest.raises(BudgetExhausted, match=r"\$0\.0000 of \$0\.0001 are spent.*up to \$0\.0001.*max_usd"):
+        budget.complete(ask())
+    assert cost_usd(ENDPOINT, 1_000_000, 100_000) == pytest.approx(2.0)
+    assert cost_usd(ENDPOINT, None, 3) is None
+    assert cost_usd(ENDPOINT.model_copy(update={"usd_per_million_tokens_in": None}), 5, 3) is None
+
+
+def test_an_answer_without_a_count_costs_what_was_reserved_for_it(account_of):
+    account = account_of(max_tokens=50)
+    Budget(Counting(tokens_in=None), ENDPOINT, [account]).complete(ask())
+    assert account.taken().tokens == 20
+
+
+def test_an_attempt_that_may_have_been_charged_counts_and_a_refused_one_does_not(account_of):
+    account = account_of(max_calls=10)
+    failures = [TransientError("HTTP 429", may_be_charged=False), TransientError("no answer within 5 s")]
+    inner = Counting(failures=failures)
+    Retry(Budget(inner, ENDPOINT, [account]), sleep=lambda seconds: None).complete(ask())
+    assert inner.calls == 3
+    assert account.taken().calls == 2
+
+
+def test_a_request_has_to_fit_into_every_budget_and_takes_from_none_if_it_does_not(account_of):
+    large, small = MemoryAccount("the run", BudgetConfig(max_calls=9)), account_of(max_calls=1)
+    budget = Budget(Counting(), ENDPOINT, [large, small])
+    budget.complete(ask())
+    with pytest.raises(BudgetExhausted):
+        budget.complete(ask())
+    assert (large.taken().calls, large.in_flight) == (1, 0)
+
+
+def test_a_request_waits_for_those_in_flight_to_leave_it_enough():
+    """Two of 20 reserved tokens each fit into 30 only one after the other."""
+    account = MemoryAccount("the run", BudgetConfig(max_tokens=30))
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held:
+        def complete(self, request: ChatRequest) -> Answer:
+            begun.set()
+            assert go_on.wait(20)
+            return Answer("good", tokens_in=5, tokens_out=1)
+
+    budget = Budget(Held(), ENDPOINT, [account])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(budget.complete, ask())
+        assert begun.wait(20)
+        second = pool.submit(budget.complete, ask())
+        assert account.taken().tokens == 20
+        go_on.set()
+        assert first.result(20).text == second.result(20).text == "good"
+    assert account.taken() == Spending(2, 12, pytest.approx(30e-6))
+
+
+def test_workers_share_an_account_and_runs_do_not(tmp_path):
+    limits = BudgetConfig(max_calls=2)
+    assert stored(tmp_path, limits).reserve(Spending(1))
+    assert stored(tmp_path, limits).reserve(Spending(1))
+    assert not stored(tmp_path, limits).reserve(Spending(1))
+    assert stored(tmp_path, limits, run="run-2").reserve(Spending(1))
+
+
+# ---------------------------------------------------------------------------------------------------------- rate limits
+
+
+def paced(requests: int | None, tokens: int | None, sizes: list[int]) -> list[float]:
+    """When requests of these sizes go out, in seconds, if all come at once."""
+    now = [0.0]
+    sent: list[float] = []
+    pace = LocalPace(requests, tokens, clock=lambda: 0.0, sleep=lambda seconds: now.__setitem__(0, seconds))
+    for size in sizes:
+        now[0] = 0.0
+        pace(size)
+        sent.append(now[0])
+    return sent
+
+
+def test_requests_a_minute_are_evenly_spaced():
+    assert paced(120, None, [50] * 4) == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_tokens_a_minute_make_the_next_request_wait_for_the_last_ones_share():
+    assert paced(None, 6000, [100, 300, 100]) == [0.0, 1.0, 4.0]
+
+
+def test_whichever_limit_is_tighter_decides():
+    assert paced(60, 6000, [10, 300, 10]) == [0.0, 1.0, 4.0]
+
+
+def test_a_pause_earns_no_burst():
+    clock = [0.0]
+    waits: list[float] = []
+    pace = LocalPace(60, None, clock=lambda: clock[0], sleep=waits.append)
+    pace(1)
+    clock[0] = 100.0
+    for _ in range(3):
+        pace(1)
+    assert waits == [1.0, 2.0]
+
+
+def test_every_attempt_is_paced():
+    told: list[int] = []
+    inner = Counting(failures=[TransientError("busy")] * 2)
+    Retry(Paced(inner, told.append), sleep=lambda seconds: None).complete(ask())
+    assert told == [likely_tokens(ask())] * 3
+
+
+# ---------------------------------------------------------------------------------------------------- all of the layers
+
+
+def test_the_layers_together_ask_once_within_budget_and_pace():
+    told: list[int] = []
+    account = MemoryAccount("the run", BudgetConfig(max_calls=3))
+    with LlmServer(by_first_word) as server:
+        server.misbehave(llm_server.too_many_requests("0"))
+        endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", service="layers")
+        client = connect(endpoint, ledger=MemoryLedger(), pace=told.append, accounts=[account])
+        for text in ("one", "one", "two", "three"):
+            client.complete(ask(text))
+        with pytest.raises(ModelError, match="budget of the run is used up"):
+            client.complete(ask("four"))
+        assert client.complete(ask("two")).from_cache  # what is kept costs nothing
+        assert server.n_requests == 4  # three answers, and the refused one
+    assert len(told) == 4
+
+
+def test_above_temperature_0_only_a_sample_that_is_named_is_kept_for_the_next():
+    inner = Counting()
+    ledger = MemoryLedger()
+    cache = Cache(inner, ledger)
+    warm = ChatRequest("service", "http://nowhere", "m", (Message("user", "good"),), temperature=0.7)
+    assert not cache.complete(warm).from_cache
+    assert not cache.complete(warm).from_cache
+    assert len(ledger) == 2  # both are written down
+    named = ChatRequest("service", "http://nowhere", "m", (Message("user", "good"),), temperature=0.7, sample=0)
+    assert not cache.complete(named).from_cache
+    assert cache.complete(named).from_cache
+    assert inner.calls == 3

@@ -1,0 +1,152 @@
+"""Reading labels from the words of an answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fute.llm.parse import How
+from fute.llm.refusal import refuses
+from fute.llm.thinking import after_thinking
+from fute.llm.types import SCORED, Answer, TokenLogprobs
+from fute.llm.verbalizer import Verbalizer
+
+WORDS = {"positive": ["positive", "yes"], "negative": ["negative", "no", "false"]}
+
+
+def read(text: str, how: How = "any") -> tuple[str, list[float] | None]:
+    reading = Verbalizer(WORDS, parse=how).read(Answer(text))
+    return reading.source, None if reading.probabilities is None else reading.probabilities.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "exact", "first", "json"),
+    [
+        (" Positive. ", True, True, False),
+        ("It is positive, not negative", False, True, False),
+        ('{"answer": "positive"}', False, True, True),
+        ('Here you are:\n```json\n{"label": "Yes", "why": "no fault found"}\n```', False, True, True),
+    ],
+)
+def test_each_way_of_parsing_reads_what_it_says_and_no_more(text, exact, first, json):
+    for how, reads in (("exact", exact), ("first", first), ("json", json), ("any", True)):
+        expected = ("text", [1.0, 0.0]) if reads else ("unparsable", None)
+        assert read(text, how) == expected, how  # type: ignore[arg-type]
+
+
+def test_json_with_a_number_for_each_label_is_read_as_probabilities():
+    source, probabilities = read('{"positive": 3, "negative": 1}')
+    assert source == "text"
+    np.testing.assert_allclose(probabilities, [0.75, 0.25])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"positive": 0.9}',  # a label is missing
+        '{"positive": 0, "negative": 0}',
+        '{"positive": -1, "negative": 2}',
+        '{"positive": 1, "other": 2}',
+        '{"answer": "maybe"}',
+        '{"answer": ["positive"]}',
+        '{"one": "positive", "two": "negative"}',
+        '{"answer": "positive"',
+    ],
+)
+def test_json_that_does_not_name_one_label_is_not_read(text):
+    assert read(text, "json")[0] == "unparsable"
+
+
+def test_a_word_of_json_is_read_as_the_word_it_is():
+    assert read('{"answer": false}', "json") == ("text", [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I’m sorry, but I cannot assist with rating this positive or negative text.",
+        "Sorry, I am unable to answer.",
+        "I cannot provide a judgement whether it is positive.",
+        "As an AI language model, I have no opinion; it may be negative.",
+        "Unfortunately, I won't do this.",
+        "I apologize, but I must decline.",
+        '"I can\'t assist with that."',
+    ],
+)
+def test_refusals_in_words_are_refusals_even_where_they_name_a_label(text):
+    assert refuses(text)
+    assert read(text) == ("refused", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry to say that this one is negative.",
+        "Unfortunately it is negative",
+        "I can see that it is positive",
+        "Sorry, negative.",
+        "The author says: I cannot help with that. So it is negative",
+        "I cannot say",
+        "I can't help but love it, positive",
+        "I will not continue watching this",
+        "I cannot write well enough about it",
+    ],
+)
+def test_answers_that_only_sound_like_refusals_are_none(text):
+    assert not refuses(text)
+
+
+def test_thinking_is_taken_off_the_text_and_off_the_log_probabilities():
+    tokens = ["<think>", "positive?", "</think>", "\n", "negative"]
+    logprobs = tuple(TokenLogprobs(token, -0.1, ((token, -0.1),)) for token in tokens)
+    answer = after_thinking(Answer("".join(tokens), logprobs))
+    assert answer.text.strip() == "negative"
+    assert [position.token for position in answer.logprobs or ()] == ["\n", "negative"]
+    reading = Verbalizer(WORDS).read(Answer("".join(tokens), logprobs))
+    assert reading.source == "logprobs"
+    assert reading.probabilities is not None
+    assert reading.probabilities.argmax() == 1
+
+
+def test_thinking_without_its_opening_mark_ends_at_the_closing_one():
+    assert after_thinking(Answer("could be positive\n</think>\n\nnegative")).text.strip() == "negative"
+
+
+def test_thinking_that_was_cut_off_is_no_answer_whatever_words_it_holds():
+    reading = Verbalizer(WORDS).read(Answer("<think> is it positive or", finish_reason="length"))
+    assert (reading.source, reading.probabilities) == ("empty", None)
+
+
+def test_scored_words_are_taken_as_they_are_however_small_their_probabilities():
+    top = (("positive", -30.0), ("yes", -31.0), ("no", -90.0), ("negative", -100.0), ("false", -100.0))
+    reading = Verbalizer(WORDS).read(Answer("positive", (TokenLogprobs(*top[0], top),), finish_reason=SCORED))
+    assert reading.source == "logprobs"
+    assert reading.probabilities is not None
+    assert 0 < reading.probabilities[1] < 1e-11
+    even = (("positive", math.log(1e-9)), ("no", math.log(3e-9)))
+    reading = Verbalizer(WORDS).read(Answer("no", (TokenLogprobs(*even[1], even),), finish_reason=SCORED))
+    np.testing.assert_allclose(reading.probabilities, [0.25, 0.75], rtol=1e-5)
+
+
+def test_samples_become_shares_with_one_more_answer_divided_evenly():
+    verbalizer = Verbalizer(WORDS)
+    answers = [
+        Answer("yes"),
+        Answer("positive"),
+        Answer("no"),
+        Answer("who knows"),
+        Answer("", finish_reason="refusal"),
+    ]
+    reading = verbalizer.read_samples(answers)
+    assert reading.source == "samples"
+    np.testing.assert_allclose(reading.probabilities, [2.5 / 4, 1.5 / 4])
+    assert verbalizer.read_samples([Answer("yes")] * 5).probabilities.min() > 0
+
+
+def test_samples_none_of_which_can_be_read_are_no_answer_for_the_most_common_reason():
+    refused = Answer("", finish_reason="refusal")
+    reading = Verbalizer(WORDS).read_samples([refused, Answer("who knows"), refused])
+    assert (reading.source, reading.probabilities) == ("refused", None)
