@@ -6,7 +6,8 @@ columns. Once the views stand, the connection is locked: it can read below the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ VIEWS = [
     View("reference_means", "references/*/*.parquet", schemas.REFERENCES, "population means, by version"),
     View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
     View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking"),
+    View("drift", "drift/checks/*/*.parquet", schemas.DRIFT, "checks whether a prompted model still answers as it did"),
+    View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first"),
     View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed"),
 ]
 
@@ -119,11 +122,7 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
                 f"read_parquet('{files}', union_by_name = true, hive_partitioning = false, filename = true)"
             )
         con.execute(f"CREATE VIEW {view.name} AS {query}")
-    # Loaded, not looked at: answers of running processes live in SQLite until they are folded into Parquet.
-    responses = ResponseStore(root / "responses").arrow_table()
-    con.register("arrow_responses", responses)
-    con.execute("CREATE TABLE responses AS SELECT * FROM arrow_responses")
-    con.unregister("arrow_responses")
+    _view_responses(con, root)
     for name, query in DERIVED.items():
         con.execute(f"CREATE VIEW {name} AS {query}")
     for macro in MACROS:
@@ -132,6 +131,37 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con
+
+
+def _view_responses(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """The view `responses`: what is folded is looked at, and only what is not folded yet is loaded.
+
+    Answers of running processes live in SQLite. They are read first: a file that is folded meanwhile is then seen
+    twice, and not missed. So is an answer that two processes paid for. Of two the first counts, and only keys are
+    compared for that.
+    """
+    con.register("arrow_responses", ResponseStore(root / "responses").live_table())
+    con.execute("CREATE TABLE live_responses AS SELECT * FROM arrow_responses")
+    con.unregister("arrow_responses")
+    every = "SELECT * FROM live_responses"
+    if next((root / "responses").glob("*.parquet"), None) is not None:
+        files = str(root / "responses" / "*.parquet").replace("'", "''")
+        every += (
+            " UNION ALL BY NAME SELECT * FROM "
+            f"read_parquet('{files}', union_by_name = true, hive_partitioning = false, filename = 'origin')"
+        )
+    con.execute(f"CREATE VIEW every_response AS {every}")
+    con.execute("""
+        CREATE VIEW repeated_responses AS
+            SELECT key, arg_min(origin, (created_at, origin)) AS first_origin
+            FROM every_response GROUP BY key HAVING count(*) > 1
+    """)
+    con.execute("""
+        CREATE VIEW responses AS
+            SELECT every_response.* EXCLUDE (origin)
+            FROM every_response LEFT JOIN repeated_responses USING (key)
+            WHERE first_origin IS NULL OR origin = first_origin
+    """)
 
 
 @dataclass(frozen=True)
@@ -144,24 +174,45 @@ class Answer:
 
 
 def query(root: Path, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Answer:
-    """Run one query over the store and fetch all of its rows.
+    """Run one query over the store and fetch all of its rows. For several, `Catalog` spares making the views again.
 
     Raises:
         StoreError: the query is wrong; the message is DuckDB's, with the names of the views.
     """
-    con = None
+    with Catalog(root) as catalog:
+        return catalog.query(sql, parameters)
+
+
+class Catalog:
+    """One connection for several queries: the store as it is when it is opened. For one thread, in a `with`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> Catalog:
+        with _told_as_ours():
+            self._con = connect(self._root)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._con.close()
+
+    def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Answer:
+        """Run one query and fetch all of its rows. Raises StoreError: the query is wrong."""
+        with _told_as_ours():
+            statements = self._con.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in READING:
+                raise StoreError(
+                    "a query is one SELECT (or EXPLAIN); the Parquet files are the record, and SQL only looks at them"
+                )
+            result = self._con.execute(statements[0], parameters)
+            return Answer([column[0] for column in result.description or []], result.fetchall())
+
+
+@contextmanager
+def _told_as_ours() -> Iterator[None]:
     try:
-        con = connect(root)
-        statements = con.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type not in READING:
-            raise StoreError(
-                "a query is one SELECT (or EXPLAIN); the Parquet files are the record, and SQL only looks at them"
-            )
-        result = con.execute(statements[0], parameters)
-        return Answer([column[0] for column in result.description or []], result.fetchall())
+        yield
     except duckdb.Error as exc:
         names = ", ".join(sorted([*(view.name for view in VIEWS), *DERIVED, "responses"]))
         raise StoreError(f"{exc}\nThe store has these views: {names}.") from exc
-    finally:
-        if con is not None:
-            con.close()

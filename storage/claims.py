@@ -38,18 +38,22 @@ class Claims:
         with self._lock:
             if byte in self._held:
                 return False
-            if self._shared and not self._lock_byte(byte):
-                return False
             self._held.add(byte)
-            return True
+        # Outside: it is a system call, and other threads need not wait for it.
+        if self._shared and not self._lock_byte(byte):
+            with self._lock:
+                self._held.discard(byte)
+            return False
+        return True
 
     def release(self, key: str) -> None:
         byte = _byte_of(key)
-        with self._lock:
-            if byte in self._held:
-                self._held.discard(byte)
-                if self._shared:
-                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+        if byte not in self._held:
+            return
+        if self._shared:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+        with self._lock:  # last: until then no other thread takes a lock that is about to be given up
+            self._held.discard(byte)
 
     def _lock_byte(self, byte: int) -> bool:
         try:

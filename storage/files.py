@@ -59,11 +59,19 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
         temporary.unlink(missing_ok=True)
 
 
-def write_parquet(scratch: Scratch, target: Path, table: pa.Table) -> None:
-    """Write one Parquet file; its schema version stands in the metadata."""
+def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
+    """Write one Parquet file; its schema version stands in the metadata.
+
+    Args:
+        row_group_size: rows that a reader has to read together to read one of them.
+    """
     metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION}
     table = table.replace_schema_metadata(metadata)
-    write_file(scratch, target, lambda path: pq.write_table(table, path, compression="zstd"))
+
+    def write(path: Path) -> None:
+        pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+
+    write_file(scratch, target, write)
 
 
 def read_parquet(path: Path) -> pa.Table:

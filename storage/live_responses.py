@@ -16,14 +16,14 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 
 COLUMNS = (
     "key", "service", "base_url", "model", "resolved_model", "messages", "params", "answer", "logprobs",
-    "tokens_in", "tokens_out", "latency_ms", "finish_reason", "created_at",
+    "tokens_in", "tokens_out", "cost_usd", "latency_ms", "finish_reason", "run_id", "flow_run_id", "created_at",
 )  # fmt: skip
 ANSWER_COLUMNS = (
     "answer", "logprobs", "tokens_in", "tokens_out", "latency_ms", "resolved_model", "finish_reason",
@@ -34,12 +34,30 @@ _CREATE = """
     CREATE TABLE IF NOT EXISTS responses (
         key TEXT PRIMARY KEY, service TEXT NOT NULL, base_url TEXT NOT NULL, model TEXT NOT NULL, resolved_model TEXT,
         messages TEXT NOT NULL, params TEXT NOT NULL, answer TEXT NOT NULL, logprobs TEXT, tokens_in INTEGER,
-        tokens_out INTEGER, latency_ms REAL NOT NULL, finish_reason TEXT, created_at INTEGER NOT NULL
+        tokens_out INTEGER, cost_usd REAL, latency_ms REAL NOT NULL, finish_reason TEXT, run_id TEXT, flow_run_id TEXT,
+        created_at INTEGER NOT NULL
     )
 """
 _INSERT = f"INSERT OR IGNORE INTO responses VALUES ({', '.join('?' * len(COLUMNS))})"
 _GET = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM responses WHERE key = ?"
 _ALL = f"SELECT {', '.join(COLUMNS)} FROM responses ORDER BY created_at, key"
+
+
+class Bill(NamedTuple):
+    """What the ledger says of an answer beside the answer: what it cost, and whose run asked.
+
+    Attributes:
+        cost_usd: None where the endpoint's price or its tokens are not known.
+        run_id: MLflow run.
+        flow_run_id: Prefect flow run.
+    """
+
+    cost_usd: float | None = None
+    run_id: str | None = None
+    flow_run_id: str | None = None
+
+
+NO_BILL = Bill()
 
 
 class LiveFile:
@@ -70,7 +88,7 @@ class LiveFile:
         file._db.execute(_CREATE)
         return file
 
-    def put(self, request: ChatRequest, answer: Answer) -> None:
+    def put(self, request: ChatRequest, answer: Answer, bill: Bill) -> None:
         """Keep an answer; committed on return. A key that is there already stays as it is."""
         values = (
             request.key,
@@ -84,8 +102,11 @@ class LiveFile:
             None if answer.logprobs is None else _json(answer.logprobs),
             answer.tokens_in,
             answer.tokens_out,
+            bill.cost_usd,
             answer.latency_ms,
             answer.finish_reason,
+            bill.run_id,
+            bill.flow_run_id,
             time.time_ns() // 1000,
         )
         try:

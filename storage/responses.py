@@ -14,6 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest
 from storage.claims import Claims, claims_at
 from storage.files import Scratch, read_parquet, write_parquet
+from storage.folded_responses import ROW_GROUP_SIZE, FoldedAnswers
+from storage.key_filter import KeyFilter
 from storage.live_responses import (
-    ANSWER_COLUMNS,
     COLUMNS,
+    NO_BILL,
     SUFFIX,
+    Bill,
     LiveFile,
-    answer_from_row,
     files_in,
     remove,
     try_lock,
@@ -50,11 +53,20 @@ RESPONSES = pa.schema(
         pa.field("logprobs", pa.string()),  # JSON [[token, logprob, [[token, logprob], ...]], ...], or null
         pa.field("tokens_in", pa.int64()),
         pa.field("tokens_out", pa.int64()),
+        pa.field("cost_usd", pa.float64()),  # null where the endpoint's price or its tokens are not known
         pa.field("latency_ms", pa.float64()),
         pa.field("finish_reason", pa.string()),
+        pa.field("run_id", pa.string()),  # whose run asked and paid
+        pa.field("flow_run_id", pa.string()),
         pa.field("created_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+
+ORIGIN = pa.field("origin", pa.string())
+
+
+TICK_NS = 100_000_000
+"""A folder's time of change may be this coarse: what changes so soon after a look is looked at again."""
 
 
 class ResponseStore:
@@ -70,7 +82,9 @@ class ResponseStore:
         self._pid = os.getpid()
         self._own: LiveFile | None = None
         self._others: dict[Path, LiveFile] = {}
-        self._folded = _Folded()
+        self._folded = FoldedAnswers()
+        self._written = KeyFilter()  # what stands in this process's own file
+        self._listed_ns = 0  # when the folders were looked into
         self._claims_here: Claims | None = None
 
     def __enter__(self) -> ResponseStore:
@@ -82,6 +96,8 @@ class ResponseStore:
     # ------------------------------------------------------------------------------------------------- the ledger
 
     def get(self, key: str) -> Answer | None:
+        if self._surely_new(key):
+            return None
         with self._lock:
             self._notice_fork()
             found = self._look(key)
@@ -90,11 +106,12 @@ class ResponseStore:
                 found = self._look(key)
             return found
 
-    def put(self, request: ChatRequest, answer: Answer) -> None:
+    def put(self, request: ChatRequest, answer: Answer, bill: Bill = NO_BILL) -> None:
         """Keep an answer. On return it survives the death of this process."""
         with self._lock:
             self._notice_fork()
-            self._writer().put(request, answer)
+            self._writer().put(request, answer, bill)
+            self._written.add(request.key)
 
     def claim(self, key: str) -> bool:
         return self._claims().claim(key)
@@ -104,17 +121,21 @@ class ResponseStore:
 
     # ------------------------------------------------------------------------------------------------ the whole of it
 
-    def arrow_table(self) -> pa.Table:
-        """All answers, each key once; an empty table of the right columns where there are none."""
-        live = []
+    def live_table(self) -> pa.Table:
+        """The answers that are not folded yet, with the file that each stands in as `origin`."""
+        live = [RESPONSES.append(ORIGIN).empty_table()]
         for path in files_in(self._live_folder, SUFFIX):
             if (file := _open(path)) is not None:
-                live.append(_table(file.rows()))
+                table = _table(file.rows())
                 file.close()
-        folded = [
-            read_parquet(path).select(RESPONSES.names).cast(RESPONSES) for path in files_in(self.folder, ".parquet")
-        ]
-        table = pa.concat_tables([RESPONSES.empty_table(), *folded, *live])
+                live.append(table.append_column(ORIGIN, pa.repeat(pa.scalar(path.name), len(table))))
+        return pa.concat_tables(live)
+
+    def arrow_table(self) -> pa.Table:
+        """All answers, each key once; an empty table of the right columns where there are none. All in memory."""
+        live = self.live_table().drop_columns([ORIGIN.name])
+        folded = [_whole(read_parquet(path)) for path in files_in(self.folder, ".parquet")]
+        table = pa.concat_tables([live, *folded])
         _, first = np.unique(np.asarray(table["key"].to_pylist(), dtype=str), return_index=True)
         keep = np.zeros(len(table), bool)
         keep[first] = True
@@ -144,16 +165,35 @@ class ResponseStore:
 
     # --------------------------------------------------------------------------------------------------------- inside
 
+    def _surely_new(self, key: str) -> bool:
+        """The usual case just before a call, told without the lock, which another thread holds while it writes."""
+        return (
+            self._pid == os.getpid()
+            and not self._others
+            and not self._written.may_hold(key)
+            and key not in self._folded
+            and self._nothing_changed()
+        )
+
+    def _nothing_changed(self) -> bool:
+        # Folding removes a live file when its Parquet file is there, so one folder tells of both.
+        return self._listed_ns > 0 and _changed_ns(self._live_folder) < self._listed_ns
+
     def _look(self, key: str) -> Answer | None:
         if (found := self._folded.get(key)) is not None:
             return found
-        for file in (self._own, *self._others.values()):
-            if file is not None and (found := file.get(key)) is not None:
+        if self._own is not None and self._written.may_hold(key) and (found := self._own.get(key)) is not None:
+            return found
+        for file in self._others.values():
+            if (found := file.get(key)) is not None:
                 return found
         return None
 
     def _look_around(self) -> bool:
         """Open live files and load Parquet files that are new; whether there were any."""
+        looked_ns = time.time_ns()
+        if self._nothing_changed():
+            return False
         changed = False
         live = set(files_in(self._live_folder, SUFFIX))
         for path in self._others.keys() - live:
@@ -164,6 +204,7 @@ class ResponseStore:
                 changed = True
         for path in files_in(self.folder, ".parquet"):
             changed |= self._folded.load(path)
+        self._listed_ns = looked_ns - TICK_NS
         return changed
 
     def _claims(self) -> Claims:
@@ -177,6 +218,7 @@ class ResponseStore:
         # Database handles and claims must not be used on both sides of a fork. The parent's are left to the parent.
         if self._pid != os.getpid():
             self._pid, self._own, self._others, self._claims_here = os.getpid(), None, {}, None
+            self._listed_ns = 0
 
     def _writer(self) -> LiveFile:
         if self._own is None:
@@ -187,7 +229,7 @@ class ResponseStore:
         for file in (self._own, *self._others.values()):
             if file is not None:
                 file.close()
-        self._own, self._others = None, {}
+        self._own, self._others, self._listed_ns = None, {}, 0
 
     def _fold_one(self, path: Path) -> int:
         try:
@@ -202,33 +244,18 @@ class ResponseStore:
             logger.warning("not folded: %s", exc)
             return 0
         if rows:
-            write_parquet(Scratch(self.folder), self.folder / f"{path.stem}.parquet", _table(rows))
+            target = self.folder / f"{path.stem}.parquet"
+            write_parquet(Scratch(self.folder), target, _table(rows), row_group_size=ROW_GROUP_SIZE)
         remove(path)
         return 1
 
 
-class _Folded:
-    """Folded answers in memory: the columns that make an answer, and where each key stands."""
-
-    def __init__(self) -> None:
-        self._tables: dict[Path, pa.Table] = {}
-        self._places: dict[str, tuple[Path, int]] = {}
-
-    def load(self, path: Path) -> bool:
-        """Load a file, once; whether it is new."""
-        if path in self._tables:
-            return False
-        table = read_parquet(path)
-        for row, key in enumerate(table["key"].to_pylist()):
-            self._places.setdefault(key, (path, row))
-        self._tables[path] = table.select(ANSWER_COLUMNS)
-        return True
-
-    def get(self, key: str) -> Answer | None:
-        if key not in self._places:
-            return None
-        path, row = self._places[key]
-        return answer_from_row(*(column[row].as_py() for column in self._tables[path].columns))
+def _changed_ns(folder: Path) -> int:
+    """When a file in it was made or removed last; before each call this is quicker than to list them."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _open(path: Path) -> LiveFile | None:
@@ -247,3 +274,10 @@ def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
         {name: pa.array(values, RESPONSES.field(name).type) for name, values in zip(COLUMNS, columns, strict=True)},
         schema=RESPONSES,
     )
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """With nulls for the columns that a file was written before."""
+    for name in set(RESPONSES.names) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), RESPONSES.field(name).type))
+    return table.select(RESPONSES.names).cast(RESPONSES)

@@ -1,39 +1,141 @@
-"""Prompted LLMs of a study. Here, at the edge, a key is taken from the environment; it goes nowhere else."""
+"""Prompted LLMs of a study, and how they are reached: keys, budgets, rate limits, the ledger.
+
+Here, at the edge, a key is taken from the environment or from a Prefect Secret block; it goes nowhere else.
+"""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 
-from fute.config import PromptModel
+from prefect.blocks.system import Secret
+
+from fute.config import BudgetConfig, EndpointConfig, PromptModel, Study, SurrogateConfig
 from fute.errors import ConfigError
-from fute.models.prompted import PromptedModel
+from fute.expand import expand_models
+from fute.llm.budget import Account
+from fute.llm.client import connect
+from fute.llm.fresh import FreshSamples
+from fute.llm.providers import located
+from fute.llm.types import Completer
+from fute.models.prompted import PromptedModel, TextEmbedding
+from fute.surrogate.load import surrogate_identity
+from storage.budgets import StoredAccount
+from storage.run_ledger import RunLedger
 from tasks import resources
+from tasks.pace import shared_pace
 from tasks.run import Run
 from tasks.study import StudyParts
 
 
-def prompted_model(run: Run, config: PromptModel, parts: StudyParts, *, with_key: bool = True) -> PromptedModel:
-    """The model, ready to be asked; `with_key=False` for one that is only looked at.
+def prompted_model(
+    run: Run, config: PromptModel, parts: StudyParts, *, with_key: bool = True, fresh: bool = False
+) -> PromptedModel:
+    """The model, ready to be asked.
+
+    Args:
+        with_key: False for one that is only looked at.
+        fresh: ask anew, whatever the ledger has.
 
     Raises:
-        ConfigError: the environment variable that should hold the key is not set.
+        ConfigError: there is no key where the endpoint says that it is.
     """
-    endpoint = parts.endpoints[str(config.endpoint)]
+    endpoint = located(parts.endpoints[str(config.endpoint)], run.folder)
     prompt = parts.prompts[str(config.prompt)]
-    key = None
-    if with_key and endpoint.api_key_env is not None:
-        key = os.environ.get(endpoint.api_key_env)
-        if not key:
-            raise ConfigError(
-                f"endpoint {endpoint.id}: environment variable {endpoint.api_key_env} is not set; "
-                "put the API key there, or set api_key_env to null for an endpoint that needs none"
-            )
+    ledger = resources.response_store(run.open_store())
+    client = completer(run, endpoint, parts.budget) if with_key else None
     return PromptedModel(
         str(config.id),
         prompt,
         endpoint,
         temperature=config.temperature,
         max_answer_tokens=config.max_answer_tokens,
-        ledger=resources.response_store(run.open_store()),
-        api_key=key,
+        max_reasoning_tokens=config.max_reasoning_tokens,
+        samples=config.samples,
+        embedding=_embedding(run, parts.surrogate) if prompt.answer == "text" else None,
+        ledger=ledger,
+        completer=FreshSamples(client) if fresh and client is not None else client,
     )
+
+
+def _embedding(run: Run, surrogate: SurrogateConfig) -> TextEmbedding:
+    """The study's surrogate as what makes numbers of free-text answers."""
+    return TextEmbedding(
+        resources.features(run.open_store(), surrogate, run.folder), surrogate_identity(surrogate, run.folder)
+    )
+
+
+def completer(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> Completer:
+    """The client of an endpoint for one run: its key, its budgets, the limits of all workers, the store's ledger.
+
+    Raises:
+        ConfigError: there is no key where the endpoint says that it is.
+    """
+    return connect(
+        endpoint,
+        ledger=RunLedger(resources.response_store(run.open_store()), endpoint, run.stamp),
+        api_key=api_key(endpoint),
+        pace=shared_pace(endpoint),
+        accounts=accounts(run, endpoint, budget),
+    )
+
+
+def accounts(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> list[Account]:
+    """The budgets that a call to this endpoint counts to: the run's and the endpoint's, where they have limits."""
+    named = [("the run", budget), (f"endpoint {endpoint.id}", endpoint.budget)]
+    return [
+        resources.account(run, name, partial(_account, run, name, limits))
+        for name, limits in named
+        if limits != BudgetConfig()
+    ]
+
+
+def _account(run: Run, name: str, limits: BudgetConfig) -> Account:
+    return StoredAccount(run.open_store().root / "responses", run.flow_run_id or run.run_id or "none", name, limits)
+
+
+def api_key(endpoint: EndpointConfig) -> str | None:
+    """The key itself; None for an endpoint that needs none.
+
+    Raises:
+        ConfigError: the environment variable is not set, or the Secret block cannot be loaded.
+    """
+    if endpoint.api_key_env is not None:
+        key = os.environ.get(endpoint.api_key_env)
+        if not key:
+            raise ConfigError(
+                f"endpoint {endpoint.id}: environment variable {endpoint.api_key_env} is not set; "
+                "put the API key there, or set api_key_env to null for an endpoint that needs none"
+            )
+        return key
+    if endpoint.api_key_block is not None:
+        try:
+            return str(Secret.load(endpoint.api_key_block).get())  # type: ignore[union-attr]
+        except Exception as exc:  # of many kinds; none of them is shown, for it may quote what it could not read
+            problem = type(exc).__name__
+        raise ConfigError(
+            f"endpoint {endpoint.id}: Prefect Secret block {endpoint.api_key_block!r} cannot be loaded ({problem}); "
+            "create it in the Prefect server that this run uses, or name an environment variable in api_key_env"
+        )
+    return None
+
+
+def check_keys(study: Study, *, blocks: bool = True) -> None:
+    """Before any work: is there a key for every endpoint that the study's prompts use?
+
+    Args:
+        blocks: look into Prefect Secret blocks as well, which needs a server.
+
+    Raises:
+        ConfigError: all that are missing, one line each.
+    """
+    used = {model.endpoint for model in expand_models(study) if isinstance(model, PromptModel)}
+    problems = []
+    for endpoint in study.endpoints:
+        if endpoint.id in used and (blocks or endpoint.api_key_block is None):
+            try:
+                api_key(endpoint)
+            except ConfigError as exc:
+                problems.append(str(exc))
+    if problems:
+        raise ConfigError("\n".join(problems))

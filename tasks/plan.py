@@ -10,13 +10,14 @@ from fute.config import DatasetConfig, PromptModel, Study, TrainedModel
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
 from fute.expand import expand_models
-from fute.models.prompted import missing_calls
+from fute.llm.budget import Spending, passed
 from fute.space import embedding_id, space_id
 from fute.surrogate.load import surrogate_identity
 from fute.types import Dataset, Kind, Pool
 from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import VectorStore
+from tasks.costs import Cost, CostEstimate
 from tasks.embed import open_model, trained_ref
 from tasks.endpoints import prompted_model
 from tasks.ingest import DatasetRef
@@ -32,18 +33,50 @@ class Step(BaseModel):
     state: str
     calls: int | None = None
     """LLM calls, for prompted models."""
+    cost: Cost | None = None
+    """What they are likely to cost, for prompted models."""
 
 
 class Plan(BaseModel):
     steps: list[Step]
+    over_budget: list[str] = []
+    """Limits that the calls are likely to reach."""
+
+    @property
+    def cost(self) -> Cost:
+        """Of all steps together."""
+        costs = [step.cost for step in self.steps if step.cost is not None and step.cost.calls]
+        prices = [cost.usd for cost in costs]
+        return Cost(
+            calls=sum(cost.calls for cost in costs),
+            tokens=sum(cost.tokens for cost in costs),
+            usd=None if None in prices else sum(usd for usd in prices if usd is not None),
+            basis="; ".join(dict.fromkeys(cost.basis for cost in costs)),
+        )
 
     def summary(self) -> str:
         todo = Counter(step.stage for step in self.steps if step.state == TODO)
-        calls = sum(step.calls or 0 for step in self.steps)
-        if not todo and not calls:
+        cost = self.cost
+        if not todo and not cost.calls:
             return "Everything is in the store: a run would do no work and make no LLM calls."
         work = ", ".join(f"{n} {stage}" for stage, n in todo.items())
-        return f"A run would do: {work or 'nothing new'}. LLM calls: {calls}."
+        lines = [f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{_priced(cost)}."]
+        if cost.calls:
+            lines.append(f"Reckoned with {cost.basis}.")
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.over_budget])
+
+
+def _priced(cost: Cost) -> str:
+    if not cost.calls:
+        return ""
+    usd = (
+        "price not known"
+        if cost.usd is None
+        else f"about ${cost.usd:.2f}"
+        if cost.usd >= 1
+        else f"about ${cost.usd:.4f}"
+    )
+    return f", about {cost.tokens:,} tokens, {usd}"
 
 
 def plan(study: Study) -> Plan:
@@ -72,6 +105,7 @@ def plan(study: Study) -> Plan:
         datasets=refs,
         endpoints={e.id: e for e in study.endpoints},
         prompts={p.id: p for p in study.prompts},
+        budget=study.budget,
     )
 
     def embedded(kind: Kind, subject: str, fingerprint: str | None) -> list[Step]:
@@ -84,21 +118,47 @@ def plan(study: Study) -> Plan:
         return found
 
     embeddings = [s for d in refs.values() for s in embedded("dataset", d.id, d.ref.rpartition("@")[2])]
+    estimate, costs = CostEstimate(store), Costs(study)
     for model in expand_models(study):
-        model_id, calls = str(model.id), None
+        model_id, cost = str(model.id), None
         if isinstance(model, TrainedModel):
             ref = trained_ref(run, model, parts)
             steps.append(Step(stage="train", subject=model_id, state=DONE if store.has_model(ref) else TODO))
         elif isinstance(model, PromptModel):
             prompted = prompted_model(run, model, parts, with_key=False)
             ref = f"{model_id}@{prompted.fingerprint}"
-            calls = 0 if store.has_outputs(pool.id, ref) else missing_calls(prompted, pool.inputs, ledger)
+            endpoint = parts.endpoints[str(model.endpoint)]
+            known = store.has_outputs(pool.id, ref)
+            cost = Cost() if known else estimate.of(prompted, endpoint, pool.inputs, ledger)
+            costs.add(endpoint.id, cost)
         else:
             ref = f"{model_id}@{open_model(run, model, parts).fingerprint}"
         known = store.has_outputs(pool.id, ref)
-        steps.append(Step(stage="outputs", subject=model_id, state=DONE if known else TODO, calls=calls))
+        calls = None if cost is None else cost.calls
+        steps.append(Step(stage="outputs", subject=model_id, state=DONE if known else TODO, calls=calls, cost=cost))
         embeddings += embedded("model", model_id, ref.rpartition("@")[2])
-    return Plan(steps=steps + embeddings)
+    return Plan(steps=steps + embeddings, over_budget=costs.over_budget())
+
+
+class Costs:
+    """Summed by budget: the run's, and each endpoint's."""
+
+    def __init__(self, study: Study) -> None:
+        self._limits = {"the run": study.budget, **{f"endpoint {e.id}": e.budget for e in study.endpoints}}
+        self._sums = dict.fromkeys(self._limits, Spending())
+
+    def add(self, endpoint: str, cost: Cost) -> None:
+        for name in ("the run", f"endpoint {endpoint}"):
+            self._sums[name] += Spending(cost.calls, cost.tokens, cost.usd or 0.0)
+
+    def over_budget(self) -> list[str]:
+        """One line for each limit that is likely to be reached."""
+        return [
+            f"more than the budget of {name} allows ({field}: {getattr(limits, field):g}); a run would stop there, "
+            "and another one would go on from it"
+            for name, limits in self._limits.items()
+            if (field := passed(limits, self._sums[name])) is not None
+        ]
 
 
 def planned_pool(study: Study, run: Run, store: Store, refs: dict[str, DatasetRef]) -> Pool:

@@ -20,6 +20,10 @@ def record_prompts(run: Run, prompts: list[PromptConfig]) -> None:
             "template": prompt.template,
             "system": prompt.system,
             "verbalizer": to_json(prompt.verbalizer),
+            "cot": prompt.cot,
+            "follow_up": prompt.follow_up,
+            "answer": prompt.answer,
+            "parse": prompt.parse,
         }
         store.put_prompt(row, run.stamp)
 

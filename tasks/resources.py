@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fute.config import Method, SurrogateConfig
 from fute.fingerprint import fingerprint
+from fute.llm.budget import Account
 from fute.space import open_space
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import Surrogate, load_surrogate, surrogate_identity
@@ -48,6 +49,7 @@ class OnceCache:
 _surrogates = OnceCache()
 _spaces = OnceCache()
 _ledgers = OnceCache()
+_accounts = OnceCache()
 
 # One forward pass or training at a time: each uses all cores (or the one GPU) by itself, and two at once only thrash.
 compute_lock = threading.RLock()
@@ -77,6 +79,11 @@ def response_store(store: Store) -> ResponseStore:
     return _ledgers.get(store.root, lambda: ResponseStore(store.root / "responses"))
 
 
+def account(run: Run, name: str, make: Callable[[], Account]) -> Account:
+    """A budget of a run; one object for all threads of this process."""
+    return _accounts.get((run.store, run.flow_run_id, run.run_id, name), make)
+
+
 def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool: str) -> Embedder:
     """The opened space (its surrogate loaded, the pool whitened), made once in this process."""
     store = run.open_store()
@@ -86,7 +93,7 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
             method,
             # A surrogate of its own: tupate sets other attention functions on it, and features must not depend on
             # whether that has happened.
-            lambda: load_surrogate(config, run.folder),
+            lambda: load_surrogate(config, run.folder, whole=True),
             features(store, config, run.folder),
             store.pool(pool),
             run.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from fute.config import EndpointConfig, PromptConfig, SurrogateConfig
+from fute.config import BudgetConfig, EndpointConfig, PromptConfig, SurrogateConfig
 from tasks.ingest import DatasetRef
 
 
@@ -13,3 +13,4 @@ class StudyParts(BaseModel):
     datasets: dict[str, DatasetRef] = {}
     endpoints: dict[str, EndpointConfig] = {}
     prompts: dict[str, PromptConfig] = {}
+    budget: BudgetConfig = BudgetConfig()

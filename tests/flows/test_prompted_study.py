@@ -67,12 +67,14 @@ def test_a_moved_service_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.
         assert moved.n_requests == 0
 
 
-def test_a_missing_key_fails_the_prompts_and_says_which_variable(tmp_path: Path) -> None:
+def test_a_missing_key_is_told_before_any_work(tmp_path: Path) -> None:
     with LlmServer(answer) as server:
         study = write_study(tmp_path, server.base_url, api_key_env="FUTE_NO_SUCH_KEY")
         state = pipeline(str(study), return_state=True)
-    assert state.name == "CompletedWithFailures"
-    assert "FUTE_NO_SUCH_KEY" in str(state.message)
+        assert server.n_requests == 0
+    assert state.is_failed()
+    assert "environment variable FUTE_NO_SUCH_KEY is not set" in str(state.message)
+    assert not (tmp_path / "store" / "datasets").exists()
 
 
 def test_a_refused_key_fails_the_prompts_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import storage.responses
+from fute.config import EndpointConfig
 from fute.errors import StoreError
 from fute.llm.cache import Cache
 from fute.llm.types import Answer, ChatRequest, Message, TokenLogprobs
+from storage import catalog
+from storage.folded_responses import ROW_GROUP_SIZE
+from storage.key_filter import KeyFilter
 from storage.responses import RESPONSES, ResponseStore
+from storage.run_ledger import RunLedger
+from storage.stamp import Stamp
 from tests.llm_server import LlmServer, by_first_word
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,7 +57,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -170,7 +176,7 @@ def test_folding_that_is_cut_off_at_any_step_neither_loses_nor_doubles_answers(t
     store.put(request("one"), ANSWER)
     store.put(request("two"), ANSWER)
 
-    def cut_off(*_: object) -> None:
+    def cut_off(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -239,7 +245,7 @@ def test_a_killed_process_loses_no_answer_but_those_in_flight_and_no_answer_is_p
         assert 100 < kept < 400
 
         again = python(ASK_MANY, str(tmp_path), server.base_url, "400")
-        out, err = again.communicate(timeout=60)
+        out, err = again.communicate(timeout=300)
         assert out.split() == [str(400 - kept), str(kept)], err
         assert sum(count - 1 for count in server.asked.values()) <= 8
     store = ResponseStore(tmp_path)
@@ -250,7 +256,7 @@ def test_a_killed_process_loses_no_answer_but_those_in_flight_and_no_answer_is_p
 def test_two_processes_that_want_the_same_answers_ask_once(tmp_path):
     with LlmServer(by_first_word, latency_s=0.02) as server:
         both = [python(ASK_MANY, str(tmp_path), server.base_url, "60") for _ in range(2)]
-        counts = [[int(word) for word in process.communicate(timeout=60)[0].split()] for process in both]
+        counts = [[int(word) for word in process.communicate(timeout=300)[0].split()] for process in both]
         assert server.n_requests == 60
         assert sum(calls for calls, _ in counts) == 60
         assert [calls + cached for calls, cached in counts] == [60, 60]
@@ -307,3 +313,64 @@ def test_stores_of_one_process_ask_once(tmp_path):
     for thread in threads:
         thread.join()
     assert len(calls) == 1
+
+
+# -------------------------------------------------------------------------------------------------- many, and looked at
+
+
+def test_folded_answers_are_found_wherever_in_the_file_they_stand(tmp_path):
+    store = ResponseStore(tmp_path)
+    n = 2 * ROW_GROUP_SIZE + 10
+    for i in range(n):
+        store.put(request(str(i)), Answer(f"answer {i}"))
+    store.fold()
+    assert pq.ParquetFile(next(tmp_path.glob("*.parquet"))).num_row_groups == 3
+    opened = ResponseStore(tmp_path)
+    for i in [*range(0, n, 37), n - 1, 0]:
+        assert opened.get(request(str(i)).key) == Answer(f"answer {i}")
+    assert opened.get(request("never asked").key) is None
+
+
+def test_an_answer_is_billed_to_the_run_that_paid_for_it(tmp_path):
+    store = ResponseStore(tmp_path / "responses")
+    endpoint = EndpointConfig(
+        id="e", base_url="http://h/v1", model="m", usd_per_million_tokens_in=2.0, usd_per_million_tokens_out=8.0
+    )
+    first = RunLedger(store, endpoint, Stamp("run 1", "flow run 1"))
+    first.put(request("one"), ANSWER)  # 7 tokens in, 1 out
+    first.put(request("two"), Answer("x"))  # tokens not known
+    second = RunLedger(store, endpoint, Stamp("run 2", None))
+    second.put(request("one"), ANSWER)
+    assert second.get(request("one").key) == ANSWER
+    query = "SELECT cost_usd, run_id, flow_run_id FROM responses ORDER BY answer"
+    expected = [(pytest.approx(22e-6), "run 1", "flow run 1"), (None, "run 1", "flow run 1")]
+    assert catalog.query(tmp_path, query).rows == expected
+    store.fold()
+    assert catalog.query(tmp_path, query).rows == expected
+
+
+def test_sql_sees_live_and_folded_answers_each_once_and_files_that_lack_the_newer_columns(tmp_path):
+    folder = tmp_path / "responses"
+    first, second = ResponseStore(folder), ResponseStore(folder)
+    for store in (first, second):  # both paid for the same one
+        store.put(request("one"), ANSWER)
+    first.fold()
+    second.put(request("two"), ANSWER)
+    old = RESPONSES.names
+    for name in ("cost_usd", "run_id", "flow_run_id"):
+        old.remove(name)
+    path = next(folder.glob("*.parquet"))
+    pq.write_table(pq.read_table(path).select(old), path)
+    rows = catalog.query(tmp_path, "SELECT count(*), count(DISTINCT key), count(cost_usd) FROM responses").rows
+    assert rows == [(2, 2, 0)]
+    second.fold()
+    assert catalog.query(tmp_path, "SELECT count(*), count(DISTINCT key) FROM responses").rows == [(2, 2)]
+
+
+def test_a_key_filter_never_denies_a_key_that_was_added():
+    seen = KeyFilter()
+    keys = [request(str(i)).key for i in range(2000)]
+    for key in keys[:1000]:
+        seen.add(key)
+    assert all(seen.may_hold(key) for key in keys[:1000])
+    assert sum(seen.may_hold(key) for key in keys[1000:]) < 10
