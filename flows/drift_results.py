@@ -1,0 +1,44 @@
+"""What `fute drift` says: each model, how far it has moved, and what that means."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storage.catalog import Catalog
+from storage.store import Store
+
+
+def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
+    """The checks and new baselines of a run, and what failed."""
+    with Catalog(store.root) as catalog:
+        checks = catalog.query(
+            "SELECT * FROM drift WHERE flow_run_id = $id ORDER BY drifted DESC, model", {"id": flow_run_id}
+        ).records()
+        baselines = catalog.query(
+            "SELECT DISTINCT model, baseline FROM drift_baselines WHERE flow_run_id = $id ORDER BY model",
+            {"id": flow_run_id},
+        ).rows
+        failures = catalog.query("SELECT failures FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).rows
+    if checks:
+        table = Table("model", "drifted", "distance (threshold)", "answers changed (threshold)", "baseline")
+        for check in checks:
+            table.add_row(
+                Text(check["model"]),
+                Text("yes" if check["drifted"] else "no"),
+                f"{check['distance']:.4f} ({check['distance_threshold']:.4f})",
+                f"{check['change']:.1%} ({check['change_threshold']:.1%})",
+                Text(check["baseline"]),
+            )
+        console.print(table)
+    for model, baseline in baselines:
+        console.print(Text(f"new baseline of {model}: {baseline}; the next check compares with it"))
+    for (told,) in failures:
+        for failure in json.loads(told):
+            console.print(Text(f"{failure['subject']} ({failure['stage']}): {failure['reason']}"))
+    if any(check["drifted"] for check in checks):
+        console.print("\nWhere a change was meant, make new baselines: fute drift STUDY --renew", highlight=False)
+    console.print(f"\nstore  {store.root}", highlight=False, soft_wrap=True)

@@ -1,0 +1,50 @@
+"""Watching a prompted model: a baseline, green checks, and an alarm in the state, the store and Prefect's events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasks.drift
+from flows.drift import drift
+from storage import catalog
+from tests.flows.test_prompted_study import CANARY, answer, everything_written, write_study
+from tests.llm_server import LlmServer
+
+
+def opposite(prompt: str, system: str | None) -> list[tuple[str, float]]:
+    """Another model: the same words, the other way round."""
+    shares = dict(answer(prompt, system))
+    return sorted([("good", shares["bad"]), ("bad", shares["good"])], key=lambda pair: -pair[1])
+
+
+def test_a_model_that_is_swapped_raises_an_alarm_at_the_next_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUTE_TEST_KEY", CANARY)
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(tasks.drift, "emit_event", lambda **event: events.append(event))
+    store = tmp_path / "store"
+    with LlmServer(answer) as server:
+        study = str(write_study(tmp_path, server.base_url))
+        assert drift(study, return_state=True).is_completed()
+        assert server.n_requests == 2 * 2 * 60  # two prompts, asked twice about the whole of a small pool
+        assert drift(study, return_state=True).is_completed()
+        assert server.n_requests == 3 * 2 * 60  # asked anew, though all is in the ledger
+        assert events == []
+        server.change_answers(opposite)
+        state = drift(study, return_state=True)
+    assert state.is_failed()
+    assert state.name == "Drifted"
+    assert "2 of 2 models drifted" in str(state.message)
+    assert sorted(event["payload"]["model"] for event in events) == ["one/api", "two/api"]
+    rows = catalog.query(store, "SELECT drifted, count(*), count(flow_run_id) FROM drift GROUP BY ALL ORDER BY 1").rows
+    assert rows == [(False, 2, 2), (True, 2, 2)]
+    states = [row[0] for row in catalog.query(store, "SELECT state FROM runs ORDER BY created_at").rows]
+    assert states == ["Completed", "Completed", "CompletedWithFailures"]
+    with LlmServer(opposite) as moved:
+        assert drift(study, base_urls={"api": moved.base_url}, renew=True, return_state=True).is_completed()
+        assert drift(study, base_urls={"api": moved.base_url}, return_state=True).is_completed()
+    assert CANARY.encode() not in everything_written(tmp_path)
