@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from flows.select_cli import select
 from fute.errors import FuteError
 
 if TYPE_CHECKING:
@@ -87,13 +89,18 @@ store_option = click.option(
 @click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
 def run(study: Path, base_urls: tuple[str, ...]) -> None:
     """Run a study: ingest, surrogate, embed, unify, report."""
+    sys.exit(run_study(study, moved_endpoints(base_urls)))
+
+
+def moved_endpoints(base_urls: tuple[str, ...]) -> dict[str, str]:
+    """What --base-url says: endpoint id to address."""
     moved = {}
     for item in base_urls:
         endpoint, separator, url = item.partition("=")
         if not separator:
             raise click.BadParameter(f"{item!r}: write it as ID=URL", param_hint="--base-url")
         moved[endpoint] = url
-    sys.exit(run_study(study, moved))
+    return moved
 
 
 def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
@@ -103,15 +110,9 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
 
     loaded = load_study(study)
     check_study(loaded)  # before Prefect starts, so that a mistake is told at once
-    unset = [
-        f"endpoint {e.id}: {e.api_key_env}"
-        for e in loaded.endpoints
-        if e.api_key_env and not os.environ.get(e.api_key_env)
-    ]
-    if unset:
-        click.echo(
-            f"warning: not set in the environment: {', '.join(unset)}; prompts not answered yet will fail", err=True
-        )
+    from tasks.endpoints import check_keys
+
+    check_keys(loaded, blocks=False)  # those need a Prefect server: the flow looks for them
     show_progress()
 
     from flows.pipeline import pipeline
@@ -119,14 +120,77 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
     from storage.store import Store
 
     state = cast("State[Any]", pipeline(str(study), base_urls or None, return_state=True))
+    store = Store(loaded.path(loaded.store))
+    return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
+
+
+def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
+    """Show what a flow came to, or say why it came to nothing; the exit code."""
     if state.is_completed() or state.name == "CompletedWithFailures":
-        print_results(console(), Store(loaded.path(loaded.store)), str(state.state_details.flow_run_id))
+        show()
         return 0 if state.is_completed() else EXIT_WITH_FAILURES
     cause = state.result(raise_on_failure=False)
     if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
         click.echo(f"error: {cause if isinstance(cause, FuteError) else state.message}", err=True)
         return EXIT_FAILED
     raise cause
+
+
+@main.command()
+@study_argument
+@click.option("--renew", is_flag=True, help="Make new baselines of the models as they are now, and check nothing.")
+@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+def drift(study: Path, renew: bool, base_urls: tuple[str, ...]) -> None:
+    """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+    from tasks.endpoints import check_keys
+
+    loaded = load_study(study)
+    check_study(loaded)
+    check_keys(loaded, blocks=False)
+    show_progress()
+
+    from flows.drift import DRIFTED
+    from flows.drift import drift as drift_flow
+    from flows.drift_results import print_drift
+    from flows.session import with_workers
+    from storage.store import Store
+
+    watched = with_workers(drift_flow, loaded.workers)
+    moved = moved_endpoints(base_urls) or None
+    state = cast("State[Any]", watched(str(study), base_urls=moved, renew=renew, return_state=True))
+    store = Store(loaded.path(loaded.store))
+
+    def show() -> None:
+        print_drift(console(), store, str(state.state_details.flow_run_id))
+
+    if state.name == DRIFTED:
+        show()
+        sys.exit(EXIT_WITH_FAILURES)
+    sys.exit(end_of_run(state, show))
+
+
+@main.command()
+@study_argument
+@click.option("--json", "as_json", is_flag=True, help="As JSON: the matrix and every method's measures.")
+def transfer(study: Path, as_json: bool) -> None:
+    """Fine-tune from each source of a study to each target with few rows; say which embedding finds the best source."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+
+    loaded = load_study(study)
+    check_study(loaded)
+    show_progress()
+
+    from flows.session import with_workers
+    from flows.transfer import transfer as transfer_flow
+    from flows.transfer_results import print_transfer
+    from storage.store import Store
+
+    state = cast("State[Any]", with_workers(transfer_flow, loaded.workers)(str(study), return_state=True))
+    store = Store(loaded.path(loaded.store))
+    sys.exit(end_of_run(state, lambda: print_transfer(console(), store, str(state.state_details.flow_run_id), as_json)))
 
 
 @main.command()
@@ -144,9 +208,10 @@ def check(study: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([step.model_dump() for step in planned.steps], indent=2))
         return
-    table = Table("stage", "subject", "state", "LLM calls", title=f"study {loaded.name}")
+    table = Table("stage", "subject", "state", "LLM calls", "about US$", title=f"study {loaded.name}")
     for step in planned.steps:
-        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls))
+        usd = "" if step.cost is None or step.cost.usd is None else f"{step.cost.usd:.4f}"
+        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls), usd)
     console().print(table)
     click.echo(planned.summary())
 
@@ -280,6 +345,8 @@ def up(port: int, mlflow_port: int, store: Path) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
 
+
+main.add_command(select)
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from flows.report import report
 from flows.session import open_session, with_workers
 from flows.surrogate import surrogate
 from flows.unify import unify
+from tasks.endpoints import check_keys
 
 
 @flow(name="pipeline")
@@ -23,6 +24,7 @@ def pipeline(study: str, base_urls: dict[str, str] | None = None) -> Any:
         base_urls: other addresses for endpoints, by their id: the same services, moved.
     """
     with open_session(study, "pipeline", None, base_urls) as session:
+        check_keys(session.study)
         run, workers = session.run, session.study.workers
         ingested = with_workers(ingest, workers)(study, run)
         spaces = surrogate(study, run, ingested)

@@ -21,12 +21,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_every_flow_has_a_deployment_and_one_of_them_is_nightly() -> None:
+def test_every_flow_has_a_deployment_the_study_runs_nightly_and_drift_is_watched_hourly() -> None:
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
     flows = {d["entrypoint"].partition(":")[2] for d in deployments}
-    assert flows == {"ingest", "surrogate", "embed", "unify", "report", "pipeline"}
-    nightly = [d for d in deployments if d.get("schedules")]
-    assert [d["entrypoint"] for d in nightly] == ["flows/pipeline.py:pipeline"]
+    assert flows == {
+        "ingest",
+        "surrogate",
+        "embed",
+        "unify",
+        "report",
+        "pipeline",
+        "transfer",
+        "drift",
+        "select_prompts",
+    }
+    scheduled = {d["entrypoint"]: d["schedules"][0]["cron"] for d in deployments if d.get("schedules")}
+    assert scheduled == {"flows/pipeline.py:pipeline": "0 2 * * *", "flows/drift.py:drift": "17 * * * *"}
     for deployment in deployments:
         assert (REPOSITORY / deployment["parameters"]["study"]).is_file()
 
@@ -40,8 +50,8 @@ def test_a_worker_runs_an_ad_hoc_deployment(tmp_path: Path, monkeypatch: pytest.
     with services(REPOSITORY, tmp_path / "store", Ports(prefect=free_port()), with_mlflow=False) as env:
         listed = subprocess.run([command("prefect"), "deployment", "ls"], env={**env, "COLUMNS": "200"},
                                 capture_output=True, text=True, check=True).stdout  # fmt: skip
-        for name in ("pipeline/nightly", "pipeline/adhoc", "embed/adhoc", "ingest/adhoc", "surrogate/adhoc",
-                     "unify/adhoc", "report/adhoc"):  # fmt: skip
+        for name in ("pipeline/nightly", "drift/hourly", "pipeline/adhoc", "embed/adhoc", "ingest/adhoc",
+                     "surrogate/adhoc", "unify/adhoc", "report/adhoc", "transfer/adhoc"):  # fmt: skip
             assert name in listed
         done = subprocess.run(
             [command("prefect"), "deployment", "run", "embed/adhoc", "--param", f"study={study}", "--watch"],

@@ -1,0 +1,67 @@
+"""`fute select`: choosing without labels. A thin skin over the flow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from prefect.states import State
+
+
+@click.group()
+def select() -> None:
+    """Choose among candidates without labels."""
+
+
+@select.command()
+@click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--target", required=True, metavar="DATASET_OR_FILE",
+              help="A dataset of the study (labels are not looked at), or a Parquet, CSV or JSONL file.")  # fmt: skip
+@click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
+@click.option("--text-pair", help="Column of a file's second texts.")
+@click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
+@click.option("--share", type=float, help="Make at most this share of all calls (1: ask everything).")
+@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def prompts(
+    study: Path,
+    target: str,
+    text: str,
+    text_pair: str | None,
+    prompts: tuple[str, ...],
+    share: float | None,
+    base_urls: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Which prompt on which LLM fits a target without labels? Asks, ranks, and says what it cost."""
+    from flows.cli import console, end_of_run, moved_endpoints, show_progress
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+
+    loaded = load_study(study)
+    check_study(loaded)
+    moved = moved_endpoints(base_urls)
+    show_progress()
+
+    from flows.select_prompts import select_prompts
+    from flows.select_results import print_selection
+    from storage.store import Store
+    from tasks.select import read_selection
+
+    # A file is named from where the command runs; the flow starts relative paths at the study's folder.
+    named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
+    state = cast(
+        "State[Any]",
+        select_prompts(
+            str(study), named, text, text_pair, list(prompts) or None, share, moved or None, return_state=True
+        ),
+    )
+    store = Store(loaded.path(loaded.store))
+    flow_run_id = str(state.state_details.flow_run_id)
+    sys.exit(
+        end_of_run(state, lambda: print_selection(console(), store.root, read_selection(store, flow_run_id), as_json))
+    )

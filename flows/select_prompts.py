@@ -1,0 +1,136 @@
+"""Selection of prompts: which prompt on which LLM fits a target without labels?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from flows.session import Session, open_session, settle
+from fute.config import PromptModel, SelectConfig, Study
+from fute.did_you_mean import did_you_mean, listed
+from fute.errors import ConfigError, DataError
+from fute.expand import expand_models
+from tasks.endpoints import check_keys
+from tasks.ingest import DatasetRef, ingest_dataset
+from tasks.prompts import fold_responses, record_prompts
+from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
+from tasks.study import StudyParts
+
+log = logging.getLogger(__name__)
+
+
+@flow(name="select-prompts")
+def select_prompts(
+    study: str,
+    target: str,
+    text: str = "text",
+    text_pair: str | None = None,
+    prompts: list[str] | None = None,
+    share: float | None = None,
+    base_urls: dict[str, str] | None = None,
+) -> Any:
+    """Ask the study's prompts about a target's texts, and rank them without looking at a label.
+
+    Args:
+        study: path of the study file; its section `select` says how to choose.
+        target: id of a dataset of the study (its labels are not looked at), or a Parquet, CSV or JSONL file.
+        text: column of a file's texts.
+        text_pair: column of a file's second texts, for prompts that ask about pairs.
+        prompts: ids of the prompts to choose from; none: all that answer with the target's labels.
+        share: of the calls that asking everything takes, made at most; none: what the study says.
+        base_urls: other addresses for endpoints, by their id: the same services, moved.
+    """
+    with open_session(study, "select-prompts", None, base_urls) as session:
+        config = session.study.select
+        if share is not None:
+            config = SelectConfig.model_validate({**config.model_dump(), "share": share})
+        candidates(session.study, None, prompts)  # none at all is told before anything is read
+        check_keys(session.study)
+        refs = ingest_all(session, config, target)
+        labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
+        models = candidates(session.study, labels, prompts)
+        parts = StudyParts(
+            surrogate=session.study.surrogate,
+            datasets=refs,
+            endpoints={e.id: e for e in session.study.endpoints},
+            prompts={p.id: p for p in session.study.prompts},
+            budget=session.study.budget,
+        )
+        texts: TargetRef
+        if target in refs:
+            texts = target_of_dataset(session.run, target, refs[target], config.rows)
+        else:
+            texts = target_of_file(session.run, str(session.study.path(target)), text, text_pair, config.rows)
+        record_prompts(session.run, [p for p in session.study.prompts if p.id in {m.prompt for m in models}])
+        references = [ref for name, ref in refs.items() if name != target]
+        try:
+            with session.stage("select"):
+                selection = choose_prompts(session.run, config, models, parts, texts, references)
+        finally:
+            fold_responses(session.run)
+        session.failures += selection.failures
+        session.report = selection.report
+        track(session, selection)
+        log.info("select: %s is expected to do best on %s; %d calls, %d tokens", selection.choices[0].id, texts.name,
+                 sum(c.calls for c in selection.choices), sum(c.tokens for c in selection.choices))  # fmt: skip
+        return session.end_state(selection)
+
+
+def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | None) -> list[PromptModel]:
+    """The study's prompted models that answer with labels: of the prompts that are asked for, else those that answer
+    with the target's labels where these are known.
+
+    Raises:
+        ConfigError: no such prompt, or no candidate.
+    """
+    known = {p.id: p for p in study.prompts}
+    for name in prompts or ():
+        if name not in known:
+            raise ConfigError(f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; "
+                              f"there are: {listed(known)}")  # fmt: skip
+    prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
+    found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
+    if labels and not prompts:
+        found = [m for m in found if set(known[str(m.prompt)].verbalizer) == set(labels)]
+    if not found:
+        wanted = f" that answer with {', '.join(labels)}" if labels else ""
+        raise ConfigError(
+            f"study {study.name} has no prompted models{wanted} to choose from; "
+            "add `{kind: prompt, prompt: '*', endpoint: '*'}` to its models, and prompts with the target's labels"
+        )
+    return found
+
+
+def ingest_all(session: Session, config: SelectConfig, target: str) -> dict[str, DatasetRef]:
+    """The references, and the target where it is a dataset of the study."""
+    names = [config.references] if isinstance(config.references, str) else config.references
+    known = [d.id for d in session.study.datasets]
+    for name in names:
+        if name != "*" and name not in known:
+            raise ConfigError(f"select.references: {name!r} is none of the study's datasets"
+                              f"{did_you_mean(name, known)}; there are: {listed(known)}")  # fmt: skip
+    wanted = [d for d in session.study.datasets if d.id == target or d.id in names or "*" in names]
+    found, failures = settle([(d.id, ingest_dataset.submit(session.run, d)) for d in wanted], "ingest")
+    if any(f.subject == target for f in failures):
+        raise DataError(next(f.reason for f in failures if f.subject == target))
+    session.failures += failures  # a reference that cannot be read leaves the others
+    return {ref.id: ref for ref in found}
+
+
+def track(session: Session, selection: PromptSelection) -> None:
+    """The ranking as an MLflow table, and what it cost."""
+    run_id = session.run.run_id
+    session.tracker.metrics(
+        run_id,
+        {
+            "candidates": len(selection.choices),
+            "share_of_calls": selection.share,
+            "llm_calls": sum(c.calls for c in selection.choices),
+            "llm_tokens": sum(c.tokens for c in selection.choices),
+            "expected_accuracy": selection.choices[0].expected_accuracy,
+        },
+    )
+    session.tracker.text(run_id, selection.model_dump_json(indent=2), "selection.json")

@@ -1,0 +1,82 @@
+"""What `fute select prompts` says: the ranked candidates, the recommendation, and what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fute.select.ranking import BASELINES
+from tasks.select import EVALUATION, Choice, PromptSelection
+
+
+def print_selection(console: Console, store: Path, selection: PromptSelection, as_json: bool) -> None:
+    if as_json:
+        console.print_json(selection.model_dump_json())
+        return
+    console.print(choices_table(selection))
+    console.print(Text(recommendation(selection)))
+    console.print(Text(f"Other methods: {others(selection)}"))
+    console.print(Text(f"Spent: {spent(selection)}"))
+    for failure in selection.failures:
+        console.print(Text(f"failed: {failure.subject} ({failure.stage}): {failure.reason}"))
+    console.print(f"\nstore  {store}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  fute sql --store {store} \"SELECT * FROM evaluations WHERE name = '{EVALUATION}'\"",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+
+
+def choices_table(selection: PromptSelection) -> Table:
+    title = f"Which prompt fits {selection.target.name} ({selection.target.rows} texts, no labels; {selection.method})"
+    table = Table("rank", "candidate", "score", "95 % interval", "best in", "expected accuracy", "texts", "answered",
+                  "calls", "tokens", title=title)  # fmt: skip
+    for rank, choice in enumerate(selection.choices, start=1):
+        table.add_row(
+            str(rank), Text(choice.id), number(choice.score), interval(choice), f"{choice.best:.0%}",
+            f"{choice.expected_accuracy:.2f}", str(choice.rows), f"{choice.answered:.0%}", str(choice.calls),
+            str(choice.tokens),
+        )  # fmt: skip
+    return table
+
+
+def recommendation(selection: PromptSelection) -> str:
+    """Whom to take, and who cannot be told apart from it."""
+    first, *rest = selection.choices
+    close = [c.id for c in rest if c.ci_high is not None and first.score is not None and c.ci_high >= first.score]
+    said = f"Recommended: {first.id} (prompt {first.prompt}, endpoint {first.endpoint})."
+    if close:
+        said += f" Not told apart from it by these texts: {', '.join(close)}."
+    if selection.references:
+        said += f" References: {', '.join(selection.references)}."
+    else:
+        said += " No references: if most candidates ask the opposite of what they should, this cannot be seen."
+    return said
+
+
+def others(selection: PromptSelection) -> str:
+    """What the baselines would choose, those of one choice together."""
+    chosen: dict[str, list[str]] = {}
+    for name, candidate in selection.others.items():
+        if name in BASELINES or name == "consensus":
+            chosen.setdefault(candidate, []).append(name)
+    return "; ".join(f"{candidate} ({', '.join(names)})" for candidate, names in chosen.items())
+
+
+def spent(selection: PromptSelection) -> str:
+    calls = sum(c.calls for c in selection.choices)
+    tokens = sum(c.tokens for c in selection.choices)
+    prices = [c.usd for c in selection.choices]
+    usd = "" if None in prices else f", ${sum(p for p in prices if p is not None):.4f}"
+    share = f"{selection.share:.0%} of asking everything (answers in the store are free)"
+    return f"{calls} calls, {tokens} tokens{usd}; {share}"
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def interval(choice: Choice) -> str:
+    return "" if choice.ci_low is None else f"{number(choice.ci_low)} to {number(choice.ci_high)}"

@@ -1,0 +1,293 @@
+"""Selection of prompts: the target's texts, the candidates' answers, and the ranking, in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from fute.config import PoolConfig, PromptModel, SelectConfig
+from fute.data.pool import build_pool
+from fute.data.sampling import generator
+from fute.errors import ModelError, NotInStoreError
+from fute.fingerprint import fingerprint
+from fute.llm.budget import cost_usd
+from fute.select.candidates import Candidates, Doubles, Integers
+from fute.select.halving import successive_halving
+from fute.select.ranking import (
+    METHODS,
+    NEED_REFERENCES,
+    Evidence,
+    Ranking,
+    find_merits,
+    method,
+    oriented_merits,
+    rank_candidates,
+    rank_halving,
+    recommended,
+)
+from fute.select.references import labelled_texts
+from fute.select.strength import TargetSpace
+from fute.types import Pool, TextTable
+from storage import catalog
+from storage.store import Store, to_json
+from tasks import resources
+from tasks.ingest import DatasetRef
+from tasks.prompt_panel import Panel
+from tasks.run import Failure, Run
+from tasks.study import StudyParts
+
+EVALUATION = "select_prompts"
+"""The name of these rows in the view `evaluations`."""
+AUTO = "auto"
+HALVED = (AUTO, "consensus", "oriented_information")
+"""Methods that are means over rows, and can so judge candidates on some of them."""
+SELECTION_VERSION = 1
+"""Raised when the same answers would be ranked otherwise."""
+
+
+class TargetRef(BaseModel):
+    """The target's texts, a pool in the store."""
+
+    name: str
+    pool: str
+    rows: int
+
+
+class Choice(BaseModel):
+    """One candidate. A number that is not known is null."""
+
+    id: str
+    prompt: str
+    endpoint: str
+    score: float | None
+    """In the method's own unit: nats of information, or expected accuracy."""
+    ci_low: float | None
+    ci_high: float | None
+    expected_accuracy: float
+    """Against the labels that candidates and references find together; too high where candidates err together."""
+    best: float
+    """In how many resamples of the rows it came first, as a share."""
+    rows: int
+    """Texts that it was asked about."""
+    answered: float
+    """Share of those that it answered."""
+    calls: int
+    """Calls paid for now; answers found in the store cost nothing."""
+    tokens: int
+    usd: float | None
+
+
+class PromptSelection(BaseModel):
+    """Candidates from best to worst, and how they came to be."""
+
+    target: TargetRef
+    method: str
+    references: list[str]
+    choices: list[Choice]
+    others: dict[str, str]
+    """What other methods would choose, from the rows that all candidates answered for."""
+    share: float
+    """Of the calls that asking every candidate about every text takes (found in the store or paid for)."""
+    failures: list[Failure]
+    key: str
+    """Of its rows in the view `evaluations`: settings->>'key'."""
+    report: str = ""
+    """The file that holds this, as JSON."""
+
+
+@task(cache_policy=NO_CACHE, task_run_name="target-{name}")
+def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> TargetRef:
+    """Texts of a dataset of the study; its labels are not looked at."""
+    store = run.open_store()
+    inputs = store.dataset(dataset.ref).train.inputs
+    drawn = np.sort(generator(run.seed, "target", name).permutation(len(inputs))[:rows])
+    return _kept(run, store, name, Pool(inputs.take(drawn), [name] * len(drawn)))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="target-{path}")
+def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
+    """Texts of a Parquet, CSV or JSONL file."""
+    source = {"id": "target", "data": {"files": path}, "text": text, "text_pair": text_pair}
+    config = PoolConfig.model_validate({"sources": [source], "rows_per_source": rows, "max_rows": max(rows, 8)})
+    return _kept(run, run.open_store(), Path(path).name, build_pool(config, run.folder, run.seed, []))
+
+
+def _kept(run: Run, store: Store, name: str, pool: Pool) -> TargetRef:
+    store.put_pool(pool, run.stamp)
+    return TargetRef(name=name, pool=pool.id, rows=len(pool))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="select-for-{target.name}")
+def choose_prompts(
+    run: Run,
+    config: SelectConfig,
+    models: list[PromptModel],
+    parts: StudyParts,
+    target: TargetRef,
+    references: list[DatasetRef],
+) -> PromptSelection:
+    """Ask the candidates about the target's texts, rank them, and write the ranking.
+
+    Every answer is in the store as it comes: a run that was ended goes on where it was, and one that is repeated pays
+    nothing.
+
+    Raises:
+        ConfigError: an unknown method, or prompts with other labels than the first's.
+        ModelError: no candidate answered.
+    """
+    if config.method != AUTO:
+        method(config.method)
+    store = run.open_store()
+    inputs = store.pool(target.pool).inputs
+    panel = Panel(run, models, parts, inputs)
+    space, used = _space(run, store, parts, panel.label_names, inputs, references)
+    if config.share < 1 and config.method in HALVED and len(models) > 1:
+        judge = Judge(config.method, space)
+        halving = successive_halving(panel.blank, panel.ask, judge, share=config.share, seed=run.seed)
+        candidates, name, rows_of = halving.candidates, judge.method, halving.rows
+        ranking = rank_halving(halving, resamples=config.resamples, seed=run.seed)
+    else:
+        candidates = panel.ask(np.arange(len(models)), np.arange(len(inputs)))
+        name = recommended(candidates) if config.method == AUTO else config.method
+        rows_of = np.full(len(models), len(inputs))
+        ranking = rank_candidates(Evidence(candidates, space), name, resamples=config.resamples, seed=run.seed)
+    if not candidates.answered.any():
+        reasons = "; ".join(f"{f.subject}: {f.reason}" for f in panel.failures) or "look at the verbalizers"
+        raise ModelError(f"none of {len(models)} candidates answered a single text of {target.name}: {reasons}")
+    evidence = Evidence(candidates, space)
+    accuracies = _expected_accuracies(evidence, panel.asked)
+    together = evidence.rows(np.flatnonzero(panel.asked.all(axis=0)))
+    others = {
+        other: candidates.ids[int(np.nan_to_num(METHODS[other](together), nan=-np.inf).argmax())]
+        for other in METHODS
+        if other != name and (space is not None or other not in NEED_REFERENCES)
+    }
+    calls = candidates.calls_per_row
+    selection = PromptSelection(
+        target=target,
+        method=name,
+        references=used,
+        # Who never answered has a score of nothing, which may be more than that of one who answers the opposite.
+        choices=[
+            _choice(i, panel, ranking, accuracies, candidates)
+            for i in sorted(ranking.order.tolist(), key=lambda i: not candidates.answered[i].any())
+        ],
+        others=others,
+        share=float((rows_of * calls).sum()) / float(calls.sum() * len(inputs)),
+        failures=panel.failures,
+        key=fingerprint(
+            version=SELECTION_VERSION,
+            target=target.pool,
+            candidates=[f"{m.id}@{m.fingerprint}" for m in panel.models],
+            references=[r.ref for r in references],
+            config=config.identity(),
+            seed=run.seed,
+        ),
+    )
+    return _write(store, run, selection)
+
+
+class Judge:
+    """Scores candidates by the row during successive halving. The method is settled by the first answers: another one
+    in a later round would compare what cannot be compared."""
+
+    def __init__(self, name: str, space: TargetSpace | None) -> None:
+        self.method = name
+        self._space = space
+
+    def __call__(self, candidates: Candidates, asked: Integers) -> Doubles:
+        if self.method == AUTO:
+            self.method = recommended(candidates)
+        evidence = Evidence(candidates, self._space)
+        merits = find_merits(evidence) if self.method == "consensus" else oriented_merits(evidence, asked)
+        return merits[:, asked]
+
+
+def _expected_accuracies(evidence: Evidence, asked: NDArray[np.bool_]) -> Doubles:
+    """(m,) by the consensus, over the rows that each was asked about."""
+    found = find_merits(evidence) * asked
+    return found.sum(axis=1) / np.maximum(asked.sum(axis=1), 1)
+
+
+def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, candidates: Candidates) -> Choice:
+    calls, tokens_in, tokens_out = (int(n) for n in panel.paid[member])
+    rows = int(panel.asked[member].sum())
+    return Choice(
+        id=panel.models[member].id,
+        prompt=str(panel.configs[member].prompt),
+        endpoint=panel.endpoints[member].id,
+        score=_number(ranking.scores[member]),
+        ci_low=_number(ranking.low[member]),
+        ci_high=_number(ranking.high[member]),
+        expected_accuracy=float(accuracies[member]),
+        best=float(ranking.best[member]),
+        rows=rows,
+        answered=float(candidates.answered[member].sum()) / max(rows, 1),
+        calls=calls,
+        tokens=tokens_in + tokens_out,
+        usd=cost_usd(panel.endpoints[member], tokens_in, tokens_out),
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def read_selection(store: Store, flow_run_id: str) -> PromptSelection:
+    """What a flow run chose."""
+    runs = catalog.query(store.root, "SELECT report FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).rows
+    if not runs or not runs[0][0]:
+        raise NotInStoreError(f"no selection of run {flow_run_id} in {store.root}")
+    return PromptSelection.model_validate_json(Path(runs[0][0]).read_text(encoding="utf-8"))
+
+
+def _write(store: Store, run: Run, selection: PromptSelection) -> PromptSelection:
+    """The ranking as rows of `evaluations` (the same selection made again writes the same file), and as JSON."""
+    settings = to_json(
+        {
+            "key": selection.key,
+            "pool": selection.target.pool,
+            "method": selection.method,
+            "references": selection.references,
+        }
+    )
+    rows = [
+        {
+            "subject": selection.target.name,
+            "candidate": choice.id,
+            "seed": run.seed,
+            "measure": selection.method,
+            "value": choice.score,
+            "settings": settings,
+            "details": to_json({"rank": rank, **choice.model_dump(exclude={"score"})}),
+        }
+        for rank, choice in enumerate(selection.choices, start=1)
+    ]
+    store.put_evaluations(EVALUATION, rows, run.stamp, key=selection.key)
+    name = f"{run.study}.select-{selection.target.name}.json"
+    path = store.put_report(name, selection.model_dump_json(indent=1) + "\n")
+    return selection.model_copy(update={"report": str(path)})
+
+
+def _space(
+    run: Run,
+    store: Store,
+    parts: StudyParts,
+    label_names: tuple[str, ...],
+    inputs: TextTable,
+    references: Sequence[DatasetRef],
+) -> tuple[TargetSpace | None, list[str]]:
+    """The space of target and references, and which of them have something to say; None where none has."""
+    features = resources.features(store, parts.surrogate, run.folder)
+    found = [labelled_texts(store.dataset(ref.ref), label_names, inputs, features) for ref in references]
+    known = [reference for reference in found if reference is not None]
+    if not known:
+        return None, []
+    with resources.compute_lock:
+        return TargetSpace.fit(features(inputs), known, len(label_names)), [reference.id for reference in known]

@@ -1,0 +1,112 @@
+"""The tasks of prompt selection, called as plain functions: pairs, prompts that ask twice, texts as a pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fute.config import EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
+from fute.errors import ConfigError, ModelError
+from tasks.run import Run
+from tasks.select import TargetRef, choose_prompts, target_of_file
+from tasks.study import StudyParts
+from tests.llm_server import LlmServer
+
+LABELS = {"entailment": ["yes"], "contradiction": ["no"]}
+ANIMALS = ["cat", "dog", "owl", "fox", "hen", "bat", "eel", "ant", "bee", "cow"]
+
+
+def answer(prompt: str, system: str | None) -> list[tuple[str, float]]:
+    """Says yes where both texts name the same animal, and is unsure before it was made to think."""
+    if "Think" in prompt and "So?" not in prompt:
+        return [("hm", 0.9), ("yes", 0.05)]
+    lines = prompt.split("\n")
+    same = lines[1].split()[-1] == lines[2].split()[-1]
+    sure = 0.95 if "So?" in prompt else 0.7
+    yes = sure if same else 1 - sure
+    return sorted([("yes", yes), ("no", 1 - yes)], key=lambda pair: -pair[1])
+
+
+def run_in(folder: Path) -> Run:
+    return Run(study="pairs", store=str(folder / "store"), base_dir=str(folder), seed=0)
+
+
+def pairs_file(folder: Path) -> Path:
+    rows = [f"this is a {one},that is a {other}" for one in ANIMALS for other in (one, ANIMALS[ANIMALS.index(one) - 1])]
+    (folder / "pairs.csv").write_text("first,second\n" + "\n".join(rows) + "\n")
+    return folder / "pairs.csv"
+
+
+def target_in(folder: Path) -> TargetRef:
+    return target_of_file.fn(run_in(folder), str(pairs_file(folder)), "first", "second", 12)
+
+
+def parts(base_url: str, *prompts: PromptConfig) -> StudyParts:
+    endpoint = EndpointConfig(id="api", base_url=base_url, service="test", model="m", max_attempts=1)
+    return StudyParts(surrogate=SurrogateConfig(), endpoints={"api": endpoint}, prompts={p.id: p for p in prompts})
+
+
+def models(*prompts: PromptConfig) -> list[PromptModel]:
+    return [PromptModel(kind="prompt", id=f"{p.id}/api", prompt=p.id, endpoint="api") for p in prompts]
+
+
+DIRECT = PromptConfig(id="direct", template="Same?\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS)
+STEPS = PromptConfig(
+    id="steps", template="Think.\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS, cot=True, follow_up="So?"
+)
+
+
+def test_a_file_of_pairs_becomes_a_target_of_so_many_rows(tmp_path: Path) -> None:
+    target = target_in(tmp_path)
+    assert (target.name, target.rows) == ("pairs.csv", 12)
+    inputs = run_in(tmp_path).open_store().pool(target.pool).inputs
+    assert inputs.pairs is not None
+    assert all(pair and pair.startswith("that is a") for pair in inputs.pairs)
+
+
+def test_a_prompt_that_asks_twice_costs_two_calls_a_text(tmp_path: Path) -> None:
+    config = SelectConfig(share=1.0, resamples=10)
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        found = choose_prompts.fn(
+            run_in(tmp_path), config, models(DIRECT, STEPS), parts(server.base_url, DIRECT, STEPS), target, []
+        )
+        calls = {c.id: c.calls for c in found.choices}
+        assert server.n_requests == 36
+    assert calls == {"direct/api": 12, "steps/api": 24}
+    assert found.choices[0].id == "steps/api"
+    assert found.references == []
+    assert Path(found.report).is_file()
+
+
+def test_prompts_for_different_labels_are_refused_before_a_call(tmp_path: Path) -> None:
+    other = PromptConfig(id="other", template="{{premise}} {{hypothesis}}", verbalizer={"a": ["x"], "b": ["y"]})
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        with pytest.raises(ConfigError, match="prompt other answers a, b, and prompt direct entailment, contradiction"):
+            choose_prompts.fn(
+                run_in(tmp_path),
+                SelectConfig(),
+                models(DIRECT, other),
+                parts(server.base_url, DIRECT, other),
+                target,
+                [],
+            )
+        assert server.n_requests == 0
+
+
+def test_an_unknown_method_is_refused_before_a_call(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        config = SelectConfig(method="entropy")
+        with pytest.raises(ConfigError, match="no selection method 'entropy'"):
+            choose_prompts.fn(run_in(tmp_path), config, models(DIRECT), parts(server.base_url, DIRECT), target, [])
+        assert server.n_requests == 0
+
+
+def test_when_nobody_answers_the_reasons_are_told(tmp_path: Path) -> None:
+    target = target_in(tmp_path)
+    gone = parts("http://127.0.0.1:9/v1", DIRECT)
+    with pytest.raises(ModelError, match="none of 1 candidates answered a single text of pairs.csv: direct/api: "):
+        choose_prompts.fn(run_in(tmp_path), SelectConfig(share=1.0), models(DIRECT), gone, target, [])
