@@ -35,7 +35,7 @@ def prompted_model(
 
     Args:
         with_key: False for one that is only looked at.
-        fresh: ask anew, whatever the ledger has.
+        fresh: ask anew, whatever the ledger has, to be compared with an earlier asking.
 
     Raises:
         ConfigError: there is no key where the endpoint says that it is.
@@ -52,17 +52,16 @@ def prompted_model(
         max_answer_tokens=config.max_answer_tokens,
         max_reasoning_tokens=config.max_reasoning_tokens,
         samples=config.samples,
-        embedding=_embedding(run, parts.surrogate) if prompt.answer == "text" else None,
+        embedding=_embedding(run, parts.surrogate, whole=fresh) if prompt.answer == "text" else None,
         ledger=ledger,
         completer=FreshSamples(client) if fresh and client is not None else client,
     )
 
 
-def _embedding(run: Run, surrogate: SurrogateConfig) -> TextEmbedding:
+def _embedding(run: Run, surrogate: SurrogateConfig, *, whole: bool) -> TextEmbedding:
     """The study's surrogate as what makes numbers of free-text answers."""
-    return TextEmbedding(
-        resources.features(run.open_store(), surrogate, run.folder), surrogate_identity(surrogate, run.folder)
-    )
+    features = resources.features(run.open_store(), surrogate, run.folder)
+    return TextEmbedding(features, surrogate_identity(surrogate, run.folder), **({"axes": None} if whole else {}))
 
 
 def completer(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> Completer:

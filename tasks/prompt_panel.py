@@ -26,7 +26,7 @@ class Panel:
         paid: (m, 3) calls, tokens in and tokens out that were paid for now.
 
     Raises:
-        ConfigError: prompts with different labels; before anything is paid for.
+        ConfigError: prompts with different labels, or with free text for an answer; before anything is paid for.
     """
 
     def __init__(self, run: Run, models: Sequence[PromptModel], parts: StudyParts, inputs: TextTable) -> None:
@@ -34,6 +34,12 @@ class Panel:
         self.configs = list(models)
         self.endpoints: list[EndpointConfig] = [parts.endpoints[str(m.endpoint)] for m in models]
         prompts: list[PromptConfig] = [parts.prompts[str(m.prompt)] for m in models]
+        for prompt in prompts:
+            if prompt.answer == "text":
+                raise ConfigError(
+                    f"prompt {prompt.id} answers in free text, and only prompts with labels can be ranked; "
+                    "choose among others (--prompt names them)"
+                )
         self.models: list[PromptedModel] = [prompted_model(run, m, parts) for m in models]
         self.label_names = tuple(prompts[0].verbalizer)
         for prompt in prompts:

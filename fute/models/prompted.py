@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,10 +40,18 @@ class TextEmbedding:
     Attributes:
         features: n texts -> (n, width).
         identity: of the surrogate behind it; JSON values, part of the model's identity.
+        axes: principal axes of the answers that are kept. None: the embeddings as they are, for answers of two askings
+            are to be compared, and each asking has axes of its own.
     """
 
     features: Features
     identity: Mapping[str, Any]
+    axes: int | None = MOST_AXES
+
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        """(n, columns)."""
+        embedded = self.features(TextTable(texts))
+        return embedded if self.axes is None else on_leading_axes(embedded, self.axes)
 
 
 class PromptedModel:
@@ -129,7 +137,7 @@ class PromptedModel:
             max_answer_tokens=decoding.max_answer_tokens,
             samples=decoding.samples,
             logprobs=self._endpoint.logprobs,
-            embedding=None if self._embedding is None else {**self._embedding.identity, "axes": MOST_AXES},
+            embedding=None if self._embedding is None else {**self._embedding.identity, "axes": self._embedding.axes},
             reading=READING_VERSION,
         )
 
@@ -181,7 +189,7 @@ class PromptedModel:
             self._report_failure(count, failure)
         if self._embedding is not None and texts:
             kept = sorted(texts)
-            embedded = on_leading_axes(self._embedding.features(TextTable([texts[row] for row in kept])))
+            embedded = self._embedding([texts[row] for row in kept])
             values = np.zeros((len(table), embedded.shape[1]), np.float32)
             values[kept], answered[kept] = embedded, True
         details = {

@@ -6,6 +6,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -445,3 +446,17 @@ def test_parameters_of_the_endpoint_are_sent_and_are_part_of_what_is_asked(serve
 def test_penalties_for_repeated_words_are_off(server):
     model(server).outputs(TextTable(["good"]))
     assert (server.requests[0]["frequency_penalty"], server.requests[0]["presence_penalty"]) == (0, 0)
+
+
+def test_free_text_that_is_to_be_compared_with_another_asking_keeps_the_embedding_as_it_is():
+    texts = ["one text", "another one", "and more"]
+    wide = np.random.default_rng(0).normal(size=(3, 200)).astype(np.float32)
+    by_text = dict(zip(texts, wide, strict=True))
+    features = partial(_looked_up, by_text)
+    some = TextEmbedding(features, {}, axes=None)(texts[:2])
+    np.testing.assert_array_equal(some, TextEmbedding(features, {}, axes=None)(texts)[:2])
+    assert TextEmbedding(features, {})(texts).shape == (3, 3)
+
+
+def _looked_up(by_text: dict[str, np.ndarray], table: TextTable) -> np.ndarray:
+    return np.stack([by_text[text] for text in table.texts])

@@ -110,3 +110,14 @@ def test_when_nobody_answers_the_reasons_are_told(tmp_path: Path) -> None:
     gone = parts("http://127.0.0.1:9/v1", DIRECT)
     with pytest.raises(ModelError, match="none of 1 candidates answered a single text of pairs.csv: direct/api: "):
         choose_prompts.fn(run_in(tmp_path), SelectConfig(share=1.0), models(DIRECT), gone, target, [])
+
+
+def test_a_prompt_for_free_text_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    free = PromptConfig(id="free", template="Summarise.\n{{premise}}\n{{hypothesis}}", answer="text")
+    with LlmServer(answer) as server:
+        with pytest.raises(ConfigError, match=r"prompt free answers in free text"):
+            choose_prompts.fn(
+                run_in(tmp_path), SelectConfig(), models(DIRECT, free), parts(server.base_url, DIRECT, free),
+                target_in(tmp_path), [],
+            )  # fmt: skip
+        assert server.n_requests == 0
