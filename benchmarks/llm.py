@@ -35,6 +35,7 @@ from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.budgets import StoredAccount
 from storage.responses import ResponseStore
+from storage.stamp import code_version
 
 HERE = Path(__file__).parent
 PROMPT = PromptConfig(
@@ -176,6 +177,7 @@ def main() -> None:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "openai": version("openai"),
+        "git_commit": code_version(),
         "latency_ms": options.latency_ms,
         "throughput": [],
         "bare_sockets": [],

@@ -43,6 +43,7 @@ from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.surrogate.features import compute_features
 from fute.types import Outputs, Pool, TextTable
+from storage.stamp import code_version
 
 HERE = Path(__file__).parent
 ROWS = {"minilm": 384, "bert-base": 128, "t5-small": 256, "t5-base": 128}
@@ -62,7 +63,8 @@ def main() -> None:
         _write_pool(Path(folder))
         for shape in options.shapes:
             plain = [("plain tupate", 1), ("plain taskemb", 1)]
-            for method, many in [*plain, *((m, k) for m in ("crosscov", "tupate", "taskemb") for k in options.many)]:
+            ours = [(m, k) for m in ("crosscov", "tupate") for k in options.many]
+            for method, many in [*plain, *ours, *(("taskemb", k) for k in options.many_taskemb)]:
                 result = _in_a_process(options, shape, method, many, Path(folder))
                 results.append(result)
                 print(
@@ -77,6 +79,7 @@ def main() -> None:
                      "max_tokens": MAX_TOKENS, "classes": CLASSES, "step_rows": STEP_ROWS},
         "machine": {"processor": platform.machine(), "gpu": _gpu(options.device), "cores": os.cpu_count()},
         "versions": {n: version(n) for n in ("torch", "transformers", "numpy")} | {"python": platform.python_version()},
+        "git_commit": code_version(),
         "results": results,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--rows", type=int, help=f"texts of the pool; default: {ROWS}")
     parser.add_argument("--many", type=int, nargs="+", default=list(MANY), help="models of one run")
+    parser.add_argument("--many-taskemb", type=int, nargs="+", default=[1, 8], help="the same for taskemb")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=1)
@@ -115,7 +119,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     # The released procedure is float32 throughout.
     dtype = "float32" if method.startswith("plain") else options.dtype
-    surrogate = shaped_surrogate(shape, options.folder, max_tokens=MAX_TOKENS, device=options.device, dtype=dtype)
+    surrogate = shaped_surrogate(
+        shape, options.folder, max_tokens=MAX_TOKENS, device=options.device, dtype=dtype, whole=method != "crosscov"
+    )
     pool = _read_pool(options.folder, options.rows)
     outputs = [_answers(len(pool), seed) for seed in range(many)]
     clock = time.perf_counter if surrogate.device.type == "cuda" else time.process_time

@@ -23,7 +23,14 @@ MICRO_BATCH, ACCUMULATED = 8, 16
 
 
 def plain_tupate(
-    surrogate: Surrogate, sites: list[AttentionSite], table: TextTable, targets: Floats, *, epochs: int, max_tokens: int
+    surrogate: Surrogate,
+    sites: list[AttentionSite],
+    table: TextTable,
+    targets: Floats,
+    *,
+    epochs: int,
+    max_tokens: int,
+    dropout: float = 0.15,
 ) -> Floats:
     """A prefix trained on a model's probabilities, (numbers of the vector,)."""
     prefix = initial_prefix(sites, 16, 0).to(surrogate.device).requires_grad_()
@@ -32,14 +39,15 @@ def plain_tupate(
     for _ in range(epochs):
         for number, start in enumerate(range(0, len(table), MICRO_BATCH)):
             batch, wanted = _micro_batch(surrogate, table, targets, start, max_tokens)
-            dropped = F.dropout(prefix, 0.15)
+            dropped = F.dropout(prefix, dropout)
             with prefixes({site.module: (dropped[i, 0], dropped[i, 1]) for i, site in enumerate(sites)}):
                 loss = F.binary_cross_entropy_with_logits(head(_one_state(surrogate, surrogate.model, batch)), wanted)
             (loss / ACCUMULATED).backward()
             if (number + 1) % ACCUMULATED == 0 or start + MICRO_BATCH >= len(table):
                 optimizer.step()
                 optimizer.zero_grad()
-    return prefix.detach().mean(dim=0).flatten().cpu().numpy()
+    sites_per_layer = 2 if surrogate.family == "t5" else 1  # self- and cross-attention in turn
+    return prefix.detach().unflatten(0, (-1, sites_per_layer)).mean(dim=0).flatten().cpu().numpy()
 
 
 def plain_taskemb(surrogate: Surrogate, table: TextTable, targets: Floats, *, epochs: int, max_tokens: int) -> Floats:

@@ -45,6 +45,7 @@ from fute.select.zps import zps
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate, surrogate_identity
 from fute.types import Dataset, Features, Floats, Outputs, TextTable
+from storage.stamp import code_version
 from storage.store import Store
 
 HERE = Path(__file__).resolve().parent
@@ -124,6 +125,7 @@ def main() -> None:
                      "targets": {c.target.id: len(c.target.labels) for c in [*cases, *unseen]}},
         "versions": {n: version(n) for n in ("fute", "numpy", "torch", "transformers")}
         | {"python": platform.python_version()},
+        "git_commit": code_version(),
         "prompts_asked_now": answerer.asked,
         "accuracies": {
             f"{c.set} {c.target.id}": dict(zip(c.evidence.candidates.ids, c.accuracies.tolist(), strict=True))

@@ -33,6 +33,7 @@ from fute.surrogate.features import compute_features
 from fute.surrogate.load import Surrogate, load_surrogate
 from fute.types import Features, Floats, Pool, TextTable
 from fute.unify.frame import NO_REFERENCE, Reference
+from storage.stamp import code_version
 from storage.store import Store
 
 HERE = Path(__file__).parent
@@ -89,6 +90,7 @@ def main() -> None:
         },
         "versions": {n: version(n) for n in ("fute", "numpy", "scikit-learn", "torch", "transformers")}
         | {"python": platform.python_version()},
+        "git_commit": code_version(),
         "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         "results": results,
     }  # fmt: skip

@@ -20,10 +20,15 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 
 
-def shaped_surrogate(shape: str, folder: Path, *, max_tokens: int, device: str, dtype: str) -> Surrogate:
+def shaped_surrogate(
+    shape: str, folder: Path, *, max_tokens: int, device: str, dtype: str, whole: bool = True
+) -> Surrogate:
     """Write a surrogate of this shape into a folder (unless it is there) and load it as a study would.
 
     All of them read with the embedded surrogate's tokenizer, so all see the same tokens.
+
+    Args:
+        whole: with a T5's decoder; features need its encoder alone.
     """
     if not (folder / shape).exists():
         source = find_source(SurrogateConfig().model, None, folder)
@@ -34,7 +39,7 @@ def shaped_surrogate(shape: str, folder: Path, *, max_tokens: int, device: str, 
     config = SurrogateConfig.model_validate(
         {"model": str(folder / shape), "max_tokens": max_tokens, "device": device, "dtype": dtype}
     )
-    return load_surrogate(config, folder, whole=True)
+    return load_surrogate(config, folder, whole=whole)
 
 
 def _model(shape: str, n_words: int, pad: int) -> Any:

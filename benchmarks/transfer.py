@@ -30,13 +30,13 @@ import transformers
 from real_tasks import Task, manifest, read_task
 from transfer_scores import NONE, load_scores, summary
 
-from fute.config import SurrogateConfig, TrainedModel, TransferConfig
+from fute.config import SurrogateConfig, TransferConfig
 from fute.data.sampling import generator, stratified_sample
 from fute.fingerprint import fingerprint
 from fute.surrogate.source import Source, find_source
 from fute.train.finetune import FOLDER, finetune, finetuned_classifier
 from fute.train.split import take
-from fute.train.transfer import TargetRows, known_texts, target_rows, transfer
+from fute.train.transfer import TargetRows, known_texts, source_recipe, target_rows, transfer
 
 HERE = Path(__file__).parent
 TARGETS = [
@@ -103,11 +103,8 @@ def _options() -> argparse.Namespace:
 
 def source_model(task: Task, backbone: Source, cache: Path, record: dict[str, Any]) -> Source:
     """The backbone fine-tuned on a source, trained once and kept; its held-out accuracy goes into the record."""
-    config = TrainedModel(
-        kind="trained", dataset=task.id, recipe="finetune", epochs=SETTINGS.source_epochs,
-        learning_rate=SETTINGS.source_learning_rate, batch_size=SETTINGS.batch_size, max_tokens=SETTINGS.max_tokens,
-        max_rows=SETTINGS.source_rows,
-    )  # fmt: skip
+    # Under no name, as the models in the cache were made: the name is part of their key.
+    config = source_recipe(SETTINGS, task.id).model_copy(update={"id": None})
     key = fingerprint(dataset=task.dataset.fingerprint, backbone=backbone.revision, seed=SOURCE_SEED,
                       settings=config.model_dump(mode="json"), dtype=SETTINGS.dtype)  # fmt: skip
     folder = cache / f"{task.id}@{key}"

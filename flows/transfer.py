@@ -18,7 +18,7 @@ from fute.train.transfer import source_recipe
 from tasks.embed import train_source_model
 from tasks.ingest import DatasetRef
 from tasks.run import Run
-from tasks.selection import read_report, select_sources
+from tasks.selection import SelectionRow, read_report, select_sources
 from tasks.study import StudyParts
 from tasks.transfer import SourceRef, TargetScores, transfer_to_target
 
@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 def transfer(study: str, run: Run | None = None) -> Any:
     """Fine-tune from each source of a study to each of its targets, and hold the embeddings of the store against it.
 
-    What is in the store is not done again; a source or a target that fails stops no other.
+    What is in the store is not done again; a source or a target that fails stops no other. The embeddings of targets
+    are made of their whole training splits, so they see more labels than the fine-tuning with its few rows.
 
     Args:
         study: path of the study file; its section `transfer` says what is measured.
@@ -47,7 +48,7 @@ def transfer(study: str, run: Run | None = None) -> Any:
         with session.stage("transfer"):
             found = transfer_to_all(session, config, parts, sources, targets)
         families = {d.id: d.family for d in session.study.datasets}
-        session.report = select_sources(session.run, families, targets, sources, found, config.seeds)
+        session.report = select_sources(session.run, families, targets, sources, found, config)
         track(session, session.report, found)
         return session.end_state(session.report)
 
@@ -90,12 +91,18 @@ def transfer_to_all(
 
 
 def track(session: Session, path: str, found: list[TargetScores]) -> None:
-    report = read_report(path)
-    measured = {
-        f"{row.method}_{row.sources_as or 'none'}_{row.candidates}_{name}": value
-        for row in report.selection
-        for name in ("best_rank", "ndcg", "ndcg_relative", "regret", "pick_gain")
-        if (value := getattr(row, name)) is not None
-    }
-    session.tracker.metrics(session.run.run_id, {"scores": sum(len(f.scores) for f in found), **measured})
+    scores = {"scores": float(sum(len(f.scores) for f in found))}
+    session.tracker.metrics(session.run.run_id, {**scores, **metrics_of(read_report(path).selection)})
     session.tracker.artifact(session.run.run_id, Path(path))
+
+
+def metrics_of(rows: list[SelectionRow]) -> dict[str, float]:
+    """Each measure under a name of its own, with the space where a study has several spaces of one method."""
+    spaces = {method: {row.space for row in rows if row.method == method} for method in {row.method for row in rows}}
+    measured = {}
+    for row in rows:
+        method = row.method if len(spaces[row.method]) == 1 else f"{row.method}_{str(row.space)[:8]}"
+        for name in ("best_rank", "ndcg", "ndcg_relative", "regret", "pick_gain"):
+            if (value := getattr(row, name)) is not None:
+                measured[f"{method}_{row.sources_as or 'none'}_{row.candidates}_{name}"] = value
+    return measured

@@ -31,6 +31,8 @@ def print_transfer(console: Console, store: Store, flow_run_id: str, as_json: bo
         return
     console.print(targets_table(report))
     console.print(methods_table(report))
+    for line in ranking_notes(report):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for failure in json.loads(failures):
         console.print(Text(f"failed: {failure['subject']} ({failure['stage']}): {failure['reason']}"))
     if not any(row.space for row in report.selection):
@@ -65,6 +67,19 @@ def methods_table(report: TransferReport) -> Table:
             (row.space or "")[:8],
         )  # fmt: skip
     return table
+
+
+def ranking_notes(report: TransferReport) -> list[str]:
+    """What was removed from each space's vectors, and which labels they have seen."""
+    ranked = {row.space: row for row in report.selection if row.space}
+    if not ranked:
+        return []
+    lines = [f"{row.method}, space {space[:8]}: reference {row.reference}" for space, row in ranked.items() if space]
+    return [
+        *lines,
+        "The embedding of a target is made of its whole training split, the fine-tuning got "
+        f"{report.rows} of its rows: the embeddings saw more labels.",
+    ]
 
 
 def number(value: float | None, digits: int = 3) -> str:

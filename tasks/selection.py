@@ -1,8 +1,13 @@
-"""Source selection: how well the embeddings in the store foretell the transfer scores."""
+"""Source selection: how well the embeddings in the store foretell the transfer scores.
+
+A target's embedding is made of its whole training split (as many rows as the method takes), while a transfer gets a few
+of these rows. So the embeddings see more labels than the fine-tuning; the printed result says so.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +16,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
+from fute.config import TransferConfig
 from fute.evaluate.transfer import Gain, Selection, chance, evaluate_selection
 from fute.evaluate.transfer_scores import TransferScores
 from fute.types import Kind
-from fute.unify.frame import unify
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks.ingest import DatasetRef
 from tasks.run import Run
 from tasks.transfer import SourceRef, TargetScores
+from tasks.unify import unified_vectors
 
 CHANCE = "chance"
 GAINS: tuple[Gain, Gain] = ("exponential", "relative")
@@ -33,6 +39,8 @@ class SelectionRow(BaseModel):
     space: str | None
     sources_as: Kind | None
     """Whether a source stands for its dataset (DTE) or for the model trained on it (MTE)."""
+    reference: str | None
+    """The space's reference that was removed before the cosines (v2, none ...)."""
     candidates: str
     """all, or family: only sources of the target's own."""
     targets: int
@@ -58,9 +66,28 @@ class TransferReport(BaseModel):
     baseline: list[float | None]
     """(targets,) from the plain backbone."""
     seeds: int
+    rows: int
+    """Training rows of a target that a transfer gets; the target's embedding is made of its whole training split."""
     reused: int
     """Scores that were in the store already."""
     selection: list[SelectionRow]
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceSimilarities:
+    """What one space says of sources and targets.
+
+    Attributes:
+        reference: what was removed from its vectors, in words.
+        sources_as: whether a source stands for its dataset or for the model trained on it.
+        cosines: (sources, targets), NaN where an embedding is not in the store.
+    """
+
+    method: str
+    space: str
+    reference: str
+    sources_as: Kind
+    cosines: NDArray[np.float64]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="select-sources")
@@ -70,12 +97,12 @@ def select_sources(
     targets: list[DatasetRef],
     sources: list[SourceRef],
     found: list[TargetScores],
-    seeds: int,
+    config: TransferConfig,
 ) -> str:
     """Write the matrix, with each method's measures on it, as JSON in the store's reports; returns its path."""
     store = run.open_store()
     cells = [(source, f.target, f.seed, score) for f in found for source, score in f.scores.items()]
-    matrix = TransferScores.of([s.dataset.id for s in sources], [t.id for t in targets], families, seeds, cells)
+    matrix = TransferScores.of([s.dataset.id for s in sources], [t.id for t in targets], families, config.seeds, cells)
     report = TransferReport(
         study=run.study,
         sources=list(matrix.sources),
@@ -84,7 +111,8 @@ def select_sources(
         target_families=list(matrix.target_families),
         scores=[[_known(score) for score in row] for row in matrix.mean_scores],
         baseline=[_known(score) for score in matrix.mean_baseline],
-        seeds=seeds,
+        seeds=config.seeds,
+        rows=config.rows,
         reused=sum(f.reused for f in found),
         selection=_measure(store, matrix, targets, sources),
     )
@@ -107,31 +135,29 @@ def _measure(
         expected, relative = (chance(scores, baseline=baseline, allowed=allowed, gain=gain) for gain in GAINS)
         if expected.targets == 0:
             continue
-        rows.append(_row(CHANCE, None, None, candidates, expected, relative.ndcg))
-        for method, space, kind, cosines in embedded:
+        rows.append(_row(None, candidates, expected, relative.ndcg))
+        for told in embedded:
             measured, relative = (
-                evaluate_selection(scores, cosines, baseline=baseline, allowed=allowed, gain=gain) for gain in GAINS
+                evaluate_selection(scores, told.cosines, baseline=baseline, allowed=allowed, gain=gain)
+                for gain in GAINS
             )
-            rows.append(_row(method, space, kind, candidates, measured, relative.ndcg))
+            rows.append(_row(told, candidates, measured, relative.ndcg))
     return rows
 
 
-def similarities(
-    store: Store, targets: list[DatasetRef], sources: list[SourceRef]
-) -> list[tuple[str, str, Kind, NDArray[np.float64]]]:
-    """Method, space, what a source stands for, and (sources, targets) cosines in the space's frame, for each space.
+def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRef]) -> list[SpaceSimilarities]:
+    """Cosines in each space's own frame, sources as datasets and as models.
 
-    NaN where an embedding is not in the store; a space in which a whole side is missing is left out.
+    A space in which a whole side is missing is left out.
     """
     vectors = VectorStore(store)
-    found: list[tuple[str, str, Kind, NDArray[np.float64]]] = []
+    found: list[SpaceSimilarities] = []
     for space in vectors.spaces():
         population = vectors.population(space["space"])
         if not population:
             continue
-        unified = unify(
-            np.stack([e.vector for e in population]), [e.group for e in population], vectors.reference(space["space"])
-        )
+        reference = vectors.reference(space["space"])
+        unified = unified_vectors(population, reference)
         place = {_identity(e): i for i, e in enumerate(population)}
         aims = [place.get(("dataset", t.ref)) for t in targets]
         starts: dict[Kind, list[int | None]] = {
@@ -145,7 +171,7 @@ def similarities(
                     if row is not None and column is not None:
                         cosines[i, j] = unified[row] @ unified[column]
             if not np.isnan(cosines).all():
-                found.append((space["method"], space["space"], kind, cosines))
+                found.append(SpaceSimilarities(space["method"], space["space"], reference.describe(), kind, cosines))
     return found
 
 
@@ -153,13 +179,13 @@ def _identity(embedding: StoredEmbedding) -> tuple[str, str]:
     return embedding.kind, f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
 
 
-def _row(
-    method: str, space: str | None, kind: Kind | None, candidates: str, measured: Selection, relative: float
-) -> SelectionRow:
+def _row(told: SpaceSimilarities | None, candidates: str, measured: Selection, relative: float) -> SelectionRow:
+    """A row of the report; of chance where no space told anything."""
     return SelectionRow(
-        method=method,
-        space=space,
-        sources_as=kind,
+        method=told.method if told else CHANCE,
+        space=told.space if told else None,
+        sources_as=told.sources_as if told else None,
+        reference=told.reference if told else None,
         candidates=candidates,
         targets=measured.targets,
         best_rank=_known(measured.best_rank),

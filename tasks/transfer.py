@@ -50,6 +50,8 @@ def transfer_to_target(
 ) -> TargetScores:
     """Fine-tune from the plain backbone and from each source on the same few rows of a target, and score.
 
+    The target's embedding, which is held against these scores, is made of its whole training split.
+
     Args:
         seed: number of the draw, 0, 1, ...; what is drawn depends on it and on the study's seed.
     """
