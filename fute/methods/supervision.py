@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
+from fute.methods.labels import check_labels
+from fute.methods.row_order import in_an_order_of_its_own
 from fute.methods.targets import Targets, label_targets, output_targets, span_targets
-from fute.spans import check_spans, context_lengths, unpack_spans
+from fute.spans import check_spans, unpack_spans
 from fute.surrogate.load import Surrogate
 from fute.surrogate.span_tokens import tokenise_with_offsets
 from fute.surrogate.tokens import Tokens, tokenise
@@ -27,20 +29,20 @@ class Supervision:
     Attributes:
         targets: as many as tokens, in the same order.
         pool_rows: (n,) which rows of the pool these are; None for a dataset's own rows.
-        skipped: why rows were left out -> how many.
+        counts: of rows and candidates that were left out, or say "no answer"; named as they stand in the metrics.
     """
 
     tokens: Tokens
     targets: Targets
     pool_rows: NDArray[np.intp] | None = None
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def take(self, rows: NDArray[np.integer]) -> Supervision:
         pool_rows = None if self.pool_rows is None else self.pool_rows[rows]
-        return Supervision(self.tokens.take(rows), self.targets.take(rows), pool_rows, self.skipped)
+        return Supervision(self.tokens.take(rows), self.targets.take(rows), pool_rows, self.counts)
 
 
 HELD_OUT = 0.1
@@ -75,13 +77,15 @@ class Supervisor:
         return self._sample(np.arange(len(self.pool)), len(self.pool))
 
     def dataset(self, dataset: Dataset) -> Supervision:
-        """Labelled rows of the training split.
+        """Labelled rows of the training split, the same ones in whatever order the dataset gives its rows.
 
         Raises:
-            MethodError: one value or class only, class ids out of range, answers outside their contexts, or none left
+            MethodError: labels that check_labels refuses, one class or value only in the rows used, or no answer left
                 within max_tokens_spans.
         """
-        return self._labelled(dataset, self._sample(np.arange(len(dataset.train)), len(dataset.train)))[0]
+        check_labels(dataset)
+        n = len(dataset.train)
+        return self._labelled(in_an_order_of_its_own(dataset), self._sample(np.arange(n), n))[0]
 
     def dataset_with_held_out(self, dataset: Dataset) -> tuple[Supervision, Supervision]:
         """Labelled rows to learn from, and others that say when to stop.
@@ -92,6 +96,8 @@ class Supervisor:
         Raises:
             MethodError: as by dataset(), or fewer than two rows on either side.
         """
+        check_labels(dataset)
+        dataset = in_an_order_of_its_own(dataset)
         n = len(dataset.train)
         rows = self._sample(np.arange(n), n)
         validation = dataset.splits.get("validation")
@@ -107,6 +113,7 @@ class Supervisor:
                 np.concatenate([dataset.train.targets, validation.targets]),
             )
             dataset = replace(dataset, splits={"train": both})
+            check_labels(dataset)
             held_out = self._sample(np.arange(len(validation)), len(validation))
             rows, n_training = np.concatenate([rows, n + held_out]), len(rows)
         whole, kept = self._labelled(dataset, rows)
@@ -120,23 +127,14 @@ class Supervisor:
 
     def _labelled(self, dataset: Dataset, rows: NDArray[np.intp]) -> tuple[Supervision, NDArray[np.intp]]:
         """Some training rows, and which of `rows` are left."""
-        if len(rows) < 2:
-            raise MethodError(f"dataset {dataset.id}: {len(rows)} rows; give two at least, of different labels")
         inputs = dataset.train.inputs.take(rows)
         if dataset.task != "span_qa":
             tokens = tokenise(self.surrogate, inputs, self.max_tokens)
             return Supervision(tokens, label_targets(dataset, rows)), np.arange(len(rows))
         starts, ends = (dataset.train.targets[rows][:, None, i] for i in (0, 1))
-        outside = (starts >= 0) & ((starts >= ends) | (ends > context_lengths(inputs)[:, None]))
-        if outside.any():
-            row = int(outside.argmax())
-            raise MethodError(
-                f"dataset {dataset.id}: {int(outside.sum())} answers lie outside their contexts, "
-                f"[{starts[row, 0]}, {ends[row, 0]}) for one; give character offsets, or -1 and -1 for no answer"
-            )
         certain = np.ones(starts.shape, dtype=np.float32)
-        tokens, targets, kept = self._spans(inputs, starts, ends, certain, f"dataset {dataset.id}")
-        return Supervision(tokens, targets, skipped={"answer cut off": len(rows) - len(kept)}), kept
+        tokens, targets, kept, counts = self._spans(inputs, starts, ends, certain, f"dataset {dataset.id}")
+        return Supervision(tokens, targets, counts=counts), kept
 
     def model(self, outputs: Outputs) -> Supervision:
         """Rows of the pool that a model answered.
@@ -148,25 +146,26 @@ class Supervisor:
         n = len(self.pool)
         answered = check_spans(outputs.validate(n), self.pool.inputs).answered_rows
         rows = self._sample(answered, n)
-        unanswered = {"not answered": n - len(answered)}
+        unanswered = {"rows_not_answered": n - len(answered)}
         if outputs.kind != "spans":
             return Supervision(self.pool_tokens.take(rows), output_targets(outputs, rows), rows, unanswered)
         starts, ends, probabilities = unpack_spans(outputs.values[rows])
-        tokens, targets, kept = self._spans(self.pool.inputs.take(rows), starts, ends, probabilities, "the outputs")
+        inputs = self.pool.inputs.take(rows)
+        tokens, targets, _, counts = self._spans(inputs, starts, ends, probabilities, "the outputs")
         # No pool rows: a question is tokenised otherwise than the same row read as a plain pair.
-        return Supervision(tokens, targets, skipped={**unanswered, "answer cut off": len(rows) - len(kept)})
+        return Supervision(tokens, targets, counts={**unanswered, **counts})
 
     def _spans(
         self, inputs: TextTable, starts: NDArray[np.int64], ends: NDArray[np.int64], probabilities: Floats, what: str
-    ) -> tuple[Tokens, Targets, NDArray[np.intp]]:
+    ) -> tuple[Tokens, Targets, NDArray[np.intp], dict[str, int]]:
         tokens = tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
-        targets, kept = span_targets(starts, ends, probabilities, tokens, self.surrogate.family)
+        targets, kept, counts = span_targets(starts, ends, probabilities, tokens, self.surrogate.family)
         if len(kept) < 2:
             raise MethodError(
                 f"{what}: {len(kept)} of {len(inputs)} answers lie within the first {self.max_tokens_spans} tokens; "
                 "raise max_tokens_spans"
             )
-        return tokens.take(kept), targets, kept
+        return tokens.take(kept), targets, kept, counts
 
     def _sample(self, rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
         """At most max_rows of some of n_rows rows, in order. A model that left one row out still shares the others."""

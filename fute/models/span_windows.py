@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.models.encoding import Encoded
+from fute.surrogate.span_tokens import shortened
 
 Ints = NDArray[np.int64]
 
@@ -62,7 +63,7 @@ def read_in_windows(
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer gives no character offsets; save it with a fast tokenizer (tokenizer.json)")
     limit = min(max_tokens, tokenizer.model_max_length)
-    short, questions_cut = _shortened(tokenizer, questions, limit // 2)
+    short, cut = shortened(tokenizer, questions, limit // 2)
     # What the longest question leaves. Not that of these questions: no answer may depend on what else is asked.
     room = limit - limit // 2 - tokenizer.num_special_tokens_to_add(pair=True)
     overlap = min(stride, int(MOST_OVERLAP * room))
@@ -94,17 +95,7 @@ def read_in_windows(
     lengths = np.array([len(row["input_ids"]) for row in fields], dtype=np.int64)
     nulls = np.array([_position(row["input_ids"], tokenizer.cls_token_id) for row in fields], dtype=np.int64)
     trimmed = [_trimmed(part, context) for part, context in zip(offsets, contexts, strict=True)]
-    return Windows(Encoded(fields, lengths, 0), rows, firsts, slices, nulls, trimmed, questions_cut)
-
-
-def _shortened(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[list[str], int]:
-    """Texts cut to so many tokens of their own, and how many were."""
-    encodings = tokenizer(list(texts), add_special_tokens=False).encodings
-    long = [i for i, encoding in enumerate(encodings) if len(encoding.ids) > max_tokens]
-    short = list(texts)
-    for i in long:
-        short[i] = short[i][: encodings[i].offsets[max_tokens - 1][1]]
-    return short, len(long)
+    return Windows(Encoded(fields, lengths, 0), rows, firsts, slices, nulls, trimmed, int(cut.sum()))
 
 
 def _context_slice(sequence_ids: Sequence[int | None]) -> slice:

@@ -19,7 +19,7 @@ def enable_checkpointing(model: Any) -> None:
     Raises:
         SurrogateError: the model's layers cannot be checkpointed.
     """
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = _layers(model)
     if not layers:
         raise SurrogateError(
             f"the layers of {model.config.model_type!r} models cannot be checkpointed; set checkpointing to false"
@@ -32,6 +32,17 @@ def enable_checkpointing(model: Any) -> None:
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=_with_same_prefixes)
         # What T5's layers are given as a cache is only read (states.py), so they may keep it.
         layer._can_checkpoint_with_cache = True
+
+
+def disable_checkpointing(model: Any) -> None:
+    """Undo enable_checkpointing; nothing happens to a model that was never checkpointed."""
+    for layer in _layers(model):
+        layer.training = False
+        layer.gradient_checkpointing = False
+
+
+def _layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _with_same_prefixes() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

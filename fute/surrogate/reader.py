@@ -82,6 +82,11 @@ class Reader:
         self._done = np.zeros(len(self._blocks), dtype=bool)
         self._filling = threading.Lock()
 
+    @property
+    def kept_gib(self) -> float:
+        """Memory set aside for what is kept, in GiB."""
+        return 0.0 if self._kept is None else self._kept.numel() * self._kept.element_size() / GIB
+
     def read(self, rows: NDArray[np.integer]) -> Reading:
         """Some rows, padded to the longest of them."""
         batch = pad_batch(self.surrogate, self.tokens, rows)

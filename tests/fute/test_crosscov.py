@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from fute.fingerprint import fingerprint_texts
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov, cross_covariance, targets_as_outputs
 from fute.methods.crosscov.whitening import source_groups
+from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
 N, WIDTH, D = 40, 7, 5
@@ -58,6 +61,95 @@ def test_similarities_match_a_slow_independent_version() -> None:
     fast = np.stack([space.model(Outputs("probabilities", y)).vector for y in outputs])
     slow = np.stack([slow_vector(y.astype(float)).ravel() for y in outputs])
     np.testing.assert_allclose(fast @ fast.T, slow @ slow.T, rtol=1e-5)
+
+
+def slow_space(groups: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The pool's unit features, and the map from features to whitened components, fitted within sources by loops."""
+    unit = [row / np.sqrt(sum(v * v for v in row)) for row in features(POOL.inputs).astype(float)]
+    centred = slow_centred(unit, groups)
+    values, axes = np.linalg.eigh(sum(np.outer(row, row) for row in centred) / N)
+    kept = list(np.argsort(values)[::-1][:D])
+    return unit, np.stack([axes[:, k] / np.sqrt(values[k] + 1e-3 * values[kept[0]]) for k in kept], axis=1)
+
+
+def slow_centred(rows: list[np.ndarray], groups: list[str]) -> list[np.ndarray]:
+    means = {}
+    for group in set(groups):
+        members = [row for row, own in zip(rows, groups, strict=True) if own == group]
+        means[group] = sum(members) / len(members)
+    return [row - means[group] for row, group in zip(rows, groups, strict=True)]
+
+
+def slow_root(z: list[np.ndarray], y: list[np.ndarray]) -> np.ndarray:
+    """(A A')^1/2 at length 1, flat; rows come centred."""
+    a = sum(np.outer(z_row, y_row) for z_row, y_row in zip(z, y, strict=True)) / len(z)
+    values, axes = np.linalg.eigh(a @ a.T)
+    root = axes @ np.diag(np.sqrt(np.maximum(values, 0))) @ axes.T
+    return (root / np.linalg.norm(root)).ravel()
+
+
+def test_centring_within_sources_and_datasets_match_a_slow_independent_version() -> None:
+    """Two large sources and two small ones, which are centred together; rows without an answer; and a DTE."""
+    sources = ["a"] * 20 + ["b"] * 14 + ["c"] * 3 + ["d"] * 3
+    groups = ["small" if source in "cd" else source for source in sources]
+    space = opened(Pool(POOL.inputs, sources))
+    unit, projection = slow_space(groups)
+    fast, slow = [], []
+    for seed, classes in ((0, 3), (1, 2)):
+        y, answered = probabilities(seed, classes), np.arange(N) % (seed + 4) != 0
+        fast.append(space.model(Outputs("probabilities", y, answered=answered)).vector)
+        rows = [i for i in range(N) if answered[i]]
+        own = [groups[i] for i in rows]
+        z = slow_centred([unit[i] @ projection for i in rows], own)
+        slow.append(slow_root(z, slow_centred([y[i].astype(float) for i in rows], own)))
+    labels = np.random.default_rng(4).integers(0, 3, 30)
+    inputs = TextTable([f"other text {i}" for i in range(30)])
+    fast.append(space.dataset(Dataset("d", "classification", {"train": Split(inputs, labels)}, "f")).vector)
+    texts = [row / np.linalg.norm(row) for row in features(inputs).astype(float)]
+    z = slow_centred([row @ projection for row in texts], ["all"] * 30)
+    slow.append(slow_root(z, slow_centred([np.eye(3)[label] for label in labels], ["all"] * 30)))
+    np.testing.assert_allclose(np.stack(fast) @ np.stack(fast).T, np.stack(slow) @ np.stack(slow).T, atol=1e-5)
+
+
+def test_labels_from_which_no_task_can_be_read_are_refused() -> None:
+    texts = TextTable(["x", "y", "z"], ["0123"] * 3)
+
+    def embed(task: Any, targets: Any, n: int = 3, **names: Any) -> None:
+        opened().dataset(Dataset("d", task, {"train": Split(texts.take(range(n)), np.array(targets))}, "f", **names))
+
+    with pytest.raises(MethodError, match="dataset d: class ids -1 to 1 for 2 classes"):
+        embed("classification", [-1, 0, 1])
+    with pytest.raises(MethodError, match="class ids 0 to 2 for 2 classes"):
+        embed("classification", [0, 1, 2], label_names=("no", "yes"))
+    with pytest.raises(MethodError, match="all 3 rows have class 1"):
+        embed("classification", [1, 1, 1])
+    with pytest.raises(MethodError, match="targets of type float64; give whole numbers"):
+        embed("classification", [0.0, 1.0, 1.0])
+    with pytest.raises(MethodError, match=r"targets have shape \(2,\) where classification needs \(3,\)"):
+        embed("classification", [0, 1])
+    with pytest.raises(MethodError, match="1 of 3 targets are NaN or infinite, row 1 for one"):
+        embed("regression", [0.0, np.nan, 1.0])
+    with pytest.raises(MethodError, match="one value only in all 3 rows"):
+        embed("regression", [5e6, 5e6 + 0.5, 5e6])
+    for n in (0, 1):
+        with pytest.raises(MethodError, match=f"{n} rows; give two at least"):
+            embed("classification", [0, 1, 1][:n], n=n)
+    for span in ((-7, -3), (-1, 5), (2, 2), (1, 5)):
+        with pytest.raises(MethodError, match="1 answers lie outside their contexts, row 2"):
+            embed("span_qa", [(0, 1), (-1, -1), span])
+
+
+def test_spans_outside_their_text_are_refused() -> None:
+    pool = Pool(TextTable(TEXTS, ["0123456789"] * N), ["s"] * N)
+    starts = np.random.default_rng(0).integers(0, 5, (N, 1))
+    good = pack_spans(starts, starts + 3, np.ones((N, 1)))
+    assert np.isfinite(opened(pool).model(Outputs("spans", good)).vector).all()
+    beyond = good.copy()
+    beyond[7, :2] = 8, 11
+    with pytest.raises(OutputsError, match="a span outside its text: row 7"):
+        opened(pool).model(Outputs("spans", beyond))
+    with pytest.raises(OutputsError, match="that input has no context"):
+        opened().model(Outputs("spans", good))
 
 
 def test_what_differs_only_between_sources_is_no_task() -> None:

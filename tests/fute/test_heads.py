@@ -115,7 +115,7 @@ def test_supervision_says_what_was_left_out_and_where_its_rows_are(tmp_path: Pat
     answered = np.arange(40) % 4 != 0
     outputs = Outputs("probabilities", probabilities(pool).values, answered=answered)
     supervision = supervisor.model(outputs)
-    assert supervision.skipped == {"not answered": 10}
+    assert supervision.counts == {"rows_not_answered": 10}
     assert supervision.pool_rows is not None
     assert len(supervision) == 25
     assert answered[supervision.pool_rows].all()

@@ -67,8 +67,9 @@ def test_answers_come_back_as_the_characters_they_were(folder: Path, kind: str) 
     surrogate = load_tiny(kind, folder, whole=True)
     inputs, spans = questions(30)
     tokens = tokenise_with_offsets(surrogate, inputs, 40)
-    targets, rows = span_targets(spans[:, :1], spans[:, 1:], np.ones((30, 1), "f4"), tokens, surrogate.family)
+    targets, rows, counts = span_targets(spans[:, :1], spans[:, 1:], np.ones((30, 1), "f4"), tokens, surrogate.family)
     assert rows.tolist() == list(range(30))
+    assert counts == {"rows_answer_cut_off": 0, "rows_no_answer": 6, "candidates_cut_off": 0}
     assert targets.positions is not None
     assert tokens.context_offsets is not None
     for row, (first, last) in enumerate(targets.positions[:, 0]):
@@ -108,9 +109,44 @@ def test_an_answer_that_was_cut_off_is_left_out(folder: Path) -> None:
     starts = np.array([[0, 120], [120, 0], [120, -1]])
     ends = np.array([[3, 123], [123, 3], [123, -1]])
     weights = np.array([[0.7, 0.3], [0.6, 0.4], [0.5, 0.5]], dtype=np.float32)
-    targets, rows = span_targets(starts, ends, weights, tokens, "bert")
+    targets, rows, counts = span_targets(starts, ends, weights, tokens, "bert")
     assert rows.tolist() == [0, 2]  # row 1 kept less than half of its probability
     assert targets.values.tolist() == [[1, 0], [0, 1]]
+    assert counts == {"rows_answer_cut_off": 1, "rows_no_answer": 1, "candidates_cut_off": 3}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("end", [" ", "\u200b", " \n"])
+def test_an_answer_that_ends_in_a_character_without_a_token_is_whole(folder: Path, kind: str, end: str) -> None:
+    surrogate = load_tiny(kind, folder, whole=True)
+    context = "the dog sat on a cat" + end
+    tokens = tokenise_with_offsets(surrogate, TextTable(["the cat"], [context]), 40)
+    starts, ends = np.array([[17]]), np.array([[len(context)]])
+    targets, rows, counts = span_targets(starts, ends, np.ones((1, 1), "f4"), tokens, surrogate.family)
+    assert rows.tolist() == [0]
+    assert counts["candidates_cut_off"] == 0
+    assert targets.positions is not None
+    assert tokens.context_offsets is not None
+    assert tokens.context_offsets[0][targets.positions[0, 0, 0], 0] == 17
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_the_null_token_is_none_of_the_context(folder: Path, kind: str) -> None:
+    """Else "no answer" could not be told from an answer that is the context's last token."""
+    surrogate = load_tiny(kind, folder, whole=True)
+    long = " ".join(["dog"] * 60)
+    table = TextTable(["the cat", long, "a", "the dog"], ["cat sat", "cat", "cat", long])
+    for max_tokens in (20, 1000):  # more than the surrogate can read
+        tokens = tokenise_with_offsets(surrogate, table, max_tokens)
+        assert tokens.context_offsets is not None
+        assert tokens.lengths.max() <= (surrogate.longest_input or 1000)
+        for offsets, null, ids in zip(
+            tokens.context_offsets, null_positions(tokens, surrogate.family), tokens.ids, strict=True
+        ):
+            assert len(offsets) == len(ids)
+            assert offsets[null].tolist() == [-1, -1]
+    if kind == "gpt2":
+        assert {ids[-1] for ids in tokens.ids} == {surrogate.tokenizer.eos_token_id}
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -118,7 +154,7 @@ def test_no_answer_can_be_outside_the_context_but_for_the_null_token(folder: Pat
     surrogate = load_tiny(kind, folder, whole=True)
     inputs, spans = questions(6)
     tokens = tokenise_with_offsets(surrogate, inputs, 40)
-    targets, _ = span_targets(spans[:, :1], spans[:, 1:], np.ones((6, 1), "f4"), tokens, surrogate.family)
+    targets, *_ = span_targets(spans[:, :1], spans[:, 1:], np.ones((6, 1), "f4"), tokens, surrogate.family)
     rows = np.arange(6)
     mask = pad_batch(surrogate, tokens, rows)["attention_mask"]
     batch = target_batch(targets, tokens, rows, mask, surrogate.family)
@@ -146,7 +182,7 @@ def test_no_answer_can_be_outside_the_context_but_for_the_null_token(folder: Pat
 def test_a_candidate_without_weight_gives_no_nan_gradient(folder: Path) -> None:
     surrogate = load_tiny("bert", folder)
     tokens = tokenise_with_offsets(surrogate, TextTable(["the cat"], ["cat sat"]), 40)
-    targets, _ = span_targets(
+    targets, *_ = span_targets(
         np.array([[0, -1]]), np.array([[3, -1]]), np.array([[1.0, 0.0]], "f4"), tokens, surrogate.family
     )
     assert targets.positions is not None
@@ -167,6 +203,9 @@ def test_span_answers_are_embedded_in_every_family(folder: Path, kind: str) -> N
     assert from_labels.vector.shape == from_outputs.vector.shape
     assert from_labels.metrics["rows_answer_cut_off"] == 0
     assert from_outputs.metrics["rows_not_answered"] == 0
+    for embedding in (from_labels, from_outputs):
+        assert embedding.metrics["candidates_cut_off"] == 0
+        assert embedding.metrics["rows_no_answer"] == 8
     assert 0 <= from_outputs.metrics["agreement"] <= 1
 
 
@@ -189,6 +228,10 @@ def test_spans_outside_their_text_are_refused(folder: Path) -> None:
     wrong = Dataset("wrong", "span_qa", {"train": Split(inputs, spans + 500 * (spans >= 0))}, "x")
     with pytest.raises(MethodError, match="4 answers lie outside their contexts"):
         method.dataset(wrong)
+    for span in ((-7, -3), (-1, 5), (4, 4), (5, 2)):
+        wrong = Dataset("wrong", "span_qa", {"train": Split(inputs, np.array([span, *spans[1:]]))}, "x")
+        with pytest.raises(MethodError, match=rf"1 answers lie outside their contexts, row 0 with \[{span[0]}, "):
+            method.dataset(wrong)
     outputs = outputs_of(pool_of())
     values = outputs.values.copy()
     values[7, :2] = 500, 503

@@ -194,8 +194,9 @@ def test_the_order_of_the_classes_matters_to_a_random_head_only(surrogate: Surro
 
 
 @pytest.mark.parametrize("estimator", ["per_example", "batch"])
-def test_the_order_of_a_datasets_rows_does_not_matter(surrogate: Surrogate, estimator: str) -> None:
-    method = taskemb(surrogate, estimator=estimator)
+@pytest.mark.parametrize("max_rows", [1000, 12])
+def test_the_order_of_a_datasets_rows_does_not_matter(surrogate: Surrogate, estimator: str, max_rows: int) -> None:
+    method = taskemb(surrogate, estimator=estimator, max_rows=max_rows)
     dataset = dataset_of()
     order = np.random.default_rng(0).permutation(len(dataset.train))
     shuffled = Split(dataset.train.inputs.take(order), dataset.train.targets[order])
@@ -249,6 +250,50 @@ def test_fewer_rows_than_one_batch_still_train(surrogate: Surrogate) -> None:
     embedding = taskemb(surrogate, batch_size=64, epochs_dataset=3).dataset(dataset_of(n=6))
     assert embedding.metrics["steps"] == 3
     assert np.isfinite(embedding.vector).all()
+
+
+def test_one_batch_in_one_pass_still_moves_the_weights(surrogate: Surrogate) -> None:
+    """The head starts at zero, so the first step moves the head alone."""
+    method = taskemb(surrogate, batch_size=64, epochs_dataset=1)
+    assert method.dataset(dataset_of(n=20)).metrics["steps"] == 2
+    before = dict(surrogate.model.named_parameters())
+    moved = [name for name, p in method._tuned.model.named_parameters() if not torch.equal(p, before[name])]
+    assert set(moved) == set(method.coverage.used)
+
+
+def test_without_a_rate_of_its_own_the_head_trains_at_the_surrogates(surrogate: Surrogate) -> None:
+    table, spans = questions()
+    asked = dataset_of(task="span_qa", splits={"train": Split(table, spans)})
+    settings: dict[str, Any] = {"learning_rate": 1e-3, "learning_rate_spans": 3e-3}
+    own = taskemb(surrogate, **settings, head_learning_rate=None)
+    for dataset, rate in ((dataset_of(), 1e-3), (asked, 3e-3)):
+        same = taskemb(surrogate, **settings, head_learning_rate=rate)
+        assert own.dataset(dataset).vector.tobytes() == same.dataset(dataset).vector.tobytes()
+    assert TaskembConfig.model_validate({"preset": "paper"}).head_learning_rate is None
+
+
+def test_a_subject_that_does_not_fit_into_memory_harms_no_other(
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = taskemb(surrogate)
+    subjects = [probabilities(pool_of(), words) for words in ("cat dog", "big small", "red blue")]
+    expected = [method.model(outputs).vector.tobytes() for outputs in subjects]
+    information, calls = method._information, []
+
+    def too_large(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return information(*given)
+
+    monkeypatch.setattr(method, "_information", too_large)
+    first, failed, last = method.models(subjects)
+    assert isinstance(failed, MethodError)
+    assert "does not fit into memory; lower batch_size, fisher_batch_size" in str(failed)
+    assert failed.__context__ is None  # its frames would keep what filled the memory
+    assert isinstance(first, TaskEmbedding)
+    assert isinstance(last, TaskEmbedding)
+    assert [first.vector.tobytes(), last.vector.tobytes()] == [expected[0], expected[2]]
 
 
 @pytest.mark.parametrize(

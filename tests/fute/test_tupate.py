@@ -59,6 +59,15 @@ def dataset_of(words: str = "cat dog bird fish", n: int = 60, **changes: Any) ->
     )
 
 
+def shuffled_rows(dataset: Dataset, seed: int = 0) -> Dataset:
+    """The same rows of every split in another order."""
+    splits = {}
+    for name, split in dataset.splits.items():
+        order = np.random.default_rng(seed).permutation(len(split))
+        splits[name] = Split(split.inputs.take(order), split.targets[order])
+    return Dataset(dataset.id, dataset.task, splits, dataset.fingerprint)
+
+
 def regression_of(factor: float, offset: float = 0.0) -> Dataset:
     texts = texts_of(9, 40)
     targets = np.array([len(text) * factor + offset for text in texts], dtype=np.float32)
@@ -123,6 +132,22 @@ def test_the_order_of_the_classes_has_no_influence(surrogate: Surrogate) -> None
     outputs = probabilities(method.supervisor.pool)
     swapped = Outputs("probabilities", outputs.values[:, ::-1].copy())
     assert cosine(method.model(outputs).vector, method.model(swapped).vector) > 0.9999
+
+
+@pytest.mark.parametrize("max_rows", [1000, 20])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_order_of_a_datasets_rows_does_not_matter(surrogate: Surrogate, max_rows: int, task: str) -> None:
+    dataset = dataset_of() if task == "classification" else regression_of(1.0)
+    method = tupate(surrogate, max_rows=max_rows)
+    vectors = [method.dataset(each).vector for each in (dataset, shuffled_rows(dataset), shuffled_rows(dataset, 1))]
+    assert vectors[0].tobytes() == vectors[1].tobytes() == vectors[2].tobytes()
+
+
+def test_one_text_with_two_labels_has_one_order(surrogate: Surrogate) -> None:
+    texts = ["the cat", "the cat", "a dog", "a dog", "red bird"]
+    dataset = dataset_of(splits={"train": Split(TextTable(texts), np.array([0, 1, 1, 0, 1]))})
+    vectors = [tupate(surrogate).dataset(each).vector for each in (dataset, shuffled_rows(dataset))]
+    assert vectors[0].tobytes() == vectors[1].tobytes()
 
 
 def test_rows_without_an_answer_are_not_used(surrogate: Surrogate) -> None:
@@ -204,6 +229,16 @@ def test_progress_counts_the_steps(surrogate: Surrogate) -> None:
     assert seen == [(step, 6) for step in range(1, 7)]
 
 
+def test_nothing_of_another_methods_settings_is_left_on_the_surrogate(tmp_path: Path) -> None:
+    surrogate = load_tiny("bert", tmp_path)
+    expected = tupate(surrogate).model(probabilities(pool_of())).vector
+    tupate(surrogate, checkpointing=True, kernel="eager")
+    again = tupate(surrogate)
+    assert not any(module.training for module in surrogate.model.modules())
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in surrogate.model.modules())
+    assert again.model(probabilities(pool_of())).vector.tobytes() == expected.tobytes()
+
+
 def test_threads_share_one_surrogate_and_one_method(surrogate: Surrogate) -> None:
     method = tupate(surrogate)
     subjects = [probabilities(method.supervisor.pool, words) for words in ("cat dog", "big small", "red blue", "ran")]
@@ -244,6 +279,13 @@ def test_labels_that_cannot_be_learned_are_refused(surrogate: Surrogate) -> None
         method.dataset(dataset_of(label_names=("only",)))
     with pytest.raises(MethodError, match="one value only in all 40 rows"):
         method.dataset(regression_of(0.0))
+    with pytest.raises(MethodError, match="one value only in all 40 rows"):
+        method.dataset(regression_of(1e-9, 300.0))  # what differs is rounding
+    for value in (np.nan, np.inf):
+        wrong = regression_of(1.0)
+        wrong.train.targets[[3, 5]] = value
+        with pytest.raises(MethodError, match="made-up: 2 of 40 targets are NaN or infinite, row 3 for one"):
+            method.dataset(wrong)
     with pytest.raises(OutputsError, match="39 rows of outputs for 40 inputs"):
         method.model(probabilities(pool_of(39)))
 

@@ -10,12 +10,23 @@ from pydantic import ValidationError
 
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
+from fute.methods.row_order import in_an_order_of_its_own
 from fute.methods.tupate.config import PAPER, TupateConfig
 from fute.methods.tupate.early_stop import EarlyStop
 from fute.surrogate.load import Surrogate
 from fute.types import Dataset, Outputs, Split, TextTable
 
-from .test_tupate import cosine, dataset_of, mentions, pool_of, probabilities, regression_of, texts_of, tupate
+from .test_tupate import (
+    cosine,
+    dataset_of,
+    mentions,
+    pool_of,
+    probabilities,
+    regression_of,
+    shuffled_rows,
+    texts_of,
+    tupate,
+)
 from .tiny_surrogates import load_tiny
 
 
@@ -136,9 +147,38 @@ def test_numbers_are_standardised_alike_on_both_sides(surrogate: Surrogate) -> N
     dataset = with_validation(regression_of(1.0))
     training, held = supervisor.dataset_with_held_out(dataset)
     both = np.concatenate([training.targets.values, held.targets.values]).ravel()
-    raw = np.concatenate([dataset.train.targets, dataset.splits["validation"].targets])
+    ordered = in_an_order_of_its_own(dataset)
+    raw = np.concatenate([ordered.train.targets, ordered.splits["validation"].targets])
     assert np.corrcoef(both, raw)[0, 1] == pytest.approx(1, abs=1e-6)
     assert both.std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("max_rows", [1000, 20])
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_order_of_the_rows_does_not_matter_to_early_stopping(
+    surrogate: Surrogate, max_rows: int, validation: bool
+) -> None:
+    dataset = with_validation(dataset_of()) if validation else dataset_of()
+    shuffled = shuffled_rows(dataset)
+    method = tupate(surrogate, max_rows=max_rows, patience=2, epochs_dataset=4)
+    assert method.dataset(dataset).vector.tobytes() == method.dataset(shuffled).vector.tobytes()
+
+
+def test_early_stopping_never_returns_to_the_untouched_start(surrogate: Surrogate) -> None:
+    """All rows are one batch, so the first step moves the head alone; validation contradicts what comes after it."""
+    dataset = with_validation(dataset_of(n=30))
+    validation = dataset.splits["validation"]
+    splits = {**dataset.splits, "validation": Split(validation.inputs, 1 - validation.targets)}
+    contradicted = Dataset(dataset.id, dataset.task, splits, "y")
+    method = tupate(surrogate, patience=2, epochs_dataset=20, batch_size_dataset=64, warmup=0.0, embedding="raw")
+    start = method._shared_start.mean(dim=0).flatten().numpy()
+    assert cosine(method.dataset(contradicted).vector, start) < 1 - 1e-7
+
+
+@pytest.mark.parametrize("embedding", ["delta", "raw"])
+def test_a_prefix_that_training_left_as_it_was_is_an_error(surrogate: Surrogate, embedding: str) -> None:
+    with pytest.raises(MethodError, match="training left the prefix as it was; raise the learning rate"):
+        tupate(surrogate, embedding=embedding, learning_rate_dataset=1e-30).dataset(dataset_of())
 
 
 def test_too_few_rows_for_early_stopping_are_refused(surrogate: Surrogate) -> None:

@@ -11,8 +11,9 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.positions import expected_positions
 from fute.methods.crosscov.symmetric import root_of_gram, to_vector
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
+from fute.methods.labels import check_labels
 from fute.methods.one_by_one import one_by_one
-from fute.spans import context_lengths, unpack_spans
+from fute.spans import check_spans, context_lengths, unpack_spans
 from fute.types import Dataset, Features, Outputs, Pool, TaskEmbedding
 
 
@@ -45,6 +46,7 @@ class Crosscov:
 
     def __init__(self, config: CrosscovConfig, features: Features, pool: Pool) -> None:
         self.features = features
+        self._inputs = pool.inputs
         pool_features = features(pool.inputs)
         self._source_ids = np.asarray(pool.source_ids)
         self._context_lengths = context_lengths(pool.inputs)
@@ -53,8 +55,13 @@ class Crosscov:
         self._whitened_pool = self.whitening.apply(pool_features)  # (n, d), the same for every model
 
     def model(self, outputs: Outputs) -> TaskEmbedding:
-        """MTE from outputs on the pool; rows without an answer do not count."""
-        outputs.validate(len(self._source_ids))
+        """MTE from outputs on the pool; rows without an answer do not count.
+
+        Raises:
+            OutputsError: wrong shape, not finite, constant, spans outside their text, or too few answers.
+            MethodError: the outputs have nothing to do with the features.
+        """
+        check_spans(outputs.validate(len(self._inputs)), self._inputs)
         return embedding_of(*self.model_rows(outputs))
 
     def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
@@ -78,7 +85,12 @@ class Crosscov:
         return centred_within(self._whitened_pool[rows], groups), centred_within(y, groups)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
-        """DTE from the labels of the training rows, whitened as the pool is and centred on the dataset's own mean."""
+        """DTE from the labels of the training rows, whitened as the pool is and centred on the dataset's own mean.
+
+        Raises:
+            MethodError: labels that check_labels refuses, or that have nothing to do with the features.
+        """
+        check_labels(dataset)
         return embedding_of(self.dataset_features(dataset), targets_as_outputs(dataset))
 
     def dataset_features(self, dataset: Dataset) -> Doubles:

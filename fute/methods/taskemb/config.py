@@ -12,7 +12,7 @@ from fute.settings import Settings
 Estimator = Literal["per_example", "batch", "mean"]
 
 PAPER: dict[str, Any] = {
-    "head_learning_rate": 2e-5,
+    "head_learning_rate": None,  # one optimiser for all
     "head_deviation": 0.02,
     "epochs_model": 3,
     "warmup": 0.0,
@@ -42,9 +42,9 @@ class TaskembConfig(Settings):
     """Peak learning rate of AdamW for the surrogate's weights."""
     learning_rate_spans: float = Field(default=3e-5, gt=0)
     """The same where answer spans are learned."""
-    head_learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the head, which is new and starts at zero: with the surrogate's own rate it would hardly
-    leave its start on a few hundred rows."""
+    head_learning_rate: float | None = Field(default=1e-3, gt=0)
+    """Peak learning rate of the head, which is new and starts at zero: with the surrogate's own rate (null) it would
+    hardly leave its start on a few hundred rows."""
     head_deviation: float = Field(default=0.0, ge=0)
     """Standard deviation of the head's random first weights; 0: all zero, so that the order of the classes cannot
     matter (with 0.02, swapping two classes left a cosine of 0.84 to 0.91 on tiny surrogates)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from fute.errors import FuteError, MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.heads import Head
+from fute.methods.one_by_one import one_by_one
 from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.taskemb.coverage import Coverage, find_coverage
@@ -70,7 +71,7 @@ class Taskemb:
         """DTE: fine-tune on the labels of the training split.
 
         Raises:
-            MethodError: one class only, class ids out of range, no answers left, or training diverged.
+            MethodError: labels that check_labels refuses, no answers left, training diverged, or too little memory.
         """
         return self._embed(self._supervisor.dataset(dataset), self.config.epochs_dataset)
 
@@ -79,7 +80,7 @@ class Taskemb:
 
         Raises:
             OutputsError: wrong shape, not finite, constant, or too few answers.
-            MethodError: the same answer for all rows used, no answers left, or training diverged.
+            MethodError: the same answer for all rows used, no answers left, training diverged, or too little memory.
         """
         return self._embed(self._supervisor.model(outputs), self.config.epochs_model)
 
@@ -88,19 +89,21 @@ class Taskemb:
 
         Together would save nothing: every model trains all weights, so K models need K copies and K times the work.
         """
-        results: list[TaskEmbedding | FuteError] = []
-        for one in outputs:
-            try:
-                results.append(self.model(one))
-            except FuteError as exc:
-                results.append(exc)
-        return results
+        return one_by_one(self.model, outputs)
 
     def _embed(self, supervision: Supervision, epochs: int) -> TaskEmbedding:
-        supervision = in_an_order_of_its_own(supervision)
+        supervision = by_content(supervision)
+        no_memory = ""
         with self._one_at_a_time:
-            head, metrics = self._fine_tune(supervision, epochs)
-            information = self._information(head, supervision)
+            try:
+                head, metrics = self._fine_tune(supervision, epochs)
+                information = self._information(head, supervision)
+            except torch.OutOfMemoryError as exc:
+                no_memory = str(exc)
+        if no_memory:
+            # Raised only here: with the other error as its cause it would keep what filled the memory.
+            advice = "lower batch_size, fisher_batch_size or max_tokens, or take a smaller surrogate"
+            raise MethodError(f"fine-tuning does not fit into memory; {advice} ({no_memory})")
         vector = np.zeros(self.config.dim)
         for name in sorted(information):
             values = information.pop(name)  # freed once it is projected
@@ -108,8 +111,8 @@ class Taskemb:
         norm = float(np.linalg.norm(vector))
         if not np.isfinite(norm) or norm == 0:
             raise MethodError(f"the projected information has length {norm}; change the learning rates")
-        skipped = {f"rows_{why.replace(' ', '_')}": float(n) for why, n in supervision.skipped.items()}
-        return TaskEmbedding((vector / norm).astype(np.float32), {**metrics, **skipped})
+        counts = {name: float(n) for name, n in supervision.counts.items()}
+        return TaskEmbedding((vector / norm).astype(np.float32), {**metrics, **counts})
 
     def _fine_tune(self, supervision: Supervision, epochs: int) -> tuple[Head, dict[str, float]]:
         model = self._tuned.model
@@ -175,10 +178,10 @@ class Taskemb:
         return find_coverage(self._tuned.model, losses_of, rows)
 
 
-def in_an_order_of_its_own(supervision: Supervision) -> Supervision:
-    """The same rows in an order that looks random but follows from their texts, not from how they were given.
+def by_content(supervision: Supervision) -> Supervision:
+    """The same rows in an order that looks random but follows from their tokens and targets alone.
 
-    Batches are drawn by a row's number, so without this a dataset whose rows are shuffled would get another vector.
+    So a dataset and a model that teach the same rows get the same vector, although the pool has an order of its own.
     """
     tokens, targets = supervision.tokens, supervision.targets
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fute.errors import MethodError
 from fute.methods.heads import Head, head_answers, row_losses, target_batch
+from fute.methods.schedule import batch_for_two_steps, warmup_then_decay
 from fute.methods.supervision import Supervision
 from fute.methods.taskemb.config import TaskembConfig
 from fute.seeding import seeded
@@ -77,14 +78,16 @@ def fine_tune(
     head = new_head(supervision.targets.n_outputs, surrogate.width, config.head_deviation, seed, surrogate.device)
     for parameter in trained:
         parameter.requires_grad_(True)
+    head_rate = learning_rate if config.head_learning_rate is None else config.head_learning_rate
     groups = [
         {"params": list(trained), "lr": learning_rate},
-        {"params": head.parameters, "lr": config.head_learning_rate},
+        {"params": head.parameters, "lr": head_rate},
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
     n_rows, classes = len(supervision), supervision.targets.objective == "classes"
-    n_steps = epochs * math.ceil(n_rows / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rise_then_fall(n_steps, config.warmup))
+    batch_size = batch_for_two_steps(config.batch_size, n_rows, epochs)
+    n_steps = epochs * math.ceil(n_rows / batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_then_decay(n_steps, config.warmup))
     order = np.random.default_rng(seed)
     losses: list[float] = []
     agreement = 0.0
@@ -95,7 +98,7 @@ def fine_tune(
         for _ in range(epochs):
             total = torch.zeros((), device=surrogate.device)
             agreed = torch.zeros((), device=surrogate.device)
-            for rows in length_buckets(supervision.tokens.lengths, config.batch_size, order):
+            for rows in length_buckets(supervision.tokens.lengths, batch_size, order):
                 answers, per_row, wanted = answers_and_losses(surrogate, head, supervision, rows, config)
                 loss = per_row.mean()
                 optimizer.zero_grad(set_to_none=True)
@@ -116,7 +119,7 @@ def fine_tune(
             if not math.isfinite(losses[-1]) or not all(bool(torch.isfinite(p).all()) for p in trained):
                 raise MethodError(
                     f"fine-tuning diverged: the loss became {losses[-1]} after {step} steps at learning rates "
-                    f"{learning_rate} (head: {config.head_learning_rate}); lower them"
+                    f"{learning_rate} (head: {head_rate}); lower them"
                 )
     surrogate.model.eval()
     metrics = {
@@ -130,15 +133,3 @@ def fine_tune(
     if classes:
         metrics["agreement"] = agreement
     return head, metrics
-
-
-def _rise_then_fall(n_steps: int, warmup: float) -> Callable[[int], float]:
-    """Factor of the learning rates at a step, never zero: it rises over `warmup * n_steps`, then falls."""
-    n_warmup = min(n_steps - 1, math.ceil(warmup * n_steps))
-
-    def factor(step: int) -> float:
-        if step < n_warmup:
-            return (step + 1) / (n_warmup + 1)
-        return (n_steps - step) / (n_steps - n_warmup)
-
-    return factor

@@ -1,9 +1,10 @@
 """The diagonal Fisher information of a surrogate's parameters on some rows.
 
-The log-likelihood of a row is minus its loss (heads.row_losses): of the label for hard labels; for probabilities the
-expected log-likelihood under them. Its gradient is squared, not the gradient of each class on its own: so does TaskEmb
-(the empirical Fisher), the squared gradient is of what training minimised, and one backward pass does for any number of
-classes. For hard labels both are the same.
+What is squared is the gradient of a row's loss (heads.row_losses), what training minimised. For hard labels this is the
+empirical Fisher information, as in TaskEmb: the loss is minus the log-likelihood of the label. For probabilities it is
+not: the loss is minus the expected log-likelihood under them, and the square of an expected gradient is smaller than
+the expected square of each class's gradient, the more so the less sure the probabilities are. It is taken all the same,
+for one backward pass does for any number of classes.
 
 Source: Vu et al. 2020 (arXiv 2005.00770), section 3.2.
 """

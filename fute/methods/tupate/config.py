@@ -85,8 +85,8 @@ class TupateConfig(Settings):
     """Models whose prefixes are trained in one pass over the same rows. auto: one on a CPU; on a GPU 32, and half as
     many whenever they do not fit. Changes no vector beyond float rounding."""
     keep_gib: float = Field(default=2.0, ge=0)
-    """T5: memory in GiB for what the encoder makes of the pool, which is then computed once for all models. Changes
-    no vector beyond float rounding."""
+    """T5: memory in GiB for what the encoder makes of the pool, which is then computed once for all models; what the
+    pool leaves of it serves a dataset's rows. Changes no vector beyond float rounding."""
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
 from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
-from fute.surrogate.checkpointing import enable_checkpointing
+from fute.surrogate.checkpointing import disable_checkpointing, enable_checkpointing
 from fute.surrogate.load import Surrogate
 from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes
 from fute.surrogate.reader import Reader
@@ -28,6 +28,9 @@ class Tupate:
     The vector is the mean over layers of the trained prefix, or of its difference from where it started, at unit
     length: keys, then values, of the self-attention; with T5 those of the decoder's cross-attention after them. So
     2 x heads x prefix_tokens x head_dim numbers, twice as many with T5.
+
+    A surrogate serves one such object at a time: the attention kernel and checkpointing are set on it, by the object
+    that was made last.
 
     Source: Zhou et al. 2022 (arXiv 2210.11705) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models. The
     shared start, the difference and soft-label cross-entropy are this project's.
@@ -57,6 +60,8 @@ class Tupate:
         enable_prefixes(surrogate.model, config.kernel)
         if config.checkpointing:
             enable_checkpointing(surrogate.model)
+        else:
+            disable_checkpointing(surrogate.model)
         self.supervisor = Supervisor(
             surrogate,
             pool,
@@ -83,8 +88,7 @@ class Tupate:
         if self.config.patience is None:
             supervision, held_out = self.supervisor.dataset(dataset), None
         else:
-            supervision, held = self.supervisor.dataset_with_held_out(dataset)
-            held_out = self._rows(held)
+            supervision, held_out = self.supervisor.dataset_with_held_out(dataset)
         spans = dataset.task == "span_qa"
         recipe = self._recipe(
             epochs=self.config.epochs_dataset,
@@ -145,25 +149,26 @@ class Tupate:
         supervisions: Sequence[Supervision],
         subjects: Sequence[str],
         recipe: Recipe,
-        held_out: TrainingRows | None = None,
+        held_out: Supervision | None = None,
     ) -> list[TaskEmbedding | FuteError]:
         """Vectors of subjects that are learned from the same rows."""
         starts = torch.stack([self._start(subject) for subject in subjects])
         try:
+            rows = self._rows(supervisions[0])
             trained = train_prefixes(
                 self._sites,
-                self._rows(supervisions[0]),
+                rows,
                 [supervision.targets for supervision in supervisions],
                 starts,
                 recipe,
                 seed=self._training_seed,
-                held_out=held_out,
+                held_out=None if held_out is None else self._rows(held_out, beside=rows.reader),
                 progress=self.progress,
             )
         except torch.OutOfMemoryError as exc:
             if len(supervisions) > 1:
                 raise
-            advice = "lower batch_size_dataset, batch_size_model or max_tokens, or set checkpointing to true"
+            advice = "lower batch_size_dataset, batch_size_model, max_tokens or keep_gib, or set checkpointing to true"
             return [MethodError(f"one prefix does not fit into memory; {advice} ({exc})")]
         return [
             each if isinstance(each, MethodError) else self._embedding(each, start, supervision)
@@ -177,10 +182,10 @@ class Tupate:
         # T5's layers have two sites each, self- and cross-attention in turn.
         vector = prefix.unflatten(0, (-1, self._sites_per_layer)).mean(dim=0).flatten()
         norm = float(torch.linalg.vector_norm(vector))
-        if norm == 0:
+        if norm == 0 or torch.equal(trained.prefix, start):
             return MethodError("training left the prefix as it was; raise the learning rate or the number of passes")
-        skipped = {f"rows_{reason.replace(' ', '_')}": float(n) for reason, n in supervision.skipped.items()}
-        return TaskEmbedding((vector / norm).numpy(), {**trained.metrics, **skipped})
+        counts = {name: float(n) for name, n in supervision.counts.items()}
+        return TaskEmbedding((vector / norm).numpy(), {**trained.metrics, **counts})
 
     @property
     def _sites_per_layer(self) -> int:
@@ -197,10 +202,15 @@ class Tupate:
             )
         return sites
 
-    def _rows(self, supervision: Supervision) -> TrainingRows:
+    def _rows(self, supervision: Supervision, beside: Reader | None = None) -> TrainingRows:
+        """
+        Args:
+            beside: a reader in use at the same time; with this and the pool's it shares the memory of keep_gib.
+        """
         if supervision.pool_rows is not None:
             return TrainingRows(supervision, self._pool_reader, supervision.pool_rows)
-        reader = Reader(self.surrogate, supervision.tokens, self.config.keep_gib)
+        taken = self._pool_reader.kept_gib + (0.0 if beside is None else beside.kept_gib)
+        reader = Reader(self.surrogate, supervision.tokens, self.config.keep_gib - taken)
         return TrainingRows(supervision, reader, np.arange(len(supervision)))
 
     def _passes(self, outputs: Outputs) -> int:

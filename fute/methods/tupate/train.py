@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fute.errors import MethodError
 from fute.methods.heads import Loss, Pooling, TargetBatch, row_losses
+from fute.methods.schedule import batch_for_two_steps, warmup_then_decay
 from fute.methods.targets import Targets
 from fute.methods.tupate.early_stop import EarlyStop
 from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows
@@ -92,10 +93,9 @@ def train_prefixes(
     models = PrefixedModels(sites, starts, targets, recipe.pooling, rows.reader)
     optimizer = torch.optim.AdamW(models.parameters, lr=recipe.learning_rate, weight_decay=0.0)
     tokens = rows.supervision.tokens
-    # Two steps at least: the head starts at zero, so a prefix gets its first gradient in the second.
-    batch_size = min(recipe.batch_size, math.ceil(recipe.epochs * len(tokens) / 2))
+    batch_size = batch_for_two_steps(recipe.batch_size, len(tokens), recipe.epochs)
     n_steps = recipe.epochs * math.ceil(len(tokens) / batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_then_decay(n_steps, recipe.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_then_decay(n_steps, recipe.warmup))
     order = np.random.default_rng(seed)
     dropout = torch.Generator().manual_seed(seed)
     stop = None if held_out is None or recipe.patience is None else EarlyStop(recipe.patience)
@@ -120,7 +120,8 @@ def train_prefixes(
         # Looked at once a pass: asking a GPU for the number after each step would make it wait.
         if not bool(torch.isfinite(total).any()):
             break
-        if stop is not None and held_out is not None:
+        # After one step the prefix still is its start (see batch_for_two_steps): no candidate for the best.
+        if stop is not None and held_out is not None and step >= 2:
             loss = _held_out_loss(models, held_out, recipe)
             if stop.after(loss, models.prefix):
                 break
@@ -173,18 +174,6 @@ def _agreeing(answers: Tensor, wanted: TargetBatch) -> Tensor:
     return (
         (answers.argmax(dim=1) == wanted.positions[torch.arange(len(best), device=best.device), best]).all(dim=1).sum()
     )
-
-
-def _warmup_then_decay(n_steps: int, warmup: float) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: it rises over `warmup * n_steps`, then falls to zero."""
-    n_warmup = min(n_steps - 1, math.ceil(warmup * n_steps))
-
-    def factor(step: int) -> float:
-        if step < n_warmup:
-            return (step + 1) / (n_warmup + 1)
-        return (n_steps - step) / (n_steps - n_warmup)
-
-    return factor
 
 
 def _drop(prefix: Tensor, rate: float, generator: torch.Generator) -> Tensor:
