@@ -167,7 +167,8 @@ def main() -> None:
             "methods": {name: METHODS[name].identity() for name in options.methods},
         },
         "versions": {n: version(n) for n in ("fute", "numpy", "torch", "transformers")}
-        | {"python": platform.python_version(), "commit": code_version()},
+        | {"python": platform.python_version()},
+        "git_commit": code_version(),
         "retrieval": summary, "seconds_a_subject": {name: m.seconds_a_subject for name, m in found.items()},
         "moved_by_seed": moved, "transfer": selection,
     }  # fmt: skip

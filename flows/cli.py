@@ -140,7 +140,9 @@ def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
 @study_argument
 @click.option("--renew", is_flag=True, help="Make new baselines of the models as they are now, and check nothing.")
 @click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
-def drift(study: Path, renew: bool, base_urls: tuple[str, ...]) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
+@click.option("--json", "as_json", is_flag=True, help="The dry run as JSON.")
+def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
     from fute.check_study import check_study
     from fute.load_study import load_study
@@ -148,6 +150,12 @@ def drift(study: Path, renew: bool, base_urls: tuple[str, ...]) -> None:
 
     loaded = load_study(study)
     check_study(loaded)
+    if dry_run:
+        from flows.dry_runs import drift_plan
+        from flows.plan_results import print_plan
+
+        print_plan(console(), loaded.name, drift_plan(loaded, renew, moved_endpoints(base_urls)), as_json)
+        return
     check_keys(loaded, blocks=False)
     show_progress()
 
@@ -198,22 +206,14 @@ def transfer(study: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(study: Path, as_json: bool) -> None:
     """Say what a run would do, what is in the store already, and how many LLM calls it would make. Does nothing."""
+    from flows.plan_results import print_plan
     from fute.check_study import check_study
     from fute.load_study import load_study
     from tasks.plan import plan
 
     loaded = load_study(study)
     check_study(loaded)
-    planned = plan(loaded)
-    if as_json:
-        click.echo(json.dumps([step.model_dump() for step in planned.steps], indent=2))
-        return
-    table = Table("stage", "subject", "state", "LLM calls", "about US$", title=f"study {loaded.name}")
-    for step in planned.steps:
-        usd = "" if step.cost is None or step.cost.usd is None else f"{step.cost.usd:.4f}"
-        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls), usd)
-    console().print(table)
-    click.echo(planned.summary())
+    print_plan(console(), loaded.name, plan(loaded), as_json)
 
 
 @main.command()

@@ -10,7 +10,10 @@ from storage.store import Store
 from storage.summary import SpaceSummary
 
 READ_FROM = {"from_logprobs": "log-probabilities", "from_text": "text", "from_samples": "samples"}
-MISSING = {"refusals": "refused", "unparsable": "not to be read", "empty": "empty", "cut_short": "of these cut short"}
+MISSING = {
+    "refusals": "refused", "too_long": "too long", "unparsable": "not to be read", "empty": "empty",
+    "cut_short": "of these cut short", "prompts_cut": "prompts cut in their middle",
+}  # fmt: skip
 
 
 def prompts_table(store: Store, summary: SpaceSummary) -> Table | None:

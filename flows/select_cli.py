@@ -26,6 +26,7 @@ def select() -> None:
 @click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
 @click.option("--share", type=float, help="Make at most this share of all calls (1: ask everything).")
 @click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+@click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def prompts(
     study: Path,
@@ -35,6 +36,7 @@ def prompts(
     prompts: tuple[str, ...],
     share: float | None,
     base_urls: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Which prompt on which LLM fits a target without labels? Asks, ranks, and says what it cost."""
@@ -45,6 +47,15 @@ def prompts(
     loaded = load_study(study)
     check_study(loaded)
     moved = moved_endpoints(base_urls)
+    # A file is named from where the command runs; the flow starts relative paths at the study's folder.
+    named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
+    if dry_run:
+        from flows.dry_runs import selection_plan
+        from flows.plan_results import print_plan
+
+        plan = selection_plan(loaded, named, text, text_pair, list(prompts) or None, share, moved)
+        print_plan(console(), loaded.name, plan, as_json)
+        return
     show_progress()
 
     from flows.select_prompts import select_prompts
@@ -52,8 +63,6 @@ def prompts(
     from storage.store import Store
     from tasks.select import read_selection
 
-    # A file is named from where the command runs; the flow starts relative paths at the study's folder.
-    named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
     state = cast(
         "State[Any]",
         select_prompts(

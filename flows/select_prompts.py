@@ -130,7 +130,7 @@ def track(session: Session, selection: PromptSelection) -> None:
             "share_of_calls": selection.share,
             "llm_calls": sum(c.calls for c in selection.choices),
             "llm_tokens": sum(c.tokens for c in selection.choices),
-            "expected_accuracy": selection.choices[0].expected_accuracy,
+            **({} if (found := selection.choices[0].expected_accuracy) is None else {"expected_accuracy": found}),
         },
     )
     session.tracker.text(run_id, selection.model_dump_json(indent=2), "selection.json")

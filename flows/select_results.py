@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fute.select.ranking import BASELINES
-from tasks.select import EVALUATION, Choice, PromptSelection
+from tasks.select import EVALUATION, SPELL, Choice, PromptSelection
 
 
 def print_selection(console: Console, store: Path, selection: PromptSelection, as_json: bool) -> None:
@@ -18,7 +18,8 @@ def print_selection(console: Console, store: Path, selection: PromptSelection, a
         return
     console.print(choices_table(selection))
     console.print(Text(recommendation(selection)))
-    console.print(Text(f"Other methods: {others(selection)}"))
+    if selection.others:
+        console.print(Text(f"Other methods: {others(selection)}"))
     console.print(Text(f"Spent: {spent(selection)}"))
     for failure in selection.failures:
         console.print(Text(f"failed: {failure.subject} ({failure.stage}): {failure.reason}"))
@@ -36,7 +37,7 @@ def choices_table(selection: PromptSelection) -> Table:
     for rank, choice in enumerate(selection.choices, start=1):
         table.add_row(
             str(rank), Text(choice.id), number(choice.score), interval(choice), f"{choice.best:.0%}",
-            f"{choice.expected_accuracy:.2f}", str(choice.rows), f"{choice.answered:.0%}", str(choice.calls),
+            accuracy(choice.expected_accuracy), str(choice.rows), f"{choice.answered:.0%}", str(choice.calls),
             str(choice.tokens),
         )  # fmt: skip
     return table
@@ -49,7 +50,9 @@ def recommendation(selection: PromptSelection) -> str:
     said = f"Recommended: {first.id} (prompt {first.prompt}, endpoint {first.endpoint})."
     if close:
         said += f" Not told apart from it by these texts: {', '.join(close)}."
-    if selection.references:
+    if selection.method == SPELL:
+        said += " This says how naturally the prompts read to their models, and nothing of their answers."
+    elif selection.references:
         said += f" References: {', '.join(selection.references)}."
     else:
         said += " No references: if most candidates ask the opposite of what they should, this cannot be seen."
@@ -76,6 +79,10 @@ def spent(selection: PromptSelection) -> str:
 
 def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def accuracy(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def interval(choice: Choice) -> str:

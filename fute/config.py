@@ -411,7 +411,7 @@ class EndpointConfig(Settings):
     parameters: dict[str, Any] = {}
     """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
     {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
-    it)."""
+    it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused."""
     max_tokens_field: str = "max_tokens"
     """The name of the field that bounds an answer's tokens; OpenAI's reasoning models want max_completion_tokens."""
     local: LocalModelConfig = LocalModelConfig()
@@ -567,7 +567,8 @@ class SelectConfig(Settings):
     probabilities, else consensus (expected accuracy against the labels that candidates and references find together).
     Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
     and the baselines mutual_information, global_entropy, local_entropy, mdl, zps_log_probability, zps_probability,
-    zps_majority."""
+    zps_majority; and spell, which prefers the prompt that reads most naturally to its model and asks for no answers
+    (endpoints with api openai_completions or local only)."""
     rows: int = Field(default=300, ge=8)
     """Texts of the target that are asked about at most, a seeded sample."""
     references: str | list[str] = "*"
@@ -575,7 +576,8 @@ class SelectConfig(Settings):
     references. The target itself is never one."""
     share: float = Field(default=1 / 3, gt=0, le=1)
     """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
-    oriented_information and consensus): successive halving, so that calls go to those that may still be the best."""
+    oriented_information and consensus): successive halving, so that calls go to those that may still be the best; with
+    other methods everyone is asked about this share of the texts."""
     resamples: int = Field(default=100, ge=0, le=10_000)
     """Resamples of the rows for confidence intervals; 0: none."""
 

@@ -27,6 +27,21 @@ class SurrogateError(FuteError, ValueError):
 class ModelError(FuteError, RuntimeError):
     """A model of the zoo could not be loaded or did not answer."""
 
+    may_be_charged = False
+    """Whether the request may have been answered, and so charged, although there is no answer to use."""
+
+
+class NoAnswersError(ModelError):
+    """A model was asked about many inputs, and said nothing of use to any of them. No request failed.
+
+    Attributes:
+        calls: paid for.
+    """
+
+    def __init__(self, message: str, calls: int = 0) -> None:
+        super().__init__(message)
+        self.calls = calls
+
 
 class OutputsError(FuteError, ValueError):
     """What a model answered cannot be embedded: wrong shape, not finite, constant, too few answers."""

@@ -9,26 +9,39 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fute.config import BudgetConfig
-from fute.llm.budget import Spending
+from fute.errors import StoreError
+from fute.llm.budget import Refusal, Spending
 
-_CREATE = """
-    CREATE TABLE IF NOT EXISTS accounts (
-        account TEXT PRIMARY KEY, calls INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL
+_TABLE = "spending"
+_CREATE = f"""
+    CREATE TABLE IF NOT EXISTS {_TABLE} (
+        account TEXT PRIMARY KEY,
+        calls INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL,
+        held_calls INTEGER NOT NULL, held_tokens INTEGER NOT NULL, held_usd REAL NOT NULL
     )
 """
-_RESERVE = """
-    UPDATE accounts SET calls = calls + :calls, tokens = tokens + :tokens, usd = usd + :usd
+_RESERVE = f"""
+    UPDATE {_TABLE} SET
+        held_calls = held_calls + :calls, held_tokens = held_tokens + :tokens, held_usd = held_usd + :usd
     WHERE account = :account
-        AND (:max_calls IS NULL OR calls + :calls <= :max_calls)
-        AND (:max_tokens IS NULL OR tokens + :tokens <= :max_tokens)
-        AND (:max_usd IS NULL OR usd + :usd <= :max_usd * (1 + 1e-9))
+        AND (:max_calls IS NULL OR calls + held_calls + :calls <= :max_calls)
+        AND (:max_tokens IS NULL OR tokens + held_tokens + :tokens <= :max_tokens)
+        AND (:max_usd IS NULL OR usd + held_usd + :usd <= :max_usd * (1 + 1e-9))
 """
-_SETTLE = """
-    UPDATE accounts SET calls = calls + :calls, tokens = tokens + :tokens, usd = usd + :usd WHERE account = :account
+# With no call held nothing is: what is left of sums and differences of floats goes.
+_SETTLE = f"""
+    UPDATE {_TABLE} SET
+        calls = calls + :calls, tokens = tokens + :tokens, usd = usd + :usd,
+        held_calls = held_calls - :held_calls, held_tokens = held_tokens - :held_tokens,
+        held_usd = CASE WHEN held_calls <= :held_calls THEN 0.0 ELSE held_usd - :held_usd END
+    WHERE account = :account
 """
+_LOOK = f"SELECT calls, tokens, usd, held_calls, held_tokens, held_usd FROM {_TABLE} WHERE account = ?"
 
 
 class StoredAccount:
@@ -47,37 +60,61 @@ class StoredAccount:
         self._account = f"{run}/{name}"
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
-        self._pid = 0
+        self._pid = os.getpid()
+        # A handle of before a fork is kept, for closing it would drop the parent's locks.
+        self._left_to_parent: sqlite3.Connection | None = None
 
-    def reserve(self, most: Spending) -> bool:
-        with self._lock:
+    def reserve(self, most: Spending) -> Refusal | None:
+        with self._lock, self._errors():
+            db = self._open()
             values = {**self._values(most), **self.limits.model_dump()}
-            if self._open().execute(_RESERVE, values).rowcount != 1:
-                return False
-            self.in_flight += 1
-            return True
+            if db.execute(_RESERVE, values).rowcount == 1:
+                self.in_flight += 1
+                return None
+            return Refusal(self.in_flight, *self._look())
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
-        with self._lock:
-            self._open().execute(_SETTLE, self._values(spent - reserved))
-            self.in_flight -= 1
+        with self._lock, self._errors():
+            self.in_flight -= 1  # first: whatever becomes of the file, nobody has to wait for this one any more
+            held = {"held_calls": reserved.calls, "held_tokens": reserved.tokens, "held_usd": reserved.usd}
+            self._open().execute(_SETTLE, {**self._values(spent), **held})
+
+    def spent(self) -> Spending:
+        with self._lock, self._errors():
+            return self._look()[0]
 
     def taken(self) -> Spending:
-        with self._lock:
-            query = "SELECT calls, tokens, usd FROM accounts WHERE account = ?"
-            return Spending(*self._open().execute(query, (self._account,)).fetchone())
+        with self._lock, self._errors():
+            spent, held = self._look()
+            return spent + held
+
+    def _look(self) -> tuple[Spending, Spending]:
+        """What is spent and what is held, of all processes."""
+        row = self._open().execute(_LOOK, (self._account,)).fetchone()
+        return Spending(*row[:3]), Spending(*row[3:])
 
     def _values(self, spending: Spending) -> dict[str, object]:
         return {"account": self._account, "calls": spending.calls, "tokens": spending.tokens, "usd": spending.usd}
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(
+                f"{self._path}: the budget of {self.name} cannot be read or written ({exc}); look at the disk's space "
+                "and the file's owner, and run again"
+            ) from exc
+
     def _open(self) -> sqlite3.Connection:
-        # A database handle must not be used on both sides of a fork.
+        # A database handle must not be used on both sides of a fork, and what the parent has in flight is the parent's.
         if self._db is None or self._pid != os.getpid():
+            self._left_to_parent, self._db, self._pid, self.in_flight = self._db, None, os.getpid(), 0
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self._path, timeout=30.0, isolation_level=None, check_same_thread=False)
-            self._pid = os.getpid()
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(_CREATE)
-            self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, 0, 0, 0)", (self._account,))
+            db = sqlite3.connect(self._path, timeout=30.0, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(_CREATE)
+            db.execute(f"INSERT OR IGNORE INTO {_TABLE} VALUES (?, 0, 0, 0, 0, 0, 0)", (self._account,))
+            self._db = db
         return self._db

@@ -42,6 +42,10 @@ class DriftStore:
         n = len(table) // k
         return files[-1].stem, Baseline(values.reshape(k, n, -1).astype(np.float32), answered.reshape(k, n))
 
+    def has_baselines(self, ref: str) -> bool:
+        """Whether a model has a baseline on any panel."""
+        return any(self._folder(ref).glob("*.parquet"))
+
     def put_baseline(
         self, ref: str, panel: str, rows: Sequence[int], baseline: Baseline, stamp: Stamp
     ) -> tuple[str, Baseline]:

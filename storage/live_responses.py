@@ -89,32 +89,19 @@ class LiveFile:
         return file
 
     def put(self, request: ChatRequest, answer: Answer, bill: Bill) -> None:
-        """Keep an answer; committed on return. A key that is there already stays as it is."""
-        values = (
-            request.key,
-            request.service,
-            request.base_url,
-            request.model,
-            answer.resolved_model,
-            _json([message._asdict() for message in request.messages]),
-            _json(request.params),
-            answer.text,
-            None if answer.logprobs is None else _json(answer.logprobs),
-            answer.tokens_in,
-            answer.tokens_out,
-            bill.cost_usd,
-            answer.latency_ms,
-            answer.finish_reason,
-            bill.run_id,
-            bill.flow_run_id,
-            time.time_ns() // 1000,
-        )
+        """Keep an answer; committed on return. A key that is there already stays as it is.
+
+        Raises:
+            StoreError: it could not be written, or cannot be: half a character, a number past 64 bits.
+        """
         try:
-            self._db.execute(_INSERT, values)
+            self._db.execute(_INSERT, _row(request, answer, bill))
         except sqlite3.Error as exc:
             raise StoreError(
                 f"{self.path}: an answer could not be kept ({exc}); free disk space and run again"
             ) from exc
+        except (ArithmeticError, TypeError, ValueError) as exc:
+            raise StoreError(f"{self.path}: an answer cannot be kept as it is ({type(exc).__name__}: {exc})") from exc
 
     def get(self, key: str) -> Answer | None:
         rows = self._read(_GET, (key,))
@@ -129,6 +116,11 @@ class LiveFile:
         if self._lock_file is not None:
             self._lock_file.close()
 
+    def close_lock(self) -> None:
+        """In a forked child: the lock is the parent's, and lasts until its last descriptor is closed."""
+        if self._lock_file is not None:
+            self._lock_file.close()
+
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query, values).fetchall()
@@ -139,6 +131,28 @@ class LiveFile:
             raise StoreError(f"{self.path} cannot be read: {exc}") from exc
         except sqlite3.DatabaseError as exc:
             raise StoreError(f"{self.path} is damaged ({exc}); move it away, its answers will be asked again") from exc
+
+
+def _row(request: ChatRequest, answer: Answer, bill: Bill) -> tuple[Any, ...]:
+    return (
+        request.key,
+        request.service,
+        request.base_url,
+        request.model,
+        answer.resolved_model,
+        _json([message._asdict() for message in request.messages]),
+        _json(request.params),
+        answer.text,
+        None if answer.logprobs is None else _json(answer.logprobs),
+        answer.tokens_in,
+        answer.tokens_out,
+        bill.cost_usd,
+        answer.latency_ms,
+        answer.finish_reason,
+        bill.run_id,
+        bill.flow_run_id,
+        time.time_ns() // 1000,
+    )
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class ResponseStore:
         self._written = KeyFilter()  # what stands in this process's own file
         self._listed_ns = 0  # when the folders were looked into
         self._claims_here: Claims | None = None
+        self._left_to_parent: list[object] = []
+        _stores.add(self)
 
     def __enter__(self) -> ResponseStore:
         return self
@@ -215,9 +218,12 @@ class ResponseStore:
             return self._claims_here
 
     def _notice_fork(self) -> None:
-        # Database handles and claims must not be used on both sides of a fork. The parent's are left to the parent.
+        # Database handles and claims must not be used on both sides of a fork. The parent's are left to the parent:
+        # kept here, for closing one in the child would drop locks and end a log that the parent still writes.
         if self._pid != os.getpid():
+            self._left_to_parent += [self._own, *self._others.values(), self._claims_here]
             self._pid, self._own, self._others, self._claims_here = os.getpid(), None, {}, None
+            self._written = KeyFilter()
             self._listed_ns = 0
 
     def _writer(self) -> LiveFile:
@@ -248,6 +254,21 @@ class ResponseStore:
             write_parquet(Scratch(self.folder), target, _table(rows), row_group_size=ROW_GROUP_SIZE)
         remove(path)
         return 1
+
+
+_stores: weakref.WeakSet[ResponseStore] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """After a fork, before anything else: the lock of a live file belongs to whoever has its file open, and a child
+    that outlives its parent would make the parent's file look as if its process were running."""
+    for store in list(_stores):
+        store._lock = threading.RLock()  # another thread of the parent may have held it, and is not here
+        if store._own is not None:
+            store._own.close_lock()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _changed_ns(folder: Path) -> int:

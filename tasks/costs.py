@@ -14,8 +14,9 @@ from fute.llm.budget import cost_usd
 from fute.llm.cache import ResponseLedger
 from fute.llm.client import service_of
 from fute.llm.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
+from fute.llm.perplexity import echo_request
 from fute.llm.types import ChatRequest
-from fute.models.prompted import PromptedModel, missing_calls
+from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.catalog import Catalog
 from storage.store import Store
@@ -32,6 +33,29 @@ class Cost(BaseModel):
     """None: the endpoint's prices are not known."""
     basis: str = ""
     """How the tokens were reckoned."""
+
+
+def added(costs: Sequence[Cost]) -> Cost:
+    """Of all together; the price is known where each is."""
+    paid = [cost for cost in costs if cost.calls]
+    prices = [cost.usd for cost in paid]
+    return Cost(
+        calls=sum(cost.calls for cost in paid),
+        tokens=sum(cost.tokens for cost in paid),
+        usd=None if None in prices else sum(usd for usd in prices if usd is not None),
+        basis="; ".join(dict.fromkeys(cost.basis for cost in paid)),
+    )
+
+
+def times(cost: Cost, factor: float) -> Cost:
+    """So many times as much."""
+    return cost.model_copy(
+        update={
+            "calls": round(cost.calls * factor),
+            "tokens": round(cost.tokens * factor),
+            "usd": None if cost.usd is None else cost.usd * factor,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -51,18 +75,34 @@ class CostEstimate:
 
     def of(self, model: PromptedModel, endpoint: EndpointConfig, inputs: TextTable, ledger: ResponseLedger) -> Cost:
         """What asking about all inputs will cost, beside what the ledger has."""
-        calls = missing_calls(model, inputs, ledger)
-        if not calls:
+        missing = model.missing(inputs, ledger)
+        openings = self._cost(endpoint, missing.openings)
+        # What the model will have thought is part of the second question. How long it is nobody knows before.
+        follow_ups = self._cost(endpoint, missing.follow_ups, more_tokens_in=missing.max_reasoning_tokens)
+        if not follow_ups.calls:
+            return openings
+        basis = (
+            f"follow-ups with the longest reasoning that is allowed ({missing.max_reasoning_tokens} tokens, a bound)"
+        )
+        return added([openings, follow_ups.model_copy(update={"basis": basis})])
+
+    def of_echoes(
+        self, model: PromptedModel, endpoint: EndpointConfig, inputs: TextTable, ledger: ResponseLedger
+    ) -> Cost:
+        """What the perplexities of all inputs will cost: one call each, which reads and writes nothing."""
+        echoes = {echo.key: echo for _, request in model.requests(inputs) if (echo := echo_request(request))}
+        return self._cost(endpoint, [echo for key, echo in echoes.items() if ledger.get(key) is None])
+
+    def _cost(self, endpoint: EndpointConfig, missing: Sequence[ChatRequest], more_tokens_in: int = 0) -> Cost:
+        """Of requests of one kind; `more_tokens_in` of each are not in their messages yet."""
+        if not missing:
             return Cost()
-        distinct = {request.key: request for _, request in model.requests(inputs)}
-        missing = [request for key, request in distinct.items() if ledger.get(key) is None] or [*distinct.values()]
         rates = self._rates(endpoint, missing)
-        characters = sum(_characters(request) for request in missing) / len(missing)
-        # A prompt that is asked in several steps makes more calls than it has first questions; each counts as one.
-        tokens_in = round(calls * characters * rates.tokens_in_a_character)
-        tokens_out = round(calls * rates.tokens_out)
+        characters = sum(_characters(request) for request in missing)
+        tokens_in = round(characters * rates.tokens_in_a_character) + len(missing) * more_tokens_in
+        tokens_out = round(len(missing) * rates.tokens_out)
         usd = cost_usd(endpoint, tokens_in, tokens_out)
-        return Cost(calls=calls, tokens=tokens_in + tokens_out, usd=usd, basis=rates.basis)
+        return Cost(calls=len(missing), tokens=tokens_in + tokens_out, usd=usd, basis=rates.basis)
 
     def _rates(self, endpoint: EndpointConfig, missing: Sequence[ChatRequest]) -> _Rates:
         max_tokens = missing[0].max_tokens

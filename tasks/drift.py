@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from fute.config import DriftConfig, PromptModel
 from fute.drift import Baseline, Comparison, compare, panel_rows
+from fute.errors import DataError, NoAnswersError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
@@ -48,7 +50,12 @@ class DriftCheck(BaseModel):
 def check_drift(
     run: Run, config: PromptModel, parts: StudyParts, pool: str, drift: DriftConfig, renew: bool = False
 ) -> DriftCheck:
-    """Ask the panel and compare; without a baseline (or with `renew`) make one instead. Raises an event on drift."""
+    """Ask the panel and compare; without a baseline (or with `renew`) make one instead. Raises an event on drift.
+
+    Raises:
+        DataError: the panel is another one than that of the model's baseline. A new baseline made in silence would hide
+            whatever has changed since.
+    """
     store = run.open_store()
     checks = DriftStore(store)
     inputs = store.pool(pool)
@@ -56,7 +63,7 @@ def check_drift(
     ref = f"{looked_at.id}@{looked_at.fingerprint}"
     askable = [row for row, _ in looked_at.requests(inputs.inputs)]
     rows = panel_rows(list(inputs.source_ids), askable, drift.panel_rows, run.seed)
-    panel = fingerprint(pool=pool, rows=rows.tolist())
+    panel = panel_id(pool, rows)
     calls = 0
 
     def ask() -> Outputs:
@@ -66,6 +73,12 @@ def check_drift(
         return outputs
 
     known = None if renew else checks.baseline(ref, panel)
+    if known is None and not renew and checks.has_baselines(ref):
+        raise DataError(
+            f"{looked_at.id} was not checked: its baseline is of another panel, for the pool, the seed or "
+            "drift.panel_rows has changed. Put them back (pool.reuse keeps a pool), or make a new baseline: "
+            "fute drift STUDY --renew"
+        )
     if known is None:
         askings = [ask() for _ in range(drift.askings)]
         answered = np.stack([_answered(outputs) for outputs in askings])
@@ -73,7 +86,11 @@ def check_drift(
         name, _ = checks.put_baseline(ref, panel, rows.tolist(), baseline, run.stamp)
         return DriftCheck(model=looked_at.id, baseline=name, new_baseline=True, calls=calls)
     name, baseline = known
-    outputs = ask()
+    try:
+        outputs = ask()
+    except NoAnswersError as exc:  # to have fallen silent is a change, and no failure of the check
+        calls = exc.calls
+        outputs = _silence(baseline)
     found = compare(
         _features(run, parts, inputs, pool, rows), baseline, outputs.values, _answered(outputs), drift, run.seed
     )
@@ -96,6 +113,16 @@ def check_drift(
         reasons=list(found.reasons), distance=found.distance, distance_threshold=found.distance_threshold,
         change=found.change, change_threshold=found.change_threshold,
     )  # fmt: skip
+
+
+def panel_id(pool: str, rows: NDArray[np.intp]) -> str:
+    return fingerprint(pool=pool, rows=rows.tolist())
+
+
+def _silence(baseline: Baseline) -> Outputs:
+    """What a model has said that answered nothing; as wide as its answers were at first."""
+    values = np.zeros(baseline.values.shape[1:], np.float32)
+    return Outputs(kind="scores", values=values, answered=np.zeros(len(values), bool))
 
 
 def _answered(outputs: Outputs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -6,6 +6,7 @@ Here, at the edge, a key is taken from the environment or from a Prefect Secret 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 from prefect.blocks.system import Secret
@@ -29,13 +30,20 @@ from tasks.study import StudyParts
 
 
 def prompted_model(
-    run: Run, config: PromptModel, parts: StudyParts, *, with_key: bool = True, fresh: bool = False
+    run: Run,
+    config: PromptModel,
+    parts: StudyParts,
+    *,
+    with_key: bool = True,
+    fresh: bool = False,
+    around: Callable[[Completer], Completer] | None = None,
 ) -> PromptedModel:
     """The model, ready to be asked.
 
     Args:
         with_key: False for one that is only looked at.
         fresh: ask anew, whatever the ledger has, to be compared with an earlier asking.
+        around: one more layer, the outermost.
 
     Raises:
         ConfigError: there is no key where the endpoint says that it is.
@@ -44,6 +52,8 @@ def prompted_model(
     prompt = parts.prompts[str(config.prompt)]
     ledger = resources.response_store(run.open_store())
     client = completer(run, endpoint, parts.budget) if with_key else None
+    if client is not None and around is not None:
+        client = around(client)
     return PromptedModel(
         str(config.id),
         prompt,
@@ -90,7 +100,7 @@ def accounts(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> list[A
 
 
 def _account(run: Run, name: str, limits: BudgetConfig) -> Account:
-    return StoredAccount(run.open_store().root / "responses", run.flow_run_id or run.run_id or "none", name, limits)
+    return StoredAccount(run.open_store().root / "responses", run.account, name, limits)
 
 
 def api_key(endpoint: EndpointConfig) -> str | None:

@@ -17,7 +17,7 @@ from fute.types import Dataset, Kind, Pool
 from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import VectorStore
-from tasks.costs import Cost, CostEstimate
+from tasks.costs import Cost, CostEstimate, added
 from tasks.embed import open_model, trained_ref
 from tasks.endpoints import prompted_model
 from tasks.ingest import DatasetRef
@@ -45,14 +45,7 @@ class Plan(BaseModel):
     @property
     def cost(self) -> Cost:
         """Of all steps together."""
-        costs = [step.cost for step in self.steps if step.cost is not None and step.cost.calls]
-        prices = [cost.usd for cost in costs]
-        return Cost(
-            calls=sum(cost.calls for cost in costs),
-            tokens=sum(cost.tokens for cost in costs),
-            usd=None if None in prices else sum(usd for usd in prices if usd is not None),
-            basis="; ".join(dict.fromkeys(cost.basis for cost in costs)),
-        )
+        return added([step.cost for step in self.steps if step.cost is not None])
 
     def summary(self) -> str:
         todo = Counter(step.stage for step in self.steps if step.state == TODO)
@@ -60,13 +53,13 @@ class Plan(BaseModel):
         if not todo and not cost.calls:
             return "Everything is in the store: a run would do no work and make no LLM calls."
         work = ", ".join(f"{n} {stage}" for stage, n in todo.items())
-        lines = [f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{_priced(cost)}."]
+        lines = [f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{priced(cost)}."]
         if cost.calls:
             lines.append(f"Reckoned with {cost.basis}.")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.over_budget])
 
 
-def _priced(cost: Cost) -> str:
+def priced(cost: Cost) -> str:
     if not cost.calls:
         return ""
     usd = (

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig, PromptModel
 from fute.errors import ConfigError, ModelError
-from fute.llm.budget import BudgetExhausted
+from fute.llm.budget import BudgetExhausted, cost_usd
+from fute.llm.providers import PROVIDERS
+from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel
-from fute.select.candidates import Candidates, Integers
+from fute.select.candidates import Candidates, Doubles, Integers
 from fute.types import Outputs, TextTable
 from tasks.endpoints import prompted_model
 from tasks.run import Failure, Run
 from tasks.study import StudyParts
+from tasks.tally import Stop, Tally
+
+T = TypeVar("T")
 
 
 class Panel:
@@ -40,7 +46,9 @@ class Panel:
                     f"prompt {prompt.id} answers in free text, and only prompts with labels can be ranked; "
                     "choose among others (--prompt names them)"
                 )
-        self.models: list[PromptedModel] = [prompted_model(run, m, parts) for m in models]
+        self._stop = Stop()
+        self._tallies: list[Tally] = []
+        self.models: list[PromptedModel] = [prompted_model(run, m, parts, around=self._tallied) for m in models]
         self.label_names = tuple(prompts[0].verbalizer)
         for prompt in prompts:
             if set(prompt.verbalizer) != set(self.label_names):
@@ -51,7 +59,21 @@ class Panel:
         self._calls = np.array([(2 if p.cot else 1) * m.samples for p, m in zip(prompts, models, strict=True)])
         self.asked = np.zeros((len(models), len(inputs)), bool)
         self.failures: list[Failure] = []
-        self.paid = np.zeros((len(models), 3), np.int64)
+
+    @property
+    def paid(self) -> Integers:
+        return np.stack([tally.paid for tally in self._tallies])
+
+    def spent(self) -> str:
+        """What was paid for up to now, in words."""
+        calls, tokens_in, tokens_out = self.paid.sum(axis=0).tolist()
+        prices = [cost_usd(e, int(p[1]), int(p[2])) for e, p in zip(self.endpoints, self.paid, strict=True)]
+        usd = "" if None in prices else f", ${sum(p for p in prices if p is not None):.4f}"
+        return f"{calls:,} calls, {tokens_in + tokens_out:,} tokens{usd}"
+
+    def _tallied(self, client: Completer) -> Completer:
+        self._tallies.append(Tally(client, self._stop))
+        return self._tallies[-1]
 
     @property
     def blank(self) -> Candidates:
@@ -64,40 +86,78 @@ class Panel:
         """Their answers, of the endpoints at the same time and of one endpoint's candidates in turn.
 
         A candidate that fails has no answers; it is listed, and stops no other. A used-up budget stops all.
+
+        Raises:
+            BudgetExhausted: with what this selection has spent until then.
         """
-        table = self._inputs.take(rows)
-        self.asked[np.ix_(members, rows)] = True
-        groups: dict[str, list[int]] = {}
-        for member in members.tolist():
-            groups.setdefault(self.endpoints[member].id, []).append(member)
-        found: dict[int, Outputs] = {}
-
-        def work(group: list[int]) -> None:
-            for member in group:
-                found[member] = self._answers(member, table)
-
-        with ThreadPoolExecutor(max(1, len(groups)), thread_name_prefix="endpoint") as pool:
-            for future in [pool.submit(work, group) for group in groups.values()]:
-                future.result()
+        found = self._each(members, rows, self._answers)
         listed = members.tolist()
         return Candidates.of(
             [self.models[m].id for m in listed], [found[m] for m in listed], [int(self._calls[m]) for m in listed],
             label_names=self.label_names,
         )  # fmt: skip
 
+    def perplexities(self) -> Doubles:
+        """(m, n) how improbable each candidate's prompt reads with each text; NaN for a candidate that failed.
+
+        Raises:
+            ModelError: an endpoint does not tell how probable a prompt is; before anything is paid for.
+        """
+        able = ", ".join(name for name, provider in PROVIDERS.items() if provider.echoes)
+        for model, endpoint in zip(self.models, self.endpoints, strict=True):
+            if not PROVIDERS[endpoint.api].echoes:
+                raise ModelError(
+                    f"method spell: {model.id} is asked over api {endpoint.api}, which does not tell how probable a "
+                    f"prompt is; use one of: {able}, or another method"
+                )
+        shape = (len(self.models), len(self._inputs))
+        found = self._each(np.arange(shape[0]), np.arange(shape[1]), self._perplexities)
+        return np.stack([found[member] for member in range(shape[0])])
+
+    def _each(self, members: Integers, rows: Integers, ask: Callable[[int, TextTable], T]) -> dict[int, T]:
+        table = self._inputs.take(rows)
+        self.asked[np.ix_(members, rows)] = True
+        groups: dict[str, list[int]] = {}
+        for member in members.tolist():
+            groups.setdefault(self.endpoints[member].id, []).append(member)
+        found: dict[int, T] = {}
+
+        def work(group: list[int]) -> None:
+            for member in group:
+                try:
+                    found[member] = ask(member, table)
+                except BaseException as exc:
+                    self._stop.tell(exc)
+                    raise
+
+        with ThreadPoolExecutor(max(1, len(groups)), thread_name_prefix="endpoint") as pool:
+            futures = [pool.submit(work, group) for group in groups.values()]
+        # All have ended here: what was spent is final.
+        if isinstance(self._stop.reason, BudgetExhausted):
+            raise BudgetExhausted(f"{self._stop.reason}. Spent by this selection until then: {self.spent()}")
+        if self._stop.reason is not None:
+            raise self._stop.reason
+        for future in futures:
+            future.result()
+        return found
+
     def _answers(self, member: int, table: TextTable) -> Outputs:
-        model = self.models[member]
         nothing = np.zeros((len(table), len(self.label_names)), np.float32)
         silence = Outputs("probabilities", nothing, self.label_names, np.zeros(len(table), bool))
+        return self._unless_failed(member, lambda model: model.outputs(table), silence)
+
+    def _perplexities(self, member: int, table: TextTable) -> Doubles:
+        unknown = np.full(len(table), np.nan)
+        return self._unless_failed(member, lambda model: model.perplexities(table).astype(np.float64), unknown)
+
+    def _unless_failed(self, member: int, ask: Callable[[PromptedModel], T], nothing: T) -> T:
+        model = self.models[member]
         if any(failure.subject == model.id for failure in self.failures):
-            return silence  # what failed for good in one round is not tried again in the next
+            return nothing  # what failed for good in one round is not tried again in the next
         try:
-            outputs = model.outputs(table)
+            return ask(model)
         except BudgetExhausted:
             raise
         except ModelError as exc:
             self.failures.append(Failure(subject=model.id, stage="select", reason=str(exc)))
-            return silence
-        counted = ("calls", "tokens_in", "tokens_out")
-        self.paid[member] += [int(outputs.details.get(name, 0)) for name in counted]
-        return outputs
+            return nothing

@@ -24,9 +24,14 @@ KEPT = 8  # spaces and surrogates kept in memory at most
 
 
 class OnceCache:
-    """A small cache in which each entry is made once, even when several threads want it at the same time."""
+    """A small cache in which each entry is made once, even when several threads want it at the same time.
 
-    def __init__(self) -> None:
+    Args:
+        kept: entries at most, the oldest gives way; None: all are kept as long as the process lives.
+    """
+
+    def __init__(self, kept: int | None = KEPT) -> None:
+        self._kept = kept
         self._lock = threading.Lock()
         self._entries: dict[Hashable, Any] = {}
         self._locks: dict[Hashable, threading.Lock] = {}
@@ -40,7 +45,7 @@ class OnceCache:
                     return self._entries[key]
             made = make()
             with self._lock:
-                while len(self._entries) >= KEPT:
+                while self._kept is not None and len(self._entries) >= self._kept:
                     self._entries.pop(next(iter(self._entries)))
                 self._entries[key] = made
             return made
@@ -48,8 +53,10 @@ class OnceCache:
 
 _surrogates = OnceCache()
 _spaces = OnceCache()
-_ledgers = OnceCache()
-_accounts = OnceCache()
+# These two are small, and a second object beside one that is in use would be wrong: of a ledger it would be another
+# live file, of an account it would not know what is in flight.
+_ledgers = OnceCache(kept=None)
+_accounts = OnceCache(kept=None)
 
 # One forward pass or training at a time: each uses all cores (or the one GPU) by itself, and two at once only thrash.
 compute_lock = threading.RLock()
@@ -81,7 +88,7 @@ def response_store(store: Store) -> ResponseStore:
 
 def account(run: Run, name: str, make: Callable[[], Account]) -> Account:
     """A budget of a run; one object for all threads of this process."""
-    return _accounts.get((run.store, run.flow_run_id, run.run_id, name), make)
+    return _accounts.get((run.store, run.account, name), make)
 
 
 def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool: str) -> Embedder:

@@ -5,9 +5,10 @@ Small and plain, for Prefect hashes and stores what is passed between tasks.
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
 from storage.store import Store
@@ -29,6 +30,13 @@ class Run(BaseModel):
     """MLflow run."""
     flow_run_id: str | None = None
     """Prefect flow run."""
+    session: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    """Tells runs apart that have neither id, since each has budgets of its own. Copied with the run."""
+
+    @property
+    def account(self) -> str:
+        """Whose budgets its calls count to."""
+        return self.flow_run_id or self.run_id or self.session
 
     @property
     def stamp(self) -> Stamp:

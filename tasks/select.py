@@ -19,6 +19,7 @@ from fute.fingerprint import fingerprint
 from fute.llm.budget import cost_usd
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.select.halving import successive_halving
+from fute.select.perplexity import rank_perplexities
 from fute.select.ranking import (
     METHODS,
     NEED_REFERENCES,
@@ -47,7 +48,11 @@ EVALUATION = "select_prompts"
 AUTO = "auto"
 HALVED = (AUTO, "consensus", "oriented_information")
 """Methods that are means over rows, and can so judge candidates on some of them."""
-SELECTION_VERSION = 1
+SPELL = "spell"
+"""Looks at how probable the prompts are, and asks for no answers."""
+MIN_ROWS = 4
+"""Texts that each candidate is asked about at least, however small the share: of fewer there is nothing to tell."""
+SELECTION_VERSION = 2
 """Raised when the same answers would be ranked otherwise."""
 
 
@@ -69,8 +74,9 @@ class Choice(BaseModel):
     """In the method's own unit: nats of information, or expected accuracy."""
     ci_low: float | None
     ci_high: float | None
-    expected_accuracy: float
-    """Against the labels that candidates and references find together; too high where candidates err together."""
+    expected_accuracy: float | None
+    """Against the labels that candidates and references find together; too high where candidates err together. Null
+    where nobody was asked for an answer (spell)."""
     best: float
     """In how many resamples of the rows it came first, as a share."""
     rows: int
@@ -105,17 +111,26 @@ class PromptSelection(BaseModel):
 def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> TargetRef:
     """Texts of a dataset of the study; its labels are not looked at."""
     store = run.open_store()
-    inputs = store.dataset(dataset.ref).train.inputs
-    drawn = np.sort(generator(run.seed, "target", name).permutation(len(inputs))[:rows])
-    return _kept(run, store, name, Pool(inputs.take(drawn), [name] * len(drawn)))
+    inputs = target_rows(run, name, store.dataset(dataset.ref).train.inputs, rows)
+    return _kept(run, store, name, Pool(inputs, [name] * len(inputs)))
 
 
 @task(cache_policy=NO_CACHE, task_run_name="target-{path}")
 def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
     """Texts of a Parquet, CSV or JSONL file."""
+    return _kept(run, run.open_store(), Path(path).name, file_pool(run, path, text, text_pair, rows))
+
+
+def target_rows(run: Run, name: str, inputs: TextTable, rows: int) -> TextTable:
+    """A seeded draw of a dataset's texts."""
+    return inputs.take(np.sort(generator(run.seed, "target", name).permutation(len(inputs))[:rows]))
+
+
+def file_pool(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> Pool:
+    """A seeded draw of a file's texts."""
     source = {"id": "target", "data": {"files": path}, "text": text, "text_pair": text_pair}
     config = PoolConfig.model_validate({"sources": [source], "rows_per_source": rows, "max_rows": max(rows, 8)})
-    return _kept(run, run.open_store(), Path(path).name, build_pool(config, run.folder, run.seed, []))
+    return build_pool(config, run.folder, run.seed, [])
 
 
 def _kept(run: Run, store: Store, name: str, pool: Pool) -> TargetRef:
@@ -141,13 +156,22 @@ def choose_prompts(
         ConfigError: an unknown method, or prompts with other labels than the first's.
         ModelError: no candidate answered.
     """
-    if config.method != AUTO:
+    if config.method not in (AUTO, SPELL):
         method(config.method)
     store = run.open_store()
-    inputs = store.pool(target.pool).inputs
+    everything = store.pool(target.pool).inputs
+    halved = halves(config, len(models))
+    # Who cannot be dropped on the way is asked, as all others, about fewer texts.
+    inputs = everything if halved else everything.take(shared_rows(config.share, len(everything), run.seed))
     panel = Panel(run, models, parts, inputs)
-    space, used = _space(run, store, parts, panel.label_names, inputs, references)
-    if config.share < 1 and config.method in HALVED and len(models) > 1:
+    name = config.method
+    space, used = (None, []) if name == SPELL else _space(run, store, parts, panel.label_names, inputs, references)
+    candidates, rows_of = panel.blank, np.full(len(models), len(inputs))
+    if name == SPELL:
+        ranking = rank_perplexities(
+            tuple(model.id for model in panel.models), panel.perplexities(), resamples=config.resamples, seed=run.seed
+        )
+    elif halved:
         judge = Judge(config.method, space)
         halving = successive_halving(panel.blank, panel.ask, judge, share=config.share, seed=run.seed)
         candidates, name, rows_of = halving.candidates, judge.method, halving.rows
@@ -155,18 +179,17 @@ def choose_prompts(
     else:
         candidates = panel.ask(np.arange(len(models)), np.arange(len(inputs)))
         name = recommended(candidates) if config.method == AUTO else config.method
-        rows_of = np.full(len(models), len(inputs))
         ranking = rank_candidates(Evidence(candidates, space), name, resamples=config.resamples, seed=run.seed)
-    if not candidates.answered.any():
+    if not (np.isfinite(ranking.scores) if name == SPELL else candidates.answered).any():
         reasons = "; ".join(f"{f.subject}: {f.reason}" for f in panel.failures) or "look at the verbalizers"
         raise ModelError(f"none of {len(models)} candidates answered a single text of {target.name}: {reasons}")
     evidence = Evidence(candidates, space)
-    accuracies = _expected_accuracies(evidence, panel.asked)
+    accuracies = np.full(len(models), np.nan) if name == SPELL else _expected_accuracies(evidence, panel.asked)
     together = evidence.rows(np.flatnonzero(panel.asked.all(axis=0)))
     others = {
         other: candidates.ids[int(np.nan_to_num(METHODS[other](together), nan=-np.inf).argmax())]
         for other in METHODS
-        if other != name and (space is not None or other not in NEED_REFERENCES)
+        if name != SPELL and other != name and (space is not None or other not in NEED_REFERENCES)
     }
     calls = candidates.calls_per_row
     selection = PromptSelection(
@@ -176,10 +199,10 @@ def choose_prompts(
         # Who never answered has a score of nothing, which may be more than that of one who answers the opposite.
         choices=[
             _choice(i, panel, ranking, accuracies, candidates)
-            for i in sorted(ranking.order.tolist(), key=lambda i: not candidates.answered[i].any())
+            for i in sorted(ranking.order.tolist(), key=lambda i: name != SPELL and not candidates.answered[i].any())
         ],
         others=others,
-        share=float((rows_of * calls).sum()) / float(calls.sum() * len(inputs)),
+        share=float((rows_of * calls).sum()) / float(calls.sum() * len(everything)),
         failures=panel.failures,
         key=fingerprint(
             version=SELECTION_VERSION,
@@ -191,6 +214,17 @@ def choose_prompts(
         ),
     )
     return _write(store, run, selection)
+
+
+def halves(config: SelectConfig, n_candidates: int) -> bool:
+    """Whether candidates are dropped on the way."""
+    return config.share < 1 and config.method in HALVED and n_candidates > 1
+
+
+def shared_rows(share: float, n: int, seed: int) -> Integers:
+    """Which of n texts each candidate is asked about where all are asked about the same: a seeded draw, in order."""
+    kept = min(n, max(MIN_ROWS, int(share * n)))
+    return np.sort(generator(seed, "share").permutation(n)[:kept])
 
 
 class Judge:
@@ -225,7 +259,7 @@ def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, ca
         score=_number(ranking.scores[member]),
         ci_low=_number(ranking.low[member]),
         ci_high=_number(ranking.high[member]),
-        expected_accuracy=float(accuracies[member]),
+        expected_accuracy=_number(accuracies[member]),
         best=float(ranking.best[member]),
         rows=rows,
         answered=float(candidates.answered[member].sum()) / max(rows, 1),

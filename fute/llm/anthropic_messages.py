@@ -5,16 +5,15 @@ It has no log-probabilities, so that answers are read as text or drawn several t
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
+
+import httpx
 
 from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
-from fute.llm.exchange import CONNECT_TIMEOUT_S, MAX_RESPONSE_BYTES, is_loopback, tls_context
-from fute.llm.failures import Secret, TransientError
-from fute.llm.http_answer import http_answer
+from fute.llm.exchange import GuardedClient
+from fute.llm.failures import TransientError
+from fute.llm.transport import NO_KEY, Post, Transport
 from fute.llm.types import Answer, ChatRequest, Completer
 from fute.llm.wire import Wire, text_or_none, token_counts, with_extra
 
@@ -74,127 +73,55 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
 WIRE = Wire("/v1/messages", request_body, read_answer)
 
 
-class AnthropicMessages:
-    """The innermost layer.
+class AnthropicMessages(Transport):
+    """The innermost layer, as for the other protocols."""
 
-    Args:
-        api_key: sent in the header that the SDK has for it; None: no such header. Held in memory only, never shown.
-        timeout_s: for the whole exchange.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 60.0,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
-    ) -> None:
-        self._secret = Secret(api_key)
+    def __init__(self, base_url: str, **options: Any) -> None:
         # The SDK's own paths begin with /v1, and other APIs have taught everyone to write it into the address.
-        self._base_url = base_url.rstrip("/").removesuffix("/v1")
-        self._timeout_s = timeout_s
-        self._max_bytes = max_response_bytes
-        self._tls = tls_context()
-        omitted = {name: anthropic.Omit() for name in ("X-Api-Key", "Authorization")}
-        self._options: Any = {} if self._secret else {"headers": omitted}
-        # A client, and with it a connection, for each request in flight.
-        self._idle: deque[anthropic.Anthropic] = deque()
+        address = base_url.rstrip("/").removesuffix("/v1")
+        super().__init__(address, wire=WIRE, sdk=anthropic_sdk, key_header=("X-Api-Key", ""), **options)
 
-    def complete(self, request: ChatRequest) -> Answer:
-        """Ask once.
 
-        Raises:
-            TransientError: worth another attempt.
-            ModelError: not worth one.
-        """
-        started = time.perf_counter()
-        where = f"{self._base_url} ({request.model})"
-        answered = self._post(where, request_body(request))
-        if isinstance(answered, ModelError):
-            raise answered
-        latency_ms = (time.perf_counter() - started) * 1000
-        body = self._secret.remove_from(answered.text)
-        return http_answer(
-            WIRE,
-            where,
-            request,
-            answered.status_code,
-            answered.headers,
-            body,
-            latency_ms=latency_ms,
-            has_key=bool(self._secret),
-        )
+def anthropic_sdk(http: GuardedClient, base_url: str) -> Post:
+    """The `anthropic` SDK on a guarded client."""
+    through = _Through(http)
+    sdk = anthropic.Anthropic(
+        base_url=base_url,
+        # Said always, or the SDK would look for keys in the environment and in files.
+        api_key=NO_KEY,
+        max_retries=0,
+        http_client=httpx2.Client(transport=through, trust_env=False, follow_redirects=False, timeout=None),
+    )
 
-    def _post(self, where: str, body: dict[str, Any]) -> httpx2.Response | ModelError:
-        # Errors are returned and raised by the caller: within the except clauses the SDK's exception, which holds the
-        # request with its key, would become their context.
+    def post(url: str, body: dict[str, Any]) -> httpx.Response:
+        failure: BaseException | None = None
+        through.answered = None
         try:
-            client = self._idle.pop()
-        except IndexError:
-            client = self._new_client()
-        try:
-            return client.post(WIRE.path, cast_to=httpx2.Response, body=body, options=self._options)
-        except anthropic.APIStatusError as exc:
-            return exc.response
-        except anthropic.APITimeoutError as exc:
-            unsent = isinstance(exc.__cause__, httpx2.ConnectTimeout)
-            return TransientError(f"{where}: no answer within {self._timeout_s:g} s", may_be_charged=not unsent)
+            sdk.post(url, cast_to=httpx2.Response, body=body)
+        except anthropic.APIStatusError:
+            pass
         except anthropic.APIConnectionError as exc:
-            if isinstance(exc.__cause__, _Refused):
-                return ModelError(f"{where}: {exc.__cause__}")
-            cause = self._secret.remove_from(str(exc.__cause__ or exc))
-            unsent = isinstance(exc.__cause__, httpx2.ConnectError)
-            return TransientError(f"{where}: the connection failed: {cause}", may_be_charged=not unsent)
-        finally:
-            self._idle.append(client)
+            failure = exc.__cause__ or exc
+        if failure is not None:
+            raise failure
+        assert through.answered is not None  # neither an answer nor a failure: the SDK has not sent anything
+        return through.answered
 
-    def _new_client(self) -> anthropic.Anthropic:
-        http = httpx2.Client(
-            verify=self._tls,
-            follow_redirects=False,
-            timeout=httpx2.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
-            trust_env=not is_loopback(self._base_url),
-            event_hooks={"response": [self._bound]},
+    return post
+
+
+class _Through(httpx2.BaseTransport):
+    """The SDK speaks httpx2 only; what it sends goes through the guarded client all the same."""
+
+    def __init__(self, http: GuardedClient) -> None:
+        self._http = http
+        self.answered: httpx.Response | None = None
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        answered = self._http.send(
+            httpx.Request(request.method, str(request.url), headers=request.headers.raw, content=request.read())
         )
-        return anthropic.Anthropic(
-            base_url=self._base_url,
-            # Said always, or the SDK would look for keys in the environment and in files, and send what it finds.
-            api_key=self._secret.reveal() or "none",
-            max_retries=0,
-            # Unpacking is where a small answer can become a large one.
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=http,
+        self.answered = answered
+        return httpx2.Response(
+            answered.status_code, headers=answered.headers.raw, content=answered.content, request=request
         )
-
-    def _bound(self, response: httpx2.Response) -> None:
-        encoding = response.headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            raise _Refused(f"the answer is compressed ({encoding}), though that was not asked for")
-        response.stream = _BoundedStream(response.stream, self._max_bytes, self._timeout_s)
-
-
-class _Refused(httpx2.RequestError):
-    """An answer that is not taken, now or later."""
-
-
-class _BoundedStream(httpx2.SyncByteStream):
-    def __init__(self, inner: Any, max_bytes: int, timeout_s: float) -> None:
-        self._inner = inner
-        self._max_bytes = max_bytes
-        self._deadline = time.monotonic() + timeout_s
-        self._timeout_s = timeout_s
-
-    def __iter__(self) -> Iterator[bytes]:
-        received = 0
-        for chunk in self._inner:
-            received += len(chunk)
-            if received > self._max_bytes:
-                raise _Refused(f"the answer is larger than {self._max_bytes:,} bytes")
-            # The library limits the wait for each piece; a server that drips would be waited for without end.
-            if time.monotonic() > self._deadline:
-                raise httpx2.ReadTimeout(f"no complete answer within {self._timeout_s:g} s")
-            yield chunk
-
-    def close(self) -> None:
-        self._inner.close()

@@ -8,6 +8,7 @@ more are sent.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fute.config import BudgetConfig, EndpointConfig
-from fute.errors import ModelError
+from fute.errors import ModelError, StoreError
 from fute.llm.estimate import most_tokens_in
-from fute.llm.failures import TransientError
 from fute.llm.types import Answer, ChatRequest, Completer
+
+logger = logging.getLogger(__name__)
 
 SETTLING_S = 0.01  # between two looks whether requests in flight have cost less than was reserved for them
 
@@ -42,20 +44,39 @@ class Spending:
         return Spending(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a reservation was not made, all of it seen at the same moment.
+
+    Attributes:
+        in_flight: reservations of this process that are not settled. Most cost less than was reserved for them, so that
+            it is worth another try when one of them is; with none there is nothing to wait for.
+        spent: settled.
+        reserved: not settled, by whomever: this process, another one, or one that was killed.
+    """
+
+    in_flight: int
+    spent: Spending
+    reserved: Spending
+
+
 class Account(Protocol):
     """Keeps count of one budget. All methods are called from many threads."""
 
     name: str
     limits: BudgetConfig
-    in_flight: int
-    """Reservations of this process that are not settled."""
 
-    def reserve(self, most: Spending) -> bool:
-        """Take this out of what is left; False, and nothing is taken, if there is not so much left."""
+    def reserve(self, most: Spending) -> Refusal | None:
+        """Take this out of what is left; if there is not so much left nothing is taken, and it is said why."""
         ...
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
-        """Put back what was reserved, and take out what was spent."""
+        """Put back what was reserved, and take out what was spent. The reservation is no longer in flight even where
+        this raises."""
+        ...
+
+    def spent(self) -> Spending:
+        """What is settled."""
         ...
 
     def taken(self) -> Spending:
@@ -70,25 +91,32 @@ class MemoryAccount:
         self.name = name
         self.limits = limits
         self.in_flight = 0
-        self._taken = Spending()
+        self._spent = Spending()
+        self._reserved = Spending()
         self._lock = threading.Lock()
 
-    def reserve(self, most: Spending) -> bool:
+    def reserve(self, most: Spending) -> Refusal | None:
         with self._lock:
-            if passed(self.limits, self._taken + most) is not None:
-                return False
-            self._taken += most
+            if passed(self.limits, self._spent + self._reserved + most) is not None:
+                return Refusal(self.in_flight, self._spent, self._reserved)
+            self._reserved += most
             self.in_flight += 1
-            return True
+            return None
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
         with self._lock:
-            self._taken += spent - reserved
             self.in_flight -= 1
+            # With nothing in flight nothing is reserved: what is left of sums and differences of floats goes.
+            self._reserved = self._reserved - reserved if self.in_flight else Spending()
+            self._spent += spent
+
+    def spent(self) -> Spending:
+        with self._lock:
+            return self._spent
 
     def taken(self) -> Spending:
         with self._lock:
-            return self._taken
+            return self._spent + self._reserved
 
 
 class Budget:
@@ -102,31 +130,49 @@ class Budget:
         self._inner = inner
         self._endpoint = endpoint
         self._accounts = accounts
+        self._broken: StoreError | None = None
 
     def complete(self, request: ChatRequest) -> Answer:
-        """Raises BudgetExhausted: the request could pass a limit, even when all that is in flight has come back."""
+        """The answer, also where it could not be booked: it is paid. Then it is the next request that is not sent.
+
+        Raises:
+            BudgetExhausted: the request could pass a limit, even when all that is in flight has come back.
+            StoreError: an account cannot be written; what was reserved there stays taken.
+        """
+        if self._broken is not None:
+            raise self._broken
         most = self._most(request)
         self._reserve(most)
-        spent = Spending()
+        spent = most  # what ends in a way that nobody thought of may have been charged
         try:
             answer = self._inner.complete(request)
             spent = self._cost(answer, most)
             return answer
-        except TransientError as exc:
+        except ModelError as exc:
             spent = most if exc.may_be_charged else Spending()
             raise
         finally:
-            for account in self._accounts:
-                account.settle(most, spent)
+            self._settle(self._accounts, most, spent)
 
     def _reserve(self, most: Spending) -> None:
         for i, account in enumerate(self._accounts):
             try:
                 _wait_for(account, most)
             except BaseException:
-                for reserved in self._accounts[:i]:
-                    reserved.settle(most, Spending())
+                self._settle(self._accounts[:i], most, Spending())
                 raise
+
+    def _settle(self, accounts: Sequence[Account], most: Spending, spent: Spending) -> None:
+        """Each by itself: one that cannot be written must not keep the others from it, nor take the answer along."""
+        for account in accounts:
+            try:
+                account.settle(most, spent)
+            except Exception as exc:
+                logger.warning("the budget of %s could not be written: %s", account.name, exc)
+                self._broken = StoreError(
+                    f"the budget of {account.name} could not be written ({exc}), so no more is spent; the answers that "
+                    "came are kept. Free the store's disk or its lock and run the same command again"
+                )
 
     def _most(self, request: ChatRequest) -> Spending:
         tokens_in = most_tokens_in(request)
@@ -142,12 +188,9 @@ class Budget:
 
 def _wait_for(account: Account, most: Spending) -> None:
     """Reserve, if need be when requests in flight have come back: most cost less than was reserved for them."""
-    while True:
-        in_flight = account.in_flight  # looked at first: what comes back after that is worth another try
-        if account.reserve(most):
-            return
-        if not in_flight:
-            raise BudgetExhausted(_message(account, most))
+    while (refusal := account.reserve(most)) is not None:
+        if not refusal.in_flight:
+            raise BudgetExhausted(_message(account, most, refusal))
         time.sleep(SETTLING_S)
 
 
@@ -169,17 +212,24 @@ def passed(limits: BudgetConfig, spending: Spending) -> str | None:
     return None
 
 
-def _message(account: Account, most: Spending) -> str:
-    taken = account.taken()
-    field = passed(account.limits, taken + most) or "max_calls"
+def _message(account: Account, most: Spending, refusal: Refusal) -> str:
+    spent, held = refusal.spent, refusal.reserved
+    field = passed(account.limits, spent + held + most) or "max_calls"
     limit = getattr(account.limits, field)
     if field == "max_usd":
-        spent = f"${taken.usd:.4f} of ${limit:g} are spent and the next call could take up to ${most.usd:.4f}"
+        says = f"${spent.usd:.4f} of ${limit:g} are spent{_held(held, f'${held.usd:.4f}')}"
+        says += f" and the next call could take up to ${most.usd:.4f}"
     elif field == "max_tokens":
-        spent = f"{taken.tokens:,} of {limit:,} tokens are spent and the next call could take up to {most.tokens:,}"
+        says = f"{spent.tokens:,} of {limit:,} tokens are spent{_held(held, f'{held.tokens:,}')}"
+        says += f" and the next call could take up to {most.tokens:,}"
     else:
-        spent = f"{taken.calls:,} of {limit:,} calls are made"
+        says = f"{spent.calls:,} of {limit:,} calls are made{_held(held, f'{held.calls:,}')}"
     return (
-        f"the budget of {account.name} is used up: {spent}. To go on, run the same command again (each run has its "
+        f"the budget of {account.name} is used up: {says}. To go on, run the same command again (each run has its "
         f"budget anew), or raise {field} first; what was answered is in the store and is not paid again"
     )
+
+
+def _held(held: Spending, amount: str) -> str:
+    # This process has none in flight when it gives up.
+    return f", {amount} are held for calls of other processes (running or killed)" if held.calls else ""

@@ -61,10 +61,11 @@ class MemoryLedger:
 
 
 class Cache:
-    """The outermost layer. Errors and empty answers are not kept.
+    """The outermost layer. Errors are not kept.
 
     Nor is one answer of many given as the answer: above temperature 0 a request is asked anew each time, unless it says
-    which sample it wants. What comes is written down all the same, under a sample number of its own.
+    which sample it wants. Nor is an empty answer, unless it was cut off, which it would be again. What comes and is
+    asked for anew is written down all the same, since it was paid, under a sample number of its own.
     """
 
     def __init__(self, inner: Completer, ledger: ResponseLedger) -> None:
@@ -74,8 +75,7 @@ class Cache:
     def complete(self, request: ChatRequest) -> Answer:
         if not request.repeatable:
             answer = self._inner.complete(request)
-            if not answer.empty:
-                self._ledger.put(replace(request, sample=-secrets.randbits(62)), answer)
+            self._ledger.put(_under_its_own_number(request), answer)
             return answer
         key = request.key
         wait_s = 0.005
@@ -90,8 +90,12 @@ class Cache:
             if (kept := self._ledger.get(key)) is not None:
                 return replace(kept, from_cache=True)
             answer = self._inner.complete(request)
-            if not answer.empty:
-                self._ledger.put(request, answer)
+            passing = answer.empty and answer.finish_reason != "length"
+            self._ledger.put(_under_its_own_number(request) if passing else request, answer)
             return answer
         finally:
             self._ledger.release(key)
+
+
+def _under_its_own_number(request: ChatRequest) -> ChatRequest:
+    return replace(request, sample=-1 - secrets.randbits(62))

@@ -14,7 +14,7 @@ from fute.llm.providers import PROVIDERS, request_fields
 from fute.llm.refusal import refuses
 from fute.llm.thinking import after_thinking
 from fute.llm.types import Answer, ChatRequest, Message
-from fute.llm.verbalizer import Reading, Verbalizer
+from fute.llm.verbalizer import Reading, Verbalizer, why_declined
 
 Ask = Callable[[ChatRequest], Answer]
 
@@ -105,6 +105,10 @@ class Conversation:
             sample=opening.sample or 0,
         )
 
+    def follow_up_without_reasoning(self, opening: ChatRequest) -> ChatRequest:
+        """What would ask for the answer, with next to nothing in the place of the reasoning, which is not there yet."""
+        return self.follow_up(opening, Answer("?")) or opening
+
     def hold(self, ask: Ask, text: str, pair: str | None = None) -> Heard:
         """Ask all that is to be asked about one input."""
         answers: list[Answer] = []
@@ -125,7 +129,7 @@ class Conversation:
             answer = after_thinking(last[0])
             text = answer.text.strip()
             if answer.refused or refuses(text):
-                return Heard(Reading(None, "refused"), answers)
+                return Heard(Reading(None, why_declined(answer)), answers)
             if not text:
                 return Heard(Reading(None, "empty"), answers)
             return Heard(Reading(None, "text"), answers, text)
@@ -183,5 +187,5 @@ class Conversation:
 
 def _without_words(answer: Answer) -> Answer:
     """The refusal in an answer, if it is one, and nothing that could be read as a label."""
-    refused = answer.refused or refuses(after_thinking(answer).text)
+    refused = not answer.refused and refuses(after_thinking(answer).text)
     return Answer("", finish_reason="refusal" if refused else answer.finish_reason)

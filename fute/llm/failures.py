@@ -6,7 +6,6 @@ server's words, which may repeat it, and a printed traceback would show both.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -23,13 +22,20 @@ class TransientError(ModelError):
 
     Attributes:
         retry_after_s: seconds that the server asked to wait; None where it said nothing.
-        may_be_charged: the request may have been answered, and so charged: no status came back that says otherwise.
+        may_be_charged: the request may have been answered, and so charged: no status came back that surely says
+            otherwise (a 4xx beside 408, or 503 with Retry-After).
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None, *, may_be_charged: bool = True) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.may_be_charged = may_be_charged
+
+
+class UnusableAnswer(ModelError):
+    """An answer with a good status that cannot be taken, now or later. The model may have worked for it."""
+
+    may_be_charged = True
 
 
 class Secret:
@@ -52,8 +58,12 @@ class Secret:
         return self._key
 
     def remove_from(self, text: str) -> str:
-        # Shorter "keys" are the dummies that local servers want ("none", "EMPTY"), and words of answers as well.
-        return text.replace(self._key, "[API key]") if len(self._key) >= 8 else text
+        """The text without the key, but for "keys" below 8 characters."""
+        # Those are the dummies that local servers want ("none", "EMPTY"), and words of answers as well.
+        return text.replace(self._key, "[API key]") if self.is_in(text) else text
+
+    def is_in(self, text: str) -> bool:
+        return len(self._key) >= 8 and self._key in text
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -77,9 +87,9 @@ def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float
     return max(0.0, seconds) if seconds == seconds else None
 
 
-def from_status(where: str, status: int, headers: Mapping[str, str], body: str, has_key: bool) -> ModelError:
-    """The error for an answer with a status of 300 or more; `body` is free of the key already."""
-    code, message = error_of(body)
+def from_status(where: str, status: int, headers: Mapping[str, str], said: Any, has_key: bool) -> ModelError:
+    """The error for an answer with a status of 300 or more; `said`, its body, is free of the key already."""
+    code, message = error_of(said)
     if status in (401, 403):
         # Its words are left out: such answers like to repeat (parts of) the key.
         given = "was refused" if has_key else "is missing"
@@ -91,18 +101,26 @@ def from_status(where: str, status: int, headers: Mapping[str, str], body: str, 
     says = f"{where}: HTTP {status}{f' ({code})' if code else ''}{f': {message}' if message else ''}"
     # Sent with status 429, but no waiting fills an account.
     if code != "insufficient_quota" and (status in TRANSIENT_STATUS or status >= 500):
-        return TransientError(says, retry_after_s(headers), may_be_charged=False)
+        wait_s = retry_after_s(headers)
+        return TransientError(says, wait_s, may_be_charged=not _surely_free(status, wait_s))
     if status == 404:
         says += "; check base_url (it mostly ends in /v1) and the model's name"
     return ModelError(says)
 
 
-def error_of(body: str) -> tuple[str | None, str]:
-    """Code and message of an error body, as OpenAI-compatible servers write it; else the beginning of the body."""
-    try:
-        error: Any = json.loads(body)
-    except ValueError:
-        return None, _excerpt(body)
+def _surely_free(status: int, wait_s: float | None) -> bool:
+    """Whether the status says that no model has worked on the request. A gateway gives 408, 500, 502 and 504 also when
+    the model behind it had begun, or had answered."""
+    return (status == 503 and wait_s is not None) or (400 <= status < 500 and status != 408)
+
+
+def error_of(said: Any) -> tuple[str | None, str]:
+    """Code and message of an error body, as OpenAI-compatible servers write it; else the beginning of the body.
+
+    Args:
+        said: the body as JSON, or the text that it was instead.
+    """
+    error = said
     if isinstance(error, dict) and "error" in error:
         error = error["error"]
     if not isinstance(error, dict):

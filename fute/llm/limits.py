@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from fute.llm.estimate import likely_tokens
 from fute.llm.types import Answer, ChatRequest, Completer
 
+logger = logging.getLogger(__name__)
+
 Pace = Callable[[int], None]
 """Told the likely tokens of a request, it returns when the request may be sent. Called from many threads."""
 
-_slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+_slots: WeakValueDictionary[str, _Slots] = WeakValueDictionary()
 _paces: dict[tuple[str, int | None, int | None], LocalPace] = {}
 _shared_lock = threading.Lock()
 
@@ -20,18 +24,51 @@ _shared_lock = threading.Lock()
 class MaxConcurrency:
     """At most so many requests in flight to one service from this process, whichever model or prompt asks.
 
-    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less.
+    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less. Where
+    the clients of a service differ in their number, the smallest holds for all, for as long as any of them lives.
     """
 
     def __init__(self, inner: Completer, service: str, max_concurrency: int) -> None:
         self._inner = inner
         with _shared_lock:
             # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
-            self._slots = _slots.setdefault((service, max_concurrency), threading.BoundedSemaphore(max_concurrency))
+            slots = _slots.get(service)
+            if slots is None:
+                slots = _slots[service] = _Slots(max_concurrency)
+        slots.allow(max_concurrency, service)
+        self._slots = slots
 
     def complete(self, request: ChatRequest) -> Answer:
         with self._slots:
             return self._inner.complete(request)
+
+
+class _Slots:
+    """Places for requests in flight; fewer later on, where someone allows fewer."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def allow(self, most: int, service: str) -> None:
+        with self._changed:
+            if most != self._most:
+                logger.warning(
+                    "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
+                    service, self._most, most, min(most, self._most),
+                )  # fmt: skip
+            self._most = min(most, self._most)
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self._most)
+            self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
 
 
 class Paced:

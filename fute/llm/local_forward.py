@@ -29,8 +29,9 @@ Written = tuple[str, int, bool]
 """Text, its number of tokens, and whether it ended by itself."""
 
 
-def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> Ids:
-    """A conversation as token ids: by the model's chat template where it has one, else as plain text.
+def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> tuple[Ids, bool]:
+    """A conversation as token ids, by the model's chat template where it has one, else as plain text; and whether it
+    was cut.
 
     Args:
         room: tokens to leave free for the answer. A prompt that does not fit loses tokens from its middle: the
@@ -52,12 +53,13 @@ def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> Ids:
         limit = min(limit, weights.positions - room)
     if limit < min(2, len(ids)):
         raise ModelError(f"{weights.name} reads {weights.positions} tokens, no room for {room} of an answer")
-    if len(ids) > limit:
+    cut = len(ids) > limit
+    if cut:
         logger.debug("%s: a prompt of %d tokens was cut to %d", weights.name, len(ids), limit)
         ids = ids[: limit // 2] + ids[len(ids) - (limit - limit // 2) :]
     if not ids:
         raise ModelError(f"{weights.name}: the prompt has no tokens")
-    return tuple(ids)
+    return tuple(ids), cut
 
 
 def _without_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -47,6 +47,7 @@ class _Job:
     answer: Answer | None = None
     failure: Exception | None = None
     ids: Ids = ()
+    cut: bool = False
     tree: WordTree | None = None
 
     @property
@@ -107,6 +108,7 @@ class LocalModel:
                     latency_ms=latency_ms,
                     resolved_model=self.weights.name,
                     finish_reason=answer.finish_reason,
+                    prompt_cut=job.cut,
                 )
 
     def _prepared(self, job: _Job) -> bool:
@@ -119,7 +121,7 @@ class LocalModel:
                     self._trees[request.candidates] = tree
                 job.tree = self._trees[request.candidates]
                 room = max(map(len, job.tree.beginnings))
-            job.ids = prompt_ids(self.weights, request, room)
+            job.ids, job.cut = prompt_ids(self.weights, request, room)
         except Exception as exc:
             job.failure = _as_ours(self.weights.name, exc)
         return job.failure is None

@@ -10,8 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from fute.config import EndpointConfig
-from fute.errors import ModelError
-from fute.llm.failures import TransientError
+from fute.llm.failures import TransientError, UnusableAnswer
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
 from fute.llm.wire import PENALTIES, Wire, first_choice, logprob_or_none, text_or_none, token_counts, with_extra
@@ -78,7 +77,7 @@ def _echoed(
 ) -> tuple[str, tuple[TokenLogprobs, ...]]:
     """The prompt and its positions, without what a server generated although it was asked for nothing."""
     if positions is None or not text.startswith(prompt[:20]):
-        raise ModelError(
+        raise UnusableAnswer(
             f"{where}: the server does not echo the prompt with its log-probabilities, so its perplexity is unknown; "
             "use an endpoint that does (OpenAI completions, vLLM)"
         )

@@ -17,6 +17,8 @@ How = Literal["any", "exact", "first", "json"]
 ANSWER_KEYS = ("answer", "label", "class", "sentiment", "result", "prediction")
 """Names under which a JSON object is expected to hold the answer, if it holds more than one word that could be it."""
 
+MOST = 1e300  # JSON has whole numbers that no float can hold
+
 _AROUND = " \t\r\n\"'`*_.,:;!?()[]{}<>#"
 # How byte-level and SentencePiece vocabularies write a blank, where an endpoint passes tokens on raw.
 _BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": " "})
@@ -68,7 +70,7 @@ class TextParser:
             return None
         try:
             found: Any = json.loads(match.group())
-        except ValueError:
+        except (RecursionError, ValueError):
             return None
         if not isinstance(found, dict):
             return None
@@ -87,12 +89,14 @@ class TextParser:
         seen = set()
         for name, value in by_name.items():
             label = self._label_of.get(name)
-            if label is None or isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            if label is None or isinstance(value, bool) or not isinstance(value, int | float):
+                return None
+            if not 0 <= value <= MOST:
                 return None
             values[label] += value
             seen.add(label)
         total = values.sum()
-        if len(seen) < self._n_labels or not 0 < total < float("inf"):
+        if len(seen) < self._n_labels or not total > 0:
             return None
         return (values / total).astype(np.float32)
 

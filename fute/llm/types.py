@@ -9,8 +9,11 @@ from typing import Any, NamedTuple, Protocol
 
 from fute.fingerprint import fingerprint
 
-REFUSALS = ("content_filter", "refusal")
-"""Finish reasons with which an endpoint says that it declined to answer."""
+FILTERED = "content_filter"
+TOO_LONG = "too_long"
+UNPROCESSABLE = "unprocessable"
+REFUSALS = (FILTERED, "refusal", TOO_LONG, UNPROCESSABLE)
+"""Finish reasons with which an endpoint says that it declined to answer, or why there is no answer to this input."""
 
 SCORED = "scored"
 """Finish reason of an answer that was not generated: the words that were asked about were scored, each exactly."""
@@ -111,8 +114,9 @@ class Answer:
         tokens_in, tokens_out: as the endpoint counted them; None where it did not.
         latency_ms: of the one HTTP call that brought the answer.
         resolved_model: the model's name as the endpoint gave it back.
-        finish_reason: stop, length, content_filter, refusal ...
+        finish_reason: stop, length, content_filter, refusal, too_long (turned away for its length) ...
         from_cache: it was not asked for now, and nothing was paid now.
+        prompt_cut: the prompt did not fit and lost its middle; known when it is asked, and not kept.
     """
 
     text: str
@@ -123,14 +127,20 @@ class Answer:
     resolved_model: str | None = None
     finish_reason: str | None = None
     from_cache: bool = False
+    prompt_cut: bool = False
 
     @property
     def refused(self) -> bool:
         return self.finish_reason in REFUSALS
 
     @property
+    def turned_away(self) -> bool:
+        """The server did not take the input, for what it is. `text` is what it said about that."""
+        return self.finish_reason in (TOO_LONG, UNPROCESSABLE)
+
+    @property
     def empty(self) -> bool:
-        """Neither an answer nor a refusal. Never kept: the next run asks again."""
+        """Neither an answer nor a refusal."""
         return not self.refused and not self.text.strip() and not self.logprobs
 
 

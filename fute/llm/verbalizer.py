@@ -12,10 +12,10 @@ import numpy as np
 from fute.errors import ConfigError
 from fute.llm.parse import How, TextParser, normal
 from fute.llm.thinking import after_thinking
-from fute.llm.types import SCORED, Answer, TokenLogprobs
+from fute.llm.types import SCORED, TOO_LONG, Answer, TokenLogprobs
 from fute.types import Floats
 
-Source = Literal["logprobs", "text", "samples", "refused", "empty", "unparsable"]
+Source = Literal["logprobs", "text", "samples", "refused", "too long", "empty", "unparsable"]
 
 READING_VERSION = 2
 """Part of every prompted model's identity; raise it when the same answer would be read differently."""
@@ -38,6 +38,10 @@ class Reading:
 
     probabilities: Floats | None
     source: Source
+
+
+def why_declined(answer: Answer) -> Literal["refused", "too long"]:
+    return "too long" if answer.finish_reason == TOO_LONG else "refused"
 
 
 class Verbalizer:
@@ -76,7 +80,7 @@ class Verbalizer:
     def read(self, answer: Answer) -> Reading:
         """Log-probabilities where they speak of the labels, else the text, else what little they say."""
         if answer.refused:
-            return Reading(None, "refused")
+            return Reading(None, why_declined(answer))
         if answer.finish_reason == SCORED and answer.logprobs:
             # Each word was asked about, so that even a small probability is exactly what it is.
             masses = self._masses(answer.logprobs)

@@ -6,7 +6,6 @@ the wrong type must become an error of ours and not a strange answer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,9 @@ from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 
 LOWEST_LOGPROB = -100.0
 """Stands for minus infinity, which JSON does not have; endpoints write -9999 or -Infinity."""
+
+MOST_TOKENS = 2**53
+"""No count is as large; above it, floats and tables disagree about whole numbers."""
 
 PENALTIES = {"frequency_penalty": 0, "presence_penalty": 0}
 """Sent as zeros: a server may have others as its default, and a penalty for words of the prompt falls on the very words
@@ -110,9 +112,10 @@ def text_or_none(value: Any) -> str | None:
 
 def logprob_or_none(value: Any) -> float | None:
     """A natural log-probability within its bounds; None for what is none."""
-    if not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return min(0.0, max(LOWEST_LOGPROB, float(value)))
+    # Compared before it becomes a float: JSON has whole numbers that no float can hold.
+    return None if value != value else float(min(0, max(LOWEST_LOGPROB, value)))
 
 
 def _logprobs(given: Any) -> tuple[TokenLogprobs, ...] | None:
@@ -138,4 +141,5 @@ def _pair(entry: Any) -> tuple[str, float] | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    """A number of tokens; None for what can be none, so that it neither ends a run nor fills a budget."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None

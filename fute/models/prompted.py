@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig
-from fute.errors import ConfigError, ModelError
+from fute.errors import ConfigError, ModelError, NoAnswersError
 from fute.fingerprint import fingerprint
 from fute.llm.budget import BudgetExhausted
 from fute.llm.cache import MemoryLedger, ResponseLedger
@@ -54,12 +54,28 @@ class TextEmbedding:
         return embedded if self.axes is None else on_leading_axes(embedded, self.axes)
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Requests that would be paid for.
+
+    Attributes:
+        openings: what is asked first.
+        follow_ups: what is asked when the model has reasoned; without the reasoning where that is not there yet.
+        max_reasoning_tokens: that the reasoning within a follow-up may have.
+    """
+
+    openings: list[ChatRequest]
+    follow_ups: list[ChatRequest]
+    max_reasoning_tokens: int
+
+
 class PromptedModel:
     """Asks an endpoint about every input and reads label probabilities, or embeds free texts, from its answers.
 
-    An input that the model refuses to answer, or answers with nothing that the verbalizer knows, has no answer: it is
-    counted by its reason, its row of outputs is marked as not answered, and what is learned from the outputs leaves it
-    out. Outputs of which fewer than half of the rows are answered are refused (fute.types.MIN_ANSWERED).
+    An input that the model refuses to answer or that is too long for it, or an answer with nothing that the verbalizer
+    knows, has no answer: it is counted by its reason, its row of outputs is marked as not answered, and what is learned
+    from the outputs leaves it out. Outputs of which fewer than half of the rows are answered are refused
+    (fute.types.MIN_ANSWERED).
 
     Args:
         samples: answers to the same question, at a temperature above 0.
@@ -183,6 +199,7 @@ class PromptedModel:
             if heard.text is not None:
                 texts[row] = heard.text
             count.add(heard)
+            count.stop_if_most_are_turned_away(len(table))
 
         failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
         if failure is not None:
@@ -198,8 +215,11 @@ class PromptedModel:
             "seconds": round(time.perf_counter() - started, 3),
         }
         count.warn_if_many_are_missing(self.id)
+        count.warn_of_cut_prompts(self.id)
         if self._embedding is not None and not texts:
-            raise ModelError(f"{self.id}: none of {len(rows)} inputs was answered ({count.reasons()})")
+            raise NoAnswersError(
+                f"{self.id}: none of {len(rows)} inputs was answered ({count.reasons()})", details["calls"]
+            )
         return Outputs(
             kind="probabilities" if verbalizer else "embeddings",
             values=values,
@@ -209,7 +229,8 @@ class PromptedModel:
         )
 
     def perplexities(self, table: TextTable) -> Floats:
-        """How improbable the prompt reads to the model, for every input (n,) float32; NaN where it was not asked.
+        """How improbable the prompt reads to the model, for every input (n,) float32; NaN where it was not asked, or
+        turned the prompt away.
 
         Raises:
             ModelError: the endpoint cannot echo a prompt with its log-probabilities, or a request failed for good.
@@ -225,7 +246,7 @@ class PromptedModel:
 
         def work(row: int) -> None:
             answer = self._completer.complete(echo_request(self.request(*_input(table, row))))
-            values[row] = perplexity(answer)
+            values[row] = np.nan if answer.refused else perplexity(answer)
             count.add_answers((answer,))
 
         failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
@@ -233,20 +254,32 @@ class PromptedModel:
             self._report_failure(count, failure)
         return values
 
-    def missing_calls(self, table: TextTable, ledger: ResponseLedger) -> int:
-        """How many calls `outputs(table)` would pay for: distinct requests that the ledger has no answer to.
+    def missing(self, table: TextTable, ledger: ResponseLedger) -> Missing:
+        """What `outputs(table)` would pay for: distinct requests that the ledger has no answer to.
 
         With reasoning the second request is known only when the first is answered; until then it counts as missing.
         """
-        missing: set[str] = set()
+        openings: dict[str, ChatRequest] = {}
+        follow_ups: dict[str, ChatRequest] = {}
         for _, opening in self.requests(table):
             for request in self._conversation.repeated(opening):
                 kept = ledger.get(request.key)
                 if kept is None:
-                    missing |= {request.key, f"{request.key} follow-up"} if self._prompt.cot else {request.key}
-                elif self._prompt.cot and (follow_up := self._conversation.follow_up(request, kept)) is not None:
-                    missing |= set() if ledger.get(follow_up.key) is not None else {follow_up.key}
-        return len(missing)
+                    openings[request.key] = request
+                    if self._prompt.cot:
+                        follow_ups[f"{request.key} follow-up"] = self._conversation.follow_up_without_reasoning(request)
+                elif (
+                    self._prompt.cot
+                    and (follow_up := self._conversation.follow_up(request, kept)) is not None
+                    and ledger.get(follow_up.key) is None
+                ):
+                    follow_ups[follow_up.key] = follow_up
+        return Missing([*openings.values()], [*follow_ups.values()], self._decoding.max_reasoning_tokens)
+
+    def missing_calls(self, table: TextTable, ledger: ResponseLedger) -> int:
+        """How many calls `outputs(table)` would pay for."""
+        missing = self.missing(table, ledger)
+        return len(missing.openings) + len(missing.follow_ups)
 
     def _report_failure(self, count: PromptedCount, failure: BaseException) -> None:
         if not isinstance(failure, ModelError):

@@ -8,10 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fute.errors import ModelError
 from fute.llm.conversation import Heard
 from fute.llm.types import Answer
+from fute.types import MIN_ANSWERED
 
 logger = logging.getLogger(__name__)
+
+MISSING = {"refused": "refused", "too long": "too long", "unparsable": "not to be read", "empty": "empty"}
+"""Sources of readings without an answer, in words."""
 
 MANY = 0.2  # share of inputs without an answer that is worth a warning
 
@@ -25,6 +30,7 @@ class PromptedCount:
         self._progress = progress
         self._counts: Counter[str] = Counter()
         self._latency_ms = 0.0
+        self._said = ""
         self._models: set[str] = set()
         self._lock = threading.Lock()
 
@@ -33,6 +39,9 @@ class PromptedCount:
             self._counts[heard.reading.source] += 1
             if heard.reading.probabilities is None and heard.text is None and _cut_short(heard.answers):
                 self._counts["cut short"] += 1
+            if turned_away := [answer for answer in heard.answers if answer.turned_away]:
+                self._counts["turned away"] += 1
+                self._said = turned_away[-1].text
             self._add_answers(heard.answers)
 
     def add_answers(self, answers: Sequence[Answer]) -> None:
@@ -42,6 +51,7 @@ class PromptedCount:
     def _add_answers(self, answers: Sequence[Answer]) -> None:
         self.done += 1
         for answer in answers:
+            self._counts["prompts cut"] += answer.prompt_cut and not answer.from_cache
             if answer.resolved_model:
                 self._models.add(answer.resolved_model)
             if answer.from_cache:
@@ -64,21 +74,40 @@ class PromptedCount:
             "latency_ms": round(self._latency_ms / calls, 3) if calls else 0.0,
             "refusals": self._counts["refused"],
             "unparsable": self._counts["unparsable"],
+            "too_long": self._counts["too long"],
             "empty": self._counts["empty"],
             "cut_short": self._counts["cut short"],
             "from_logprobs": self._counts["logprobs"],
             "from_text": self._counts["text"],
             "from_samples": self._counts["samples"],
+            "prompts_cut": self._counts["prompts cut"],
             "resolved_models": sorted(self._models),
         }
 
     def reasons(self) -> str:
         """Why inputs have no answer, in words: '3 refused, 1 empty'."""
-        names = [("refused", "refused"), ("unparsable", "not to be read"), ("empty", "empty")]
-        return ", ".join(f"{self._counts[source]} {name}" for source, name in names if self._counts[source]) or "none"
+        counts = [(self._counts[source], name) for source, name in MISSING.items()]
+        return ", ".join(f"{count} {name}" for count, name in counts if count) or "none"
+
+    def stop_if_most_are_turned_away(self, n_rows: int) -> None:
+        """Raises ModelError once so many inputs were turned away that the outputs would be refused: then it is not the
+        inputs that are wrong."""
+        if self._counts["turned away"] > (1 - MIN_ANSWERED) * n_rows:
+            raise ModelError(
+                f"{self._counts['turned away']} of {n_rows} inputs were turned away, the last one with: {self._said}. "
+                "Correct the endpoint's parameters, or take a model that reads longer prompts"
+            )
+
+    def warn_of_cut_prompts(self, model_id: str) -> None:
+        if self._counts["prompts cut"]:
+            logger.warning(
+                "%s: %d prompts did not fit into the model and were cut in their middle; "
+                "take a model that reads longer ones, or shorter texts",
+                model_id, self._counts["prompts cut"],
+            )  # fmt: skip
 
     def warn_if_many_are_missing(self, model_id: str) -> None:
-        missing = sum(self._counts[source] for source in ("refused", "unparsable", "empty"))
+        missing = sum(self._counts[source] for source in MISSING)
         if missing <= MANY * self.n_asked:
             return
         hint = ""

@@ -10,6 +10,7 @@ import pytest
 import tasks.drift
 from flows.drift import drift
 from storage import catalog
+from tests.flows.small_study import write_small_study
 from tests.flows.test_prompted_study import CANARY, answer, everything_written, write_study
 from tests.llm_server import LlmServer
 
@@ -48,3 +49,23 @@ def test_a_model_that_is_swapped_raises_an_alarm_at_the_next_check(
         assert drift(study, base_urls={"api": moved.base_url}, renew=True, return_state=True).is_completed()
         assert drift(study, base_urls={"api": moved.base_url}, return_state=True).is_completed()
     assert CANARY.encode() not in everything_written(tmp_path)
+
+
+def test_a_model_of_free_text_that_falls_silent_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(tasks.drift, "emit_event", lambda **event: events.append(event))
+    with LlmServer(lambda prompt, system: [(" ".join(reversed(prompt.split())), 1.0)]) as server:
+        study = write_small_study(
+            tmp_path,
+            models=[{"kind": "prompt", "prompt": "*", "endpoint": "api"}],
+            prompts=[{"id": "rewritten", "answer": "text", "template": "Say it otherwise. {{text}}"}],
+            endpoints=[{"id": "api", "base_url": server.base_url, "service": "test", "model": "m"}],
+        )
+        assert drift(str(study), return_state=True).is_completed()
+        server.change_answers(lambda prompt, system: [("I'm sorry, but I can't help with that.", 1.0)])
+        state = drift(str(study), return_state=True)
+    assert state.name == "Drifted"
+    assert "it answered 0% of the panel, and 100% at first" in str(state.message)
+    assert [event["payload"]["model"] for event in events] == ["rewritten/api"]
+    rows = catalog.query(tmp_path / "store", "SELECT drifted, answered, calls FROM drift").rows
+    assert rows == [(True, 0.0, 60)]

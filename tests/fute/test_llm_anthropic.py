@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Iterator
 
@@ -113,7 +114,7 @@ def test_a_status_that_may_pass_is_transient_and_the_sdk_does_not_retry_it(serve
     assert server.n_requests == 1
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 413])
+@pytest.mark.parametrize("code", [400, 401, 403, 404])
 def test_a_status_that_will_not_pass_is_raised_at_once(server, code):
     server.misbehave(llm_server.status(code))
     with pytest.raises(ModelError, match=f"HTTP {code}") as caught:
@@ -172,6 +173,43 @@ def test_the_key_appears_in_no_error_log_or_traceback(server, caplog, code):
         assert CANARY not in repr(error.__dict__) + repr(error.args)
         assert type(error).__module__.startswith("fute")
         error = error.__cause__ or error.__context__
+
+
+def test_a_head_that_drips_ends_at_the_time_limit(server):
+    def drips(exchange, request):
+        exchange.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(1000):
+            if over.wait(0.02):
+                break
+            try:
+                exchange.wfile.write(b"X-More: 1\r\n")
+                exchange.wfile.flush()
+            except OSError:
+                break
+        exchange.close_connection = True
+        return True
+
+    over = threading.Event()
+    server.misbehave(drips)
+    try:
+        with pytest.raises(TransientError, match=r"no answer within 0\.3 s"):
+            client(server, timeout_s=0.3).complete(ask())
+    finally:
+        over.set()
+
+
+def test_a_key_that_is_written_in_escapes_is_taken_out_of_the_answer(server):
+    escaped = CANARY.replace("-", "\\u002d")
+    body = f'{{"content": [{{"type": "text", "text": "it is {escaped}"}}], "model": "{escaped}"}}'
+    server.misbehave(llm_server.text_instead(body.encode()))
+    answer = client(server, api_key=CANARY).complete(ask())
+    assert (answer.text, answer.resolved_model) == ("it is [API key]", "[API key]")
+
+
+def test_a_prompt_that_is_too_long_has_no_answer_and_ends_nothing(server):
+    error = {"type": "invalid_request_error", "message": "prompt is too long: 208310 tokens > 200000 maximum"}
+    server.misbehave(llm_server.status(400, error=error))
+    assert client(server).complete(ask()).finish_reason == "too_long"
 
 
 def test_a_missing_sdk_is_named_with_the_way_to_install_it(monkeypatch):

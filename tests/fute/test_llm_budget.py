@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from fute.config import BudgetConfig, EndpointConfig
-from fute.errors import ModelError
-from fute.llm.budget import Account, Budget, BudgetExhausted, MemoryAccount, Spending, cost_usd
+from fute.errors import ModelError, StoreError
+from fute.llm.budget import Account, Budget, BudgetExhausted, MemoryAccount, Refusal, Spending, cost_usd
 from fute.llm.cache import Cache, MemoryLedger
 from fute.llm.client import connect
 from fute.llm.estimate import likely_tokens, most_tokens_in
 from fute.llm.failures import TransientError
+from fute.llm.fan_out import fan_out
 from fute.llm.limits import LocalPace, Paced
 from fute.llm.retry import Retry
 from fute.llm.types import Answer, ChatRequest, Message
@@ -162,10 +164,90 @@ def test_a_request_waits_for_those_in_flight_to_leave_it_enough():
 
 def test_workers_share_an_account_and_runs_do_not(tmp_path):
     limits = BudgetConfig(max_calls=2)
-    assert stored(tmp_path, limits).reserve(Spending(1))
-    assert stored(tmp_path, limits).reserve(Spending(1))
-    assert not stored(tmp_path, limits).reserve(Spending(1))
-    assert stored(tmp_path, limits, run="run-2").reserve(Spending(1))
+    assert stored(tmp_path, limits).reserve(Spending(1)) is None
+    assert stored(tmp_path, limits).reserve(Spending(1)) is None
+    refusal = stored(tmp_path, limits).reserve(Spending(1))
+    assert refusal == Refusal(0, Spending(), Spending(2))  # what others hold is nothing to wait for
+    with pytest.raises(BudgetExhausted, match=r"0 of 2 calls are made, 2 are held for calls of other processes"):
+        Budget(Counting(), ENDPOINT, [stored(tmp_path, limits)]).complete(ask())
+    assert stored(tmp_path, limits, run="run-2").reserve(Spending(1)) is None
+
+
+def test_many_threads_use_a_budget_up_before_any_gives_up(account_of):
+    """Each reservation is many times the call's cost, so that most of the time the money is reserved and not spent."""
+    account = account_of(max_usd=0.2)
+    inner = Counting(tokens_in=100, tokens_out=90)  # $0.001 a call; a reservation is $0.02 or so
+    budget = Budget(inner, ENDPOINT, [account])
+    together = threading.Barrier(64)
+
+    def work(number: int) -> None:
+        if number < 64:
+            together.wait(60)
+        budget.complete(ask(max_tokens=2000))
+
+    failure = fan_out(range(1000), work, 64)
+    assert isinstance(failure, BudgetExhausted)
+    most = cost_usd(ENDPOINT, most_tokens_in(ask()), 2000)
+    assert 0.2 - most < account.spent().usd <= 0.2
+    assert account.taken() == account.spent()
+    assert f"{account.spent().usd:.4f} of $0.2 are spent" in str(failure)
+
+
+class Unwritable(MemoryAccount):
+    def settle(self, reserved: Spending, spent: Spending) -> None:
+        raise StoreError("disk full")
+
+
+@pytest.mark.parametrize("broken_first", [True, False])
+def test_an_answer_survives_an_account_that_cannot_be_written(broken_first: bool):
+    broken, whole = Unwritable("the run", BudgetConfig(max_calls=9)), MemoryAccount("e", BudgetConfig(max_calls=9))
+    ledger, inner = MemoryLedger(), Counting()
+    client = Cache(Budget(inner, ENDPOINT, [broken, whole] if broken_first else [whole, broken]), ledger)
+    assert client.complete(ask()).text == "good"
+    assert len(ledger) == 1
+    assert (whole.spent().calls, whole.in_flight) == (1, 0)
+    with pytest.raises(StoreError, match="budget of the run could not be written .disk full.*same command again"):
+        client.complete(ask("another"))
+    assert inner.calls == 1
+
+
+def test_a_damaged_budget_file_is_an_error_of_ours_and_nobody_waits_for_what_it_held(tmp_path):
+    account = stored(tmp_path, BudgetConfig(max_calls=9))
+    assert account.reserve(Spending(1)) is None
+    with sqlite3.connect(tmp_path / "budgets.sqlite") as db:
+        db.execute("DROP TABLE spending")
+    with pytest.raises(StoreError, match=r"budgets\.sqlite: the budget of the run cannot be read or written"):
+        account.settle(Spending(1), Spending(1))
+    assert account.in_flight == 0
+    with pytest.raises(StoreError, match="cannot be read or written"):
+        account.reserve(Spending(1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "charged"),
+    [
+        (llm_server.too_many_requests("0"), False),
+        (llm_server.status(400), False),
+        (llm_server.status(503, {"Retry-After": "0"}), False),
+        (llm_server.status(503), True),
+        (llm_server.status(408), True),
+        (llm_server.status(500), True),
+        (llm_server.status(502), True),
+        (llm_server.status(504), True),
+        (llm_server.status(524), True),
+        (llm_server.web_page(), True),
+        (llm_server.broken_json(), True),
+        (llm_server.text_instead(b" " * 5_000_000), True),
+    ],
+)
+def test_what_the_model_may_have_worked_for_counts(fault, charged: bool):
+    account = MemoryAccount("the run", BudgetConfig(max_calls=3))
+    with LlmServer(by_first_word) as server:
+        server.misbehave(fault)
+        endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", service="charged", max_attempts=1)
+        with pytest.raises(ModelError):
+            connect(endpoint, ledger=MemoryLedger(), accounts=[account]).complete(ask())
+    assert account.taken().calls == int(charged)
 
 
 # ---------------------------------------------------------------------------------------------------------- rate limits

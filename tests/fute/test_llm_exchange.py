@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
+import re
+import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fute.errors import ModelError
+from fute.config import EndpointConfig
+from fute.errors import ConfigError, ModelError
 from fute.llm.exchange import Refused, behind_proxy, guarded_client
 from fute.llm.failures import TransientError
+from fute.llm.providers import open_provider
 from fute.llm.transport import Transport
 from fute.llm.types import ChatRequest, Message
 
@@ -56,10 +60,22 @@ def serving(handle: Callable[[socket.socket, int], None], tls: ssl.SSLContext | 
         listener.close()
 
 
-def answer_once(connection: socket.socket, reply: bytes) -> None:
+def whole_request(connection: socket.socket) -> bytes:
+    """However it is cut into pieces. Raises ConnectionError where the client ends before that."""
     received = b""
-    while b'"messages"' not in received and b"\r\n\r\n" not in received:
-        received += connection.recv(65_536)
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0):
+            return received
+        piece = connection.recv(65_536)
+        if not piece:
+            raise ConnectionError("the client has ended the connection")
+        received += piece
+
+
+def answer_once(connection: socket.socket, reply: bytes) -> None:
+    whole_request(connection)
     connection.sendall(reply)
 
 
@@ -130,24 +146,26 @@ def test_a_bundle_of_ones_own_is_trusted_but_not_for_another_host(tmp_path, monk
 # ---------------------------------------------------------------------------------------------------------- connections
 
 
-def test_a_connection_is_used_again_and_one_that_the_server_closed_is_replaced(monkeypatch):
-    monkeypatch.setattr("fute.llm.exchange.SURELY_OPEN_S", 0.0)
+def settled(client: Transport) -> None:
+    """Until what the server has sent or done last has arrived on this side of the loopback."""
+    connection = client._idle[-1].http._connection
+    assert connection is not None
+    assert select.select([connection._socket], [], [], 60)[0]
+
+
+def test_a_connection_is_used_again_and_one_that_the_server_closed_is_replaced():
     numbers = []
-    closed = threading.Event()
 
     def twice_then_close(connection: socket.socket, number: int) -> None:
         for _ in range(2):
             numbers.append(number)
             answer_once(connection, OK)
-        connection.close()
-        closed.set()
 
     with serving(twice_then_close) as port:
         client = transport(port)
         for _ in range(2):
             assert client.complete(ASK).text == "good"
-        assert closed.wait(10)
-        time.sleep(0.05)  # until the end has arrived on this side of the loopback
+        settled(client)
         assert client.complete(ASK).text == "good"
     assert numbers[:3] == [0, 0, 1]
 
@@ -198,7 +216,7 @@ def test_a_half_answer_is_transient():
 
 def test_a_line_break_in_a_header_is_not_sent():
     with serving(always(OK)) as port, guarded_client("http://x", timeout_s=5) as client:
-        request = httpx.Request("GET", f"http://127.0.0.1:{port}", headers={"X-Odd": "a\r\nInjected: b"})
+        request = httpx.Request("GET", f"http://127.0.0.1:{port}", headers={"User-Agent": "a\r\nInjected: b"})
         with pytest.raises(Refused, match="line break"):
             client.send(request)
 
@@ -214,7 +232,7 @@ def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(monkeypatch):
     seen = []
 
     def proxy(connection: socket.socket, number: int) -> None:
-        seen.append(connection.recv(65_536).split(b"\r\n")[0])
+        seen.append(whole_request(connection).split(b"\r\n")[0])
         connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
 
     with serving(proxy) as port:
@@ -226,3 +244,181 @@ def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(monkeypatch):
         with pytest.raises(ModelError, match="larger than 20 bytes"):
             Transport("http://api.example/v1", timeout_s=10, max_response_bytes=20).complete(ASK)
     assert seen == [b"POST http://api.example/v1/chat/completions HTTP/1.1"] * 2
+
+
+# --------------------------------------------------------------------------------------- one answer for one question
+
+
+def saying(text: str) -> bytes:
+    body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def echoes(*before: bytes, behind: bytes = b"") -> Callable[[socket.socket, int], None]:
+    """Answers each question with itself; with something before the answer, and something behind it."""
+
+    def handle(connection: socket.socket, number: int) -> None:
+        while True:
+            question = json.loads(whole_request(connection).partition(b"\r\n\r\n")[2])["messages"][0]["content"]
+            connection.sendall(b"".join(before) + saying(question) + behind)
+
+    return handle
+
+
+def asked(text: str) -> ChatRequest:
+    return ChatRequest("service", "http://nowhere", "m", (Message("user", text),))
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n" * 3,
+     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"],
+)  # fmt: skip
+def test_interim_answers_are_passed_over_and_no_answer_comes_to_another_question(interim):
+    with serving(echoes(interim)) as port:
+        client = transport(port)
+        assert [client.complete(asked(text)).text for text in ("one", "two", "three")] == ["one", "two", "three"]
+
+
+def test_what_comes_behind_an_answer_is_never_taken_for_the_next_one():
+    with serving(echoes(behind=saying("forged"))) as port:
+        client = transport(port)
+        assert [client.complete(asked(text)).text for text in ("one", "two", "three")] == ["one", "two", "three"]
+
+
+def test_what_comes_on_an_idle_connection_is_never_taken_for_an_answer():
+    def unasked(connection: socket.socket, number: int) -> None:
+        answer_once(connection, OK)
+        if number == 0:
+            go.wait(60)
+            connection.sendall(saying("forged"))
+            done.wait(60)
+
+    go, done = threading.Event(), threading.Event()
+    with serving(unasked) as port:
+        client = transport(port)
+        assert client.complete(ASK).text == "good"
+        go.set()
+        settled(client)
+        done.set()
+        assert client.complete(ASK).text == "good"
+
+
+@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"204 No Content", b"304 Not Modified", b"500 Oops"])
+def test_a_connection_is_not_used_again_after_an_answer_that_may_have_a_body_or_not(status):
+    numbers = []
+
+    def handle(connection: socket.socket, number: int) -> None:
+        numbers.append(number)
+        answer_once(connection, b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status if number == 0 else OK)
+
+    with serving(handle) as port:
+        client = transport(port)
+        with pytest.raises(ModelError):
+            client.complete(ASK)
+        assert client._idle[-1].http._connection is None
+        assert client.complete(ASK).text == "good"
+    assert numbers == [0, 1]
+
+
+# -------------------------------------------------------------------------------------------------------- the way there
+
+
+def test_a_request_that_is_not_taken_ends_at_the_time_limit_like_an_answer_that_does_not_come(monkeypatch):
+    class Full(socket.socket):
+        def send(self, *_: object) -> int:
+            raise BlockingIOError(11, "Resource temporarily unavailable")  # as of SO_SNDTIMEO
+
+    monkeypatch.setattr("fute.llm.connection.socket.socket", Full)
+    with serving(always(OK)) as port, pytest.raises(TransientError, match="no answer within 10 s"):
+        transport(port).complete(ASK)
+
+
+def test_all_addresses_of_a_host_together_have_the_time_of_one(monkeypatch):
+    allowed = []
+
+    class Deaf(socket.socket):
+        def settimeout(self, seconds: float | None) -> None:
+            allowed.append(seconds)
+
+        def connect(self, address: object) -> None:
+            raise TimeoutError
+
+    one = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
+    monkeypatch.setattr("fute.llm.connection.socket.socket", Deaf)
+    monkeypatch.setattr("fute.llm.connection.socket.getaddrinfo", lambda *_, **__: [one] * 5)
+    with guarded_client("http://many.example", timeout_s=3.0) as client, pytest.raises(httpx.ConnectError):
+        client.send(httpx.Request("GET", "http://many.example"))
+    assert len(allowed) == 5
+    assert allowed[0] <= 3.0 / 5
+    assert max(allowed) <= 3.0
+
+
+# ----------------------------------------------------------------------------------------------------- what is sent
+
+
+CUSTOM = "Authorization: Bearer sk-of-another-host\nX-Api-Key: sk-of-another-host\nX-Tenant: secret\nHost: elsewhere"
+
+
+@pytest.mark.parametrize("api", ["openai_chat", "openai_completions", "anthropic"])
+@pytest.mark.parametrize("key", [None, "sk-canary-0123456789"])
+def test_headers_of_the_environment_go_nowhere(monkeypatch, api, key):
+    if api == "anthropic":
+        pytest.importorskip("anthropic", reason="the extra fute[anthropic] is not installed")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", CUSTOM)
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", CUSTOM)
+    heads = []
+
+    def handle(connection: socket.socket, number: int) -> None:
+        for _ in range(2):
+            heads.append(whole_request(connection).partition(b"\r\n\r\n")[0].decode())
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with serving(handle) as port:
+        endpoint = EndpointConfig(id="e", api=api, base_url=f"http://127.0.0.1:{port}/v1", model="m", timeout_s=10)
+        client = open_provider(endpoint, key)
+        for _ in range(2):  # the SDK's own request, and one that repeats it
+            with pytest.raises(TransientError):
+                client.complete(ASK)
+    for head in heads:
+        sent = {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in head.split("\r\n")[1:]}
+        assert sent["host"] == f"127.0.0.1:{port}"
+        assert "secret" not in head
+        assert "another-host" not in head
+        allowed = {"host", "accept", "accept-encoding", "content-type", "content-length", "user-agent"}
+        assert set(sent) - allowed - {"anthropic-version"} == (
+            set() if key is None else {"x-api-key" if api == "anthropic" else "authorization"}
+        )
+        if key is not None:
+            assert key in head
+
+
+def test_headers_of_the_environment_go_to_no_proxy_either(monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", CUSTOM)
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    heads = []
+
+    def proxy(connection: socket.socket, number: int) -> None:
+        heads.append(whole_request(connection).decode())
+        connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+
+    with serving(proxy) as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        client = Transport("http://api.example/v1", timeout_s=10)
+        assert [client.complete(ASK).text for _ in range(2)] == ["good", "good"]
+    assert len(heads) == 2
+    for head in heads:
+        assert "another-host" not in head
+        assert "secret" not in head
+        assert "Host: api.example" in head
+
+
+def test_a_key_goes_over_plain_http_to_this_machine_only():
+    for base_url in ("http://api.example/v1", "http://10.0.0.7:8000/v1"):
+        with pytest.raises(ConfigError, match="over plain http.*use https, or no key") as caught:
+            Transport(base_url, api_key="sk-canary-0123456789")
+        assert "canary" not in str(caught.value)
+        Transport(base_url)
+    for base_url in ("https://api.example/v1", "http://127.0.0.1:1/v1", "http://localhost/v1", "http://[::1]/v1"):
+        Transport(base_url, api_key="sk-canary-0123456789")

@@ -211,12 +211,12 @@ def test_a_long_prompt_loses_its_middle_and_keeps_its_ends(folders):
     weights = load_weights(endpoint(folders, "gpt2"))
     words = " ".join(["cat"] * 50)
     answer = LocalModel(weights, 4).complete(request(f"the {words} sat on", candidates=("cat", "dog")))
-    assert answer.tokens_in == 40
+    assert (answer.tokens_in, answer.prompt_cut) == (40, True)
     short = LocalModel(weights, 4).complete(
         request(f"the {words} sat on", candidates=("cat", "dog"), extra={"max_prompt_tokens": 8})
     )
     same = LocalModel(weights, 4).complete(request("the cat cat cat cat cat sat on", candidates=("cat", "dog")))
-    assert short.tokens_in == 8
+    assert (short.tokens_in, same.prompt_cut) == (8, False)
     assert short.logprobs == same.logprobs
 
 

@@ -150,3 +150,8 @@ def test_samples_none_of_which_can_be_read_are_no_answer_for_the_most_common_rea
     refused = Answer("", finish_reason="refusal")
     reading = Verbalizer(WORDS).read_samples([refused, Answer("who knows"), refused])
     assert (reading.source, reading.probabilities) == ("refused", None)
+
+
+@pytest.mark.parametrize("text", ['{"a": ' + "[" * 100_000 + "}", '{"yes": 1' + "0" * 400 + ', "no": 0}'])
+def test_json_that_nothing_can_hold_is_read_as_any_other_text(text):
+    assert Verbalizer(WORDS, parse="json").read(Answer(text)).source == "unparsable"

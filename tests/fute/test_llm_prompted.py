@@ -182,14 +182,45 @@ def test_a_prompt_that_cannot_work_is_refused_on_construction():
 def test_a_request_that_fails_for_good_stops_the_run_and_the_next_run_goes_on_from_there(server):
     ledger = MemoryLedger()
     server.misbehave(lambda exchange, request: False, times=10)
-    server.misbehave(llm_server.status(422))
-    with pytest.raises(ModelError, match=r"m1: .*HTTP 422.* 10 of 30 answers came and are kept, the next run asks for"):
+    server.misbehave(llm_server.status(400))
+    with pytest.raises(ModelError, match=r"m1: .*HTTP 400.* 10 of 30 answers came and are kept, the next run asks for"):
         model(server, ledger=ledger, max_concurrency=1).outputs(TextTable(TEXTS))
     assert server.n_requests == 11
     assert missing_calls(model(server), TextTable(TEXTS), ledger) == 20
     outputs = model(server, ledger=ledger).outputs(TextTable(TEXTS))
     assert (outputs.details["calls"], outputs.details["cached"]) == (20, 10)
     assert max(server.asked.values()) == 2  # the failed one
+
+
+def test_an_input_that_is_too_long_has_no_answer_and_is_not_asked_about_again(server):
+    ledger = MemoryLedger()
+    server.misbehave(llm_server.status(400, error={"message": "too long", "code": "context_length_exceeded"}), times=2)
+    server.misbehave(llm_server.status(400, error={"message": "no", "code": "content_policy_violation"}))
+    outputs = model(server, ledger=ledger, max_concurrency=1).outputs(TextTable(TEXTS))
+    assert [outputs.details[name] for name in ("too_long", "refusals", "from_logprobs")] == [2, 1, 27]
+    np.testing.assert_array_equal(outputs.answered, [False] * 3 + [True] * 27)
+    again = model(server, ledger=ledger).outputs(TextTable(TEXTS))
+    assert (again.details["calls"], again.details["too_long"]) == (0, 2)
+    assert server.n_requests == 30
+
+
+def test_when_most_inputs_are_turned_away_the_run_stops_and_says_with_what(server):
+    server.misbehave(llm_server.status(422, error={"message": "frequency_penalty is not known"}), times=30)
+    with pytest.raises(ModelError, match=r"16 of 30 inputs were turned away.*HTTP 422: frequency_penalty is not known"):
+        model(server, max_concurrency=1).outputs(TextTable(TEXTS))
+    assert server.n_requests == 16
+    server._faults.clear()
+
+
+def test_prompts_that_were_cut_are_counted_and_told(caplog):
+    class Cuts:
+        def complete(self, request: ChatRequest) -> Answer:
+            return Answer("good", prompt_cut=request.messages[-1].content.endswith("1"))
+
+    at = endpoint("http://127.0.0.1:1/v1")
+    outputs = PromptedModel("m1", PROMPT, at, completer=Cuts()).outputs(TextTable(TEXTS))
+    assert outputs.details["prompts_cut"] == 3
+    assert "m1: 3 prompts did not fit into the model and were cut in their middle" in caplog.text
 
 
 def test_requests_in_flight_are_finished_and_kept_when_another_fails():

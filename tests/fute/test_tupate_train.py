@@ -8,13 +8,20 @@ import torch
 
 from fute.methods.supervision import Supervision
 from fute.methods.targets import Targets
+from fute.methods.tupate import train
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
-from fute.methods.tupate.train import Recipe, TrainedPrefix, epoch_batches, train_prefixes
+from fute.methods.tupate.train import (
+    Recipe,
+    TrainedPrefix,
+    epoch_batches,
+    parts_of_like_length,
+    train_prefixes,
+)
 from fute.surrogate.reader import Reader
 from fute.surrogate.tokens import tokenise
-from fute.types import Pool, TextTable
+from fute.types import Outputs, Pool, TextTable
 
 from .slow_surrogates import SLOW
 from .tiny_surrogates import build_model, load_tiny
@@ -91,3 +98,26 @@ def test_the_start_is_xavier_uniform_and_follows_the_seed_alone(tmp_path: Path) 
     assert float(start.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
     assert torch.equal(start, initial_prefix(sites, 16, seed=3))
     assert not torch.equal(start, initial_prefix(sites, 16, seed=4))
+
+
+def test_a_batch_is_read_in_parts_of_like_length_and_trains_as_one() -> None:
+    lengths = np.array([2] * 20 + [3] * 10 + [30] * 12)
+    parts = parts_of_like_length(lengths, np.arange(42))
+    assert np.concatenate(parts).tolist() == list(range(42))
+    assert [len(part) for part in parts] == [20, 10, 12]
+    padded = sum(len(part) * lengths[part].max() for part in parts)
+    assert padded <= 1.15 * lengths.sum() < 42 * 30
+    assert [len(part) for part in parts_of_like_length(lengths[:8], np.arange(8))] == [8]
+
+
+def test_parts_of_a_step_give_the_step_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(["cat", "dog", "ran", "mat"][(i + j) % 4] for j in range(length))
+             for i, length in enumerate([1] * 12 + [2] * 12 + [20] * 12)]  # fmt: skip
+    pool = Pool(TextTable(texts), ["made up"] * len(texts))
+    config = TupateConfig(prefix_tokens=3, batch_size_model=36, epochs_model=3, dropout=0.2)
+    method = Tupate(config, load_tiny("bert", tmp_path), pool, 0)
+    answers = np.random.default_rng(0).dirichlet([1, 1, 1], len(texts)).astype(np.float32)
+    in_parts = method.model(Outputs("probabilities", answers)).vector
+    monkeypatch.setattr(train, "WASTE", 1e9)
+    whole = method.model(Outputs("probabilities", answers)).vector
+    assert 0 < np.abs(in_parts - whole).max() < 1e-4

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fute.config import EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
+from fute.config import BudgetConfig, EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
 from fute.errors import ConfigError, ModelError
+from fute.llm.budget import BudgetExhausted
 from tasks.run import Run
 from tasks.select import TargetRef, choose_prompts, target_of_file
 from tasks.study import StudyParts
-from tests.llm_server import LlmServer
+from tests.llm_server import LlmServer, status
 
 LABELS = {"entailment": ["yes"], "contradiction": ["no"]}
 ANIMALS = ["cat", "dog", "owl", "fox", "hen", "bat", "eel", "ant", "bee", "cow"]
@@ -52,6 +53,7 @@ def models(*prompts: PromptConfig) -> list[PromptModel]:
 
 
 DIRECT = PromptConfig(id="direct", template="Same?\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS)
+OTHER = PromptConfig(id="other", template="Alike?\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS)
 STEPS = PromptConfig(
     id="steps", template="Think.\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS, cot=True, follow_up="So?"
 )
@@ -121,3 +123,82 @@ def test_a_prompt_for_free_text_is_refused_before_anything_is_asked(tmp_path: Pa
                 target_in(tmp_path), [],
             )  # fmt: skip
         assert server.n_requests == 0
+
+
+def test_every_method_keeps_to_the_share_of_calls_by_the_servers_count(tmp_path: Path) -> None:
+    for method, candidates, most in (("global_entropy", [DIRECT, STEPS], 12), ("auto", [DIRECT], 4)):
+        config = SelectConfig(method=method, share=0.34, resamples=5)
+        with LlmServer(answer) as server:
+            folder = tmp_path / method
+            folder.mkdir()
+            found = choose_prompts.fn(
+                run_in(folder), config, models(*candidates), parts(server.base_url, *candidates), target_in(folder), []
+            )
+            assert 0 < server.n_requests == sum(c.calls for c in found.choices) <= most
+        assert found.share <= 0.34
+        assert {c.rows for c in found.choices} == {4}
+
+
+def test_what_was_paid_before_a_failure_is_counted(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        both = parts(server.base_url, DIRECT, OTHER)
+        one_at_a_time(both)
+        server.misbehave(lambda exchange, request: False, times=5)
+        server.misbehave(status(400))
+        found = choose_prompts.fn(
+            run_in(tmp_path), SelectConfig(share=1.0, resamples=5), models(DIRECT, OTHER), both, target, []
+        )
+        assert [f.subject for f in found.failures] == ["direct/api"]
+        assert {c.id: c.calls for c in found.choices} == {"direct/api": 5, "other/api": 12}
+        assert server.n_requests == 18
+
+
+def test_a_used_up_budget_stops_all_endpoints_and_says_what_was_spent(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        both = parts(server.base_url, DIRECT)
+        one_at_a_time(both)
+        both.endpoints["twin"] = both.endpoints["api"].model_copy(update={"id": "twin", "service": "twin"})
+        both = both.model_copy(update={"budget": BudgetConfig(max_calls=7)})
+        twins = [PromptModel(kind="prompt", id=f"direct/{e}", prompt="direct", endpoint=e) for e in both.endpoints]
+        with pytest.raises(BudgetExhausted, match=r"the budget of the run is used up.*until then: 7 calls, \d+ tokens"):
+            choose_prompts.fn(run_in(tmp_path), SelectConfig(share=1.0), twins, both, target, [])
+        assert server.n_requests == 7
+
+
+def test_spell_prefers_the_prompt_that_reads_most_naturally_and_asks_for_no_answer(tmp_path: Path) -> None:
+    """At this server every letter of a token halves its probability, so short words read best."""
+    wordy = PromptConfig(id="wordy", template="Same? Incomprehensibly?\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS)
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        given = parts(server.base_url, DIRECT, wordy)
+        given.endpoints["api"] = given.endpoints["api"].model_copy(update={"api": "openai_completions"})
+        found = choose_prompts.fn(
+            run_in(tmp_path), SelectConfig(method="spell", share=0.5), models(wordy, DIRECT), given, target, []
+        )
+        assert server.n_requests == 12
+        assert all(request["echo"] and request["max_tokens"] == 0 for request in server.requests)
+    assert [c.id for c in found.choices] == ["direct/api", "wordy/api"]
+    assert found.choices[0].expected_accuracy is None
+    assert (found.method, found.others) == ("spell", {})
+
+
+def test_spell_is_refused_where_no_endpoint_tells_how_probable_a_prompt_is(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        target = target_in(tmp_path)
+        with pytest.raises(ModelError, match="method spell: direct/api is asked over api openai_chat.*completions"):
+            choose_prompts.fn(
+                run_in(tmp_path),
+                SelectConfig(method="spell"),
+                models(DIRECT),
+                parts(server.base_url, DIRECT),
+                target,
+                [],
+            )
+        assert server.n_requests == 0
+
+
+def one_at_a_time(given: StudyParts) -> None:
+    """The order of requests is then the order of texts."""
+    given.endpoints["api"] = given.endpoints["api"].model_copy(update={"max_concurrency": 1})

@@ -23,6 +23,9 @@ from fute.surrogate.prefix_attention import AttentionSite
 Progress = Callable[[int, int], None]
 """Told (steps done, steps altogether)."""
 
+WASTE, LEAST_ROWS = 0.15, 8
+"""Padding that is put up with, as a share of the tokens; and fewer rows than this are not worth a pass of their own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -62,6 +65,18 @@ def epoch_batches(
     starts = np.arange(0, len(by_length), batch_size)
     for start in generator.permutation(starts):
         yield by_length[start : start + batch_size]
+
+
+def parts_of_like_length(lengths: NDArray[np.int64], batch: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """A batch, sorted by length, cut where padding it as a whole would waste more than WASTE of its tokens."""
+    parts, first, real = [], 0, 0
+    for i, row in enumerate(batch):
+        padded = int(lengths[row]) * (i - first + 1)
+        if i - first >= LEAST_ROWS and padded > (1 + WASTE) * (real + lengths[row]):
+            parts.append(batch[first:i])
+            first, real = i, 0
+        real += int(lengths[row])
+    return [*parts, batch[first:]]
 
 
 def train_prefixes(
@@ -104,16 +119,19 @@ def train_prefixes(
     for _ in range(recipe.epochs):
         total, agreed = torch.zeros(2, len(targets), device=models.prefix.device)
         for batch in epoch_batches(tokens.lengths, batch_size, order):
-            found = models.answers(rows, batch, targets, _drop(models.prefix, recipe.dropout, dropout))
-            losses = [row_losses(answers, wanted, recipe.loss).mean() for answers, wanted in found]
             optimizer.zero_grad(set_to_none=True)
-            torch.stack(losses).sum().backward()
+            keep = _kept_by_dropout(models.prefix, recipe.dropout, dropout)
+            # One step, but no more padding than need be: gradients of its parts add up.
+            for part in parts_of_like_length(tokens.lengths, batch):
+                found = models.answers(rows, part, targets, models.prefix if keep is None else models.prefix * keep)
+                losses = torch.stack([row_losses(answers, wanted, recipe.loss).sum() for answers, wanted in found])
+                (losses / len(batch)).sum().backward()
+                with torch.no_grad():
+                    total += losses
+                    agreed += torch.stack([_agreeing(answers, wanted) for answers, wanted in found])
             optimizer.step()
             schedule.step()
             step += 1
-            with torch.no_grad():
-                total += torch.stack(losses) * len(batch)
-                agreed += torch.stack([_agreeing(answers, wanted) for answers, wanted in found])
             if progress is not None:
                 progress(step, n_steps)
         passes.append((total, agreed))
@@ -176,9 +194,9 @@ def _agreeing(answers: Tensor, wanted: TargetBatch) -> Tensor:
     )
 
 
-def _drop(prefix: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Dropout, the same for each of K models: (K, ...)."""
+def _kept_by_dropout(prefix: Tensor, rate: float, generator: torch.Generator) -> Tensor | None:
+    """Factors of dropout, the same for each of K models, (sites, ...); None for no dropout."""
     if rate == 0:
-        return prefix
+        return None
     keep = torch.rand(prefix.shape[1:], generator=generator) >= rate  # drawn on the CPU: the same on every device
-    return prefix * keep.to(prefix.device) / (1 - rate)
+    return keep.to(prefix.device) / (1 - rate)

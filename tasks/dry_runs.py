@@ -1,0 +1,112 @@
+"""What `fute select prompts` and `fute drift` would ask, and what it is likely to cost. Reads, and asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
+from fute.data.ingest import dataset_fingerprint, ingest
+from fute.drift import panel_rows
+from fute.llm.cache import MemoryLedger
+from fute.types import Dataset, TextTable
+from storage.drift import DriftStore
+from storage.responses import ResponseStore
+from tasks.costs import Cost, CostEstimate, times
+from tasks.drift import panel_id
+from tasks.endpoints import prompted_model
+from tasks.ingest import DatasetRef
+from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
+from tasks.run import Run
+from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
+from tasks.study import StudyParts
+
+
+def plan_selection(
+    study: Study, config: SelectConfig, models: Sequence[PromptModel], target: str, text: str, text_pair: str | None
+) -> Plan:
+    """A step for each candidate. With successive halving each stands for the mean: who stays is not known before."""
+    run, parts = _run(study), _parts(study)
+    inputs = _target(study, run, config, target, text, text_pair)
+    share = config.share if halves(config, len(models)) else 1.0
+    if share == 1.0:
+        inputs = inputs.take(shared_rows(config.share, len(inputs), run.seed))
+    store = run.open_store()
+    estimate, ledger = CostEstimate(store), ResponseStore(store.root / "responses")
+
+    def cost_of(config_: PromptModel) -> Cost:
+        model = prompted_model(run, config_, parts, with_key=False)
+        endpoint = parts.endpoints[str(config_.endpoint)]
+        if config.method == SPELL:
+            return estimate.of_echoes(model, endpoint, inputs, ledger)
+        missing = estimate.of(model, endpoint, inputs, ledger)
+        per_text = (2 if parts.prompts[str(config_.prompt)].cot else 1) * config_.samples
+        allowed = share * per_text * len(inputs)
+        return times(missing, min(1.0, allowed / missing.calls)) if missing.calls else missing
+
+    return _plan(study, "select", models, cost_of)
+
+
+def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan:
+    """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
+    run, parts = _run(study), _parts(study)
+    store = run.open_store()
+    refs = {}
+    for dataset in study.datasets:
+        ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
+        refs[dataset.id] = DatasetRef(id=dataset.id, ref=ref, task=dataset.task, reused=store.has_dataset(ref))
+    pool = planned_pool(study, run, store, refs)
+    estimate, checks = CostEstimate(store), DriftStore(store)
+
+    def cost_of(config: PromptModel) -> Cost:
+        model = prompted_model(run, config, parts, with_key=False)
+        askable = [row for row, _ in model.requests(pool.inputs)]
+        rows = panel_rows(list(pool.source_ids), askable, study.drift.panel_rows, run.seed)
+        known = checks.baseline(f"{model.id}@{model.fingerprint}", panel_id(pool.id, rows))
+        once = estimate.of(model, parts.endpoints[str(config.endpoint)], pool.inputs.take(rows), MemoryLedger())
+        return times(once, study.drift.askings if renew or known is None else 1)
+
+    return _plan(study, "drift", models, cost_of)
+
+
+def _plan(study: Study, stage: str, models: Sequence[PromptModel], cost_of: Callable[[PromptModel], Cost]) -> Plan:
+    steps, costs = [], Costs(study)
+    for model in models:
+        cost = cost_of(model)
+        costs.add(str(model.endpoint), cost)
+        state = TODO if cost.calls else DONE
+        steps.append(Step(stage=stage, subject=str(model.id), state=state, calls=cost.calls, cost=cost))
+    return Plan(steps=steps, over_budget=costs.over_budget())
+
+
+def _run(study: Study) -> Run:
+    return Run(study=study.name, store=str(study.path(study.store)), base_dir=str(study.base_dir), seed=study.seed)
+
+
+def _parts(study: Study) -> StudyParts:
+    return StudyParts(
+        surrogate=study.surrogate,
+        endpoints={e.id: e for e in study.endpoints},
+        prompts={p.id: p for p in study.prompts},
+        budget=study.budget,
+    )
+
+
+def label_names(study: Study, target: str) -> Sequence[str] | None:
+    """The labels of a target that is a dataset of the study."""
+    dataset = next((d for d in study.datasets if d.id == target), None)
+    return None if dataset is None else _read(study, dataset).label_names
+
+
+def _target(study: Study, run: Run, config: SelectConfig, target: str, text: str, text_pair: str | None) -> TextTable:
+    """The texts that a selection would ask about."""
+    dataset = next((d for d in study.datasets if d.id == target), None)
+    if dataset is None:
+        return file_pool(run, str(study.path(target)), text, text_pair, config.rows).inputs
+    return target_rows(run, target, _read(study, dataset).train.inputs, config.rows)
+
+
+def _read(study: Study, dataset: DatasetConfig) -> Dataset:
+    run = _run(study)
+    store = run.open_store()
+    ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
+    return store.dataset(ref) if store.has_dataset(ref) else ingest(dataset, run.folder, run.seed)
