@@ -58,7 +58,7 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options)))
         return
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         _write_pool(Path(folder))
         for shape in options.shapes:
@@ -67,6 +67,7 @@ def main() -> None:
             for method, many in [*plain, *ours, *(("taskemb", k) for k in options.many_taskemb)]:
                 result = _in_a_process(options, shape, method, many, Path(folder))
                 results.append(result)
+                _write_results(options, results)  # a run that is stopped keeps what it has
                 print(
                     f"  {shape} {method} x {many}: {result['seconds']:.3f} s a model, once {result['once']:.1f} s, "
                     f"peak {result['peak_mb']:.0f} MB",
@@ -74,6 +75,10 @@ def main() -> None:
                 )
     for shape in options.shapes:
         print("\n" + table(shape, [r for r in results if r["shape"] == shape]))
+    print(f"\nwritten to {options.out}")
+
+
+def _write_results(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> None:
     record = {
         "settings": {"device": options.device, "dtype": options.dtype, "threads": options.threads,
                      "max_tokens": MAX_TOKENS, "classes": CLASSES, "step_rows": STEP_ROWS},
@@ -84,7 +89,6 @@ def main() -> None:
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.out}")
 
 
 def _options() -> argparse.Namespace:
@@ -94,7 +98,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--many", type=int, nargs="+", default=list(MANY), help="models of one run")
     parser.add_argument("--many-taskemb", type=int, nargs="+", default=[1, 8], help="the same for taskemb")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--dtype", choices=["auto", "float32", "bfloat16"], default="auto",
+        help="of ours; plain is float32 throughout. auto, as shipped: bfloat16 where the hardware has it",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--together", default="auto", help="models trained in one pass (tupate): auto or a number")
     parser.add_argument("--out", type=Path, default=HERE / "results/methods.json")
@@ -152,7 +159,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     _wait(surrogate.device)
     seconds = clock() - started
     return {
-        "shape": shape, "method": method, "models": many, "rows": len(pool), "seconds": seconds / many, "once": once,
+        "shape": shape, "method": method, "models": many, "rows": len(pool), "dtype": surrogate.config.dtype,
+        "seconds": seconds / many, "once": once,
         "before_mb": before / 2**20, "peak_mb": _peak_bytes(surrogate.device) / 2**20,
     }  # fmt: skip
 

@@ -15,6 +15,9 @@ from fute.errors import SurrogateError
 from fute.surrogate.load import Surrogate
 from fute.types import TextTable
 
+WASTE, LEAST_ROWS = 0.15, 8
+"""Padding that is put up with, as a share of the tokens; and fewer rows than this are not worth a pass of their own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
@@ -109,6 +112,18 @@ def pad_batch(surrogate: Surrogate, tokens: Tokens, rows: NDArray[np.integer]) -
     if tokens.type_ids is not None:
         batch["token_type_ids"] = types
     return {name: torch.from_numpy(array).to(surrogate.device) for name, array in batch.items()}
+
+
+def parts_of_like_length(lengths: NDArray[np.int64], batch: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """A batch of rows, shortest first, cut where padding it as a whole would waste more than WASTE of its tokens."""
+    parts, first, real = [], 0, 0
+    for i, row in enumerate(batch):
+        padded = int(lengths[row]) * (i - first + 1)
+        if i - first >= LEAST_ROWS and padded > (1 + WASTE) * (real + lengths[row]):
+            parts.append(batch[first:i])
+            first, real = i, 0
+        real += int(lengths[row])
+    return [*parts, batch[first:]]
 
 
 def mean_over_mask(states: Tensor, mask: Tensor) -> Tensor:

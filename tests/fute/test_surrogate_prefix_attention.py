@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache
 
 from fute.errors import SurrogateError
-from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes, prefixes
+from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes, fastest_kernel, prefixes
 
 from .tiny_surrogates import build_model, slow_bert
 
@@ -164,6 +165,25 @@ def test_the_attention_function_equals_loops(
             module, q, k, v, mask, scaling=0.3, dropout=0.0, position_bias=bias, is_causal=mask_kind == "causal"
         )
     torch.testing.assert_close(ours, loop_attention(q, k, v, per_row, sees, bias), rtol=1e-8, atol=1e-9)
+
+
+def test_written_out_in_bfloat16_it_is_about_as_exact_as_the_fused_one() -> None:
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(4, 12, 50, 32, generator=generator, dtype=torch.float64) for _ in range(3))
+    wanted = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    errors = {}
+    for kernel in ("sdpa", "eager"):
+        attend = AttentionInterface()[f"fute_prefix_{kernel}"]
+        module = nn.Module()
+        near, _ = attend(module, *(x.bfloat16() for x in (q, k, v)), None, dropout=0.0, is_causal=False)
+        errors[kernel] = float((near - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
+    assert errors["eager"] < 1.5 * errors["sdpa"] < 0.01
+
+
+def test_the_kernel_to_train_with_is_written_out_only_where_the_fused_one_is_slow() -> None:
+    cpu = torch.device("cpu")
+    assert fastest_kernel(cpu, "bfloat16") == "eager"
+    assert fastest_kernel(cpu, "float32") == fastest_kernel(torch.device("cuda"), "bfloat16") == "sdpa"
 
 
 def test_two_threads_train_different_prefixes_on_one_model() -> None:

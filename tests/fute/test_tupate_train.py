@@ -8,7 +8,6 @@ import torch
 
 from fute.methods.supervision import Supervision
 from fute.methods.targets import Targets
-from fute.methods.tupate import train
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
@@ -16,11 +15,11 @@ from fute.methods.tupate.train import (
     Recipe,
     TrainedPrefix,
     epoch_batches,
-    parts_of_like_length,
     train_prefixes,
 )
+from fute.surrogate import tokens
 from fute.surrogate.reader import Reader
-from fute.surrogate.tokens import tokenise
+from fute.surrogate.tokens import parts_of_like_length, tokenise
 from fute.types import Outputs, Pool, TextTable
 
 from .slow_surrogates import SLOW
@@ -118,6 +117,6 @@ def test_parts_of_a_step_give_the_step_of_the_whole(tmp_path: Path, monkeypatch:
     method = Tupate(config, load_tiny("bert", tmp_path), pool, 0)
     answers = np.random.default_rng(0).dirichlet([1, 1, 1], len(texts)).astype(np.float32)
     in_parts = method.model(Outputs("probabilities", answers)).vector
-    monkeypatch.setattr(train, "WASTE", 1e9)
+    monkeypatch.setattr(tokens, "WASTE", 1e9)
     whole = method.model(Outputs("probabilities", answers)).vector
     assert 0 < np.abs(in_parts - whole).max() < 1e-4

@@ -34,17 +34,19 @@ class Products:
 
     def add_squares(self, total: Tensor) -> None:
         """Add each row's squared gradient to total, (a, b)."""
-        left, right = self.left.to(total.dtype), self.right.to(total.dtype)
+        # As autograd would: the product in the precision that the layer computed in, its square in the total's.
+        precision = min(self.left.dtype, self.right.dtype, key=lambda dtype: dtype.itemsize)
+        left, right = self.left.to(precision), self.right.to(precision)
         rows_at_once = GRADIENT_NUMBERS.get(total.device.type, 1 << 20) // total.numel()
         if rows_at_once < 2:
             gradient = torch.empty_like(total)
             for x, y in zip(left, right, strict=True):
-                torch.mm(x.T, y, out=gradient)
+                gradient.copy_(torch.mm(x.T, y))
                 total.addcmul_(gradient, gradient)
             return
         for start in range(0, len(left), rows_at_once):
             rows = slice(start, start + rows_at_once)
-            gradients = torch.bmm(left[rows].transpose(1, 2), right[rows])  # (rows, a, b)
+            gradients = torch.bmm(left[rows].transpose(1, 2), right[rows]).to(total.dtype)  # (rows, a, b)
             total.add_(gradients.square_().sum(dim=0))
 
 

@@ -25,8 +25,9 @@ from fute.methods.taskemb.fisher import fisher_information
 from fute.methods.taskemb.projection import SparseProjection
 from fute.methods.taskemb.row_gradients import Totals
 from fute.surrogate.load import Surrogate
+from fute.surrogate.prefix_attention import enable_prefixes, fastest_kernel, takes_prefixes
 from fute.surrogate.states import token_states
-from fute.surrogate.tokens import mean_over_mask, pad_batch
+from fute.surrogate.tokens import mean_over_mask, pad_batch, parts_of_like_length
 from fute.types import Dataset, Outputs, Pool, TaskEmbedding
 
 
@@ -64,6 +65,9 @@ class Taskemb:
         self._projection = SparseProjection(config.dim, seed)
         self._pretrained = surrogate
         self._tuned = replace(surrogate, model=copy.deepcopy(surrogate.model))
+        if takes_prefixes(self._tuned.model):
+            # Not for a prefix: these kernels take one, but without one they compute what the model's own do.
+            enable_prefixes(self._tuned.model, fastest_kernel(surrogate.device, surrogate.config.dtype))
         self._one_at_a_time = threading.Lock()  # there is one copy to train
         self.coverage = self._find_coverage()
 
@@ -152,11 +156,11 @@ class Taskemb:
             shuffled = np.random.default_rng(self._seeds["fisher rows"]).permutation(rows)
             rows = np.sort(shuffled[: self.config.fisher_rows])
         if self.config.estimator == "batch":
-            size = self.config.batch_size
-        else:
-            size = self.config.fisher_batch_size
-            rows = rows[np.argsort(-supervision.tokens.lengths[rows], kind="stable")]
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
+            return _in_batches(rows, self.config.batch_size)
+        lengths = supervision.tokens.lengths
+        by_length = rows[np.argsort(lengths[rows], kind="stable")]
+        batches = _in_batches(by_length, self.config.fisher_batch_size)
+        return [part for batch in batches for part in parts_of_like_length(lengths, batch)]
 
     def _find_coverage(self) -> Coverage:
         """Compare on three rows of the pool (two if their lengths are three), in float32 whatever the settings."""
@@ -176,6 +180,10 @@ class Taskemb:
             return (mean_over_mask(states.square() + states, batch["attention_mask"]) @ direction).square()
 
         return find_coverage(self._tuned.model, losses_of, rows)
+
+
+def _in_batches(rows: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def by_content(supervision: Supervision) -> Supervision:

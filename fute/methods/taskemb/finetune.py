@@ -20,7 +20,7 @@ from fute.methods.taskemb.config import TaskembConfig
 from fute.seeding import seeded
 from fute.surrogate.load import Surrogate
 from fute.surrogate.states import token_states
-from fute.surrogate.tokens import pad_batch
+from fute.surrogate.tokens import pad_batch, parts_of_like_length
 from fute.train.finetune import length_buckets
 
 Progress = Callable[[int, int], None]
@@ -99,18 +99,20 @@ def fine_tune(
             total = torch.zeros((), device=surrogate.device)
             agreed = torch.zeros((), device=surrogate.device)
             for rows in length_buckets(supervision.tokens.lengths, batch_size, order):
-                answers, per_row, wanted = answers_and_losses(surrogate, head, supervision, rows, config)
-                loss = per_row.mean()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                # One step, but no more padding than need be: gradients of its parts add up.
+                for part in parts_of_like_length(supervision.tokens.lengths, rows):
+                    answers, per_row, wanted = answers_and_losses(surrogate, head, supervision, part, config)
+                    loss = per_row.sum()
+                    (loss / len(rows)).backward()
+                    with torch.no_grad():
+                        total += loss
+                        if classes:
+                            agreed += (answers.argmax(dim=1) == wanted.argmax(dim=1)).sum()
                 torch.nn.utils.clip_grad_norm_([*trained, *head.parameters], MAX_GRADIENT_NORM)
                 optimizer.step()
                 schedule.step()
                 step += 1
-                with torch.no_grad():
-                    total += loss * len(rows)
-                    if classes:
-                        agreed += (answers.argmax(dim=1) == wanted.argmax(dim=1)).sum()
                 if progress is not None:
                     progress(step, n_steps)
             # Looked at once a pass: asking a GPU for the number after each step would make it wait.

@@ -76,8 +76,9 @@ class TupateConfig(Settings):
     pooling: Literal["mean", "token"] = "mean"
     """What a classification or regression head reads: the mean of the states, or one token's (BERT the first, T5 and
     GPT-2 the last)."""
-    kernel: Literal["sdpa", "eager"] = "sdpa"
-    """How attention is computed: fused, or written out. Changes no vector beyond float rounding."""
+    kernel: Literal["auto", "sdpa", "eager"] = "auto"
+    """How attention is computed: fused, or written out. auto: what is faster on the device and in its precision.
+    Changes no vector beyond float rounding."""
     checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping its activations: less memory, more time.
     Changes no vector beyond float rounding."""

@@ -16,7 +16,7 @@ from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
 from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
 from fute.surrogate.checkpointing import disable_checkpointing, enable_checkpointing
 from fute.surrogate.load import Surrogate
-from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes
+from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes, fastest_kernel
 from fute.surrogate.reader import Reader
 from fute.surrogate.states import token_states
 from fute.types import Dataset, Outputs, Pool, TaskEmbedding
@@ -57,7 +57,8 @@ class Tupate:
         self.surrogate = surrogate
         self._group_size = config.group_size(surrogate.device.type)
         self.progress = progress
-        enable_prefixes(surrogate.model, config.kernel)
+        fastest = fastest_kernel(surrogate.device, surrogate.config.dtype)
+        enable_prefixes(surrogate.model, fastest if config.kernel == "auto" else config.kernel)
         if config.checkpointing:
             enable_checkpointing(surrogate.model)
         else:

@@ -19,12 +19,10 @@ from fute.methods.targets import Targets
 from fute.methods.tupate.early_stop import EarlyStop
 from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows
 from fute.surrogate.prefix_attention import AttentionSite
+from fute.surrogate.tokens import parts_of_like_length
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps altogether)."""
-
-WASTE, LEAST_ROWS = 0.15, 8
-"""Padding that is put up with, as a share of the tokens; and fewer rows than this are not worth a pass of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +63,6 @@ def epoch_batches(
     starts = np.arange(0, len(by_length), batch_size)
     for start in generator.permutation(starts):
         yield by_length[start : start + batch_size]
-
-
-def parts_of_like_length(lengths: NDArray[np.int64], batch: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """A batch, sorted by length, cut where padding it as a whole would waste more than WASTE of its tokens."""
-    parts, first, real = [], 0, 0
-    for i, row in enumerate(batch):
-        padded = int(lengths[row]) * (i - first + 1)
-        if i - first >= LEAST_ROWS and padded > (1 + WASTE) * (real + lengths[row]):
-            parts.append(batch[first:i])
-            first, real = i, 0
-        real += int(lengths[row])
-    return [*parts, batch[first:]]
 
 
 def train_prefixes(
