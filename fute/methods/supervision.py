@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from fute.spans import check_spans, unpack_spans
 from fute.surrogate.load import Surrogate
 from fute.surrogate.span_tokens import tokenise_with_offsets
 from fute.surrogate.tokens import Tokens, tokenise
-from fute.types import Dataset, Floats, Outputs, Pool, Split, TextTable
+from fute.types import Dataset, Floats, Outputs, Pool, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +27,15 @@ class Supervision:
 
     Attributes:
         targets: as many as tokens, in the same order.
-        pool_rows: (n,) which rows of the pool these are; None for a dataset's own rows.
+        pool_rows: (n,) which rows of the pool these are; None for a dataset's own rows and for answer spans.
+        max_tokens: what a row of the pool was cut to.
         counts: of rows and candidates that were left out, or say "no answer"; named as they stand in the metrics.
     """
 
     tokens: Tokens
     targets: Targets
     pool_rows: NDArray[np.intp] | None = None
+    max_tokens: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -42,7 +43,7 @@ class Supervision:
 
     def take(self, rows: NDArray[np.integer]) -> Supervision:
         pool_rows = None if self.pool_rows is None else self.pool_rows[rows]
-        return Supervision(self.tokens.take(rows), self.targets.take(rows), pool_rows, self.counts)
+        return replace(self, tokens=self.tokens.take(rows), targets=self.targets.take(rows), pool_rows=pool_rows)
 
 
 HELD_OUT = 0.1
@@ -66,10 +67,15 @@ class Supervisor:
         self.max_tokens = max_tokens
         self.max_tokens_spans = max_tokens_spans
         self._seed = int(fingerprint(seed=seed, use="rows")[:15], 16)
+        self._pool_tokens: dict[int, Tokens] = {}
+        self._question_tokens: tuple[bytes, Tokens] | None = None
 
-    @cached_property
-    def pool_tokens(self) -> Tokens:
-        return tokenise(self.surrogate, self.pool.inputs, self.max_tokens)
+    def pool_tokens(self, max_tokens: int | None = None) -> Tokens:
+        """The whole pool, cut to max_tokens (default: the supervisor's) and tokenised once for all models."""
+        cut = max_tokens or self.max_tokens
+        if cut not in self._pool_tokens:
+            self._pool_tokens[cut] = tokenise(self.surrogate, self.pool.inputs, cut)
+        return self._pool_tokens[cut]
 
     @property
     def usual_rows(self) -> NDArray[np.intp]:
@@ -133,11 +139,15 @@ class Supervisor:
             return Supervision(tokens, label_targets(dataset, rows)), np.arange(len(rows))
         starts, ends = (dataset.train.targets[rows][:, None, i] for i in (0, 1))
         certain = np.ones(starts.shape, dtype=np.float32)
-        tokens, targets, kept, counts = self._spans(inputs, starts, ends, certain, f"dataset {dataset.id}")
+        tokens = tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
+        tokens, targets, kept, counts = self._spans(tokens, starts, ends, certain, f"dataset {dataset.id}")
         return Supervision(tokens, targets, counts=counts), kept
 
-    def model(self, outputs: Outputs) -> Supervision:
+    def model(self, outputs: Outputs, max_tokens: int | None = None) -> Supervision:
         """Rows of the pool that a model answered.
+
+        Args:
+            max_tokens: cut to this instead of what holds for other models; not for answer spans.
 
         Raises:
             OutputsError: wrong shape, not finite, constant, spans outside their text, or too few answers.
@@ -148,21 +158,30 @@ class Supervisor:
         rows = self._sample(answered, n)
         unanswered = {"rows_not_answered": n - len(answered)}
         if outputs.kind != "spans":
-            return Supervision(self.pool_tokens.take(rows), output_targets(outputs, rows), rows, unanswered)
+            cut = max_tokens or self.max_tokens
+            tokens, targets = self.pool_tokens(cut).take(rows), output_targets(outputs, rows)
+            return Supervision(tokens, targets, rows, cut, unanswered)
         starts, ends, probabilities = unpack_spans(outputs.values[rows])
-        inputs = self.pool.inputs.take(rows)
-        tokens, targets, _, counts = self._spans(inputs, starts, ends, probabilities, "the outputs")
+        tokens = self._questions(rows)
+        tokens, targets, _, counts = self._spans(tokens, starts, ends, probabilities, "the outputs")
         # No pool rows: a question is tokenised otherwise than the same row read as a plain pair.
         return Supervision(tokens, targets, counts={**unanswered, **counts})
 
+    def _questions(self, rows: NDArray[np.intp]) -> Tokens:
+        """Rows of the pool read as questions with contexts; kept, for the next answerer has most likely the same."""
+        key = rows.tobytes()
+        if self._question_tokens is None or self._question_tokens[0] != key:
+            inputs = self.pool.inputs.take(rows)
+            self._question_tokens = key, tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
+        return self._question_tokens[1]
+
     def _spans(
-        self, inputs: TextTable, starts: NDArray[np.int64], ends: NDArray[np.int64], probabilities: Floats, what: str
+        self, tokens: Tokens, starts: NDArray[np.int64], ends: NDArray[np.int64], probabilities: Floats, what: str
     ) -> tuple[Tokens, Targets, NDArray[np.intp], dict[str, int]]:
-        tokens = tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
         targets, kept, counts = span_targets(starts, ends, probabilities, tokens, self.surrogate.family)
         if len(kept) < 2:
             raise MethodError(
-                f"{what}: {len(kept)} of {len(inputs)} answers lie within the first {self.max_tokens_spans} tokens; "
+                f"{what}: {len(kept)} of {len(tokens)} answers lie within the first {self.max_tokens_spans} tokens; "
                 "raise max_tokens_spans"
             )
         return tokens.take(kept), targets, kept, counts

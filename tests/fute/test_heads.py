@@ -120,7 +120,7 @@ def test_supervision_says_what_was_left_out_and_where_its_rows_are(tmp_path: Pat
     assert len(supervision) == 25
     assert answered[supervision.pool_rows].all()
     for i, row in enumerate(supervision.pool_rows):
-        assert list(supervision.tokens.ids[i]) == list(supervisor.pool_tokens.ids[row])
+        assert list(supervision.tokens.ids[i]) == list(supervisor.pool_tokens().ids[row])
     part = supervision.take(np.array([3, 1]))
     assert part.pool_rows is not None
     assert part.pool_rows.tolist() == supervision.pool_rows[[3, 1]].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import torch
 
 from fute.errors import MethodError, OutputsError, SurrogateError
+from fute.methods import supervision
 from fute.methods.heads import Head, head_answers, row_losses, target_batch
+from fute.methods.supervision import Supervisor
 from fute.methods.targets import null_positions, span_targets
 from fute.spans import pack_spans
+from fute.surrogate.load import Surrogate
 from fute.surrogate.span_tokens import tokenise_with_offsets
-from fute.surrogate.tokens import pad_batch
+from fute.surrogate.tokens import Tokens, pad_batch
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
 from .test_tupate import texts_of, tupate
@@ -242,3 +246,23 @@ def test_spans_outside_their_text_are_refused(folder: Path) -> None:
 def test_a_question_without_a_context_is_refused(folder: Path) -> None:
     with pytest.raises(SurrogateError, match="a question without a context"):
         tokenise_with_offsets(load_tiny("bert", folder), TextTable(["the cat", "a"], ["cat", None]), 20)
+
+
+def test_answerers_of_the_same_questions_share_their_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pool_of()
+    supervisor = Supervisor(
+        load_tiny("bert", folder), pool, max_rows=20, max_tokens=12, max_tokens_spans=20, seed=0
+    )  # fmt: skip
+    read: list[int] = []
+
+    def counted(surrogate: Surrogate, table: TextTable, max_tokens: int) -> Tokens:
+        read.append(len(table))
+        return tokenise_with_offsets(surrogate, table, max_tokens)
+
+    monkeypatch.setattr(supervision, "tokenise_with_offsets", counted)
+    first = supervisor.model(outputs_of(pool))
+    second = supervisor.model(outputs_of(pool))
+    fewer = replace(outputs_of(pool), answered=np.arange(40) % 2 == 0)
+    supervisor.model(fewer)
+    assert read == [20, 20]  # the first two share; the third answered other rows
+    np.testing.assert_array_equal(first.tokens.lengths, second.tokens.lengths)

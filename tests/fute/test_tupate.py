@@ -217,7 +217,7 @@ def test_fewer_rows_than_one_batch_still_train(surrogate: Surrogate) -> None:
 
 def test_long_inputs_are_cut_to_the_shorter_of_both_limits(surrogate: Surrogate) -> None:
     cut, whole = (tupate(surrogate, max_tokens=limit) for limit in (6, 64))
-    assert cut.supervisor.pool_tokens.lengths.max() == 6
+    assert cut.supervisor.pool_tokens().lengths.max() == 6
     assert cut.model(probabilities(pool_of())).metrics["rows_truncated"] > 20
     assert whole.model(probabilities(pool_of())).metrics["rows_truncated"] == 0
 

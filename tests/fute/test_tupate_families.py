@@ -14,6 +14,7 @@ from torch import Tensor
 from fute.errors import MethodError, SurrogateError
 from fute.methods.supervision import Supervision
 from fute.methods.targets import Targets
+from fute.methods.tupate.embed import Tupate
 from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows, initial_prefix
 from fute.methods.tupate.train import Recipe, train_prefixes
 from fute.surrogate.load import Surrogate
@@ -296,15 +297,20 @@ def test_the_order_of_the_classes_has_no_influence_in_any_family(folder: Path, k
     assert cosine(first, second) > 0.9999
 
 
+def pool_reader(method: Tupate) -> Reader:
+    (reader,) = method._pool_readers.values()
+    return reader
+
+
 def test_readers_in_use_at_once_share_the_memory_of_keep_gib(folder: Path) -> None:
     surrogate = load_tiny("t5", folder, whole=True)
-    alone = tupate(surrogate, keep_gib=1.0)._pool_reader.kept_gib
+    alone = pool_reader(tupate(surrogate, keep_gib=1.0)).kept_gib
     for keep_gib, kept in ((1.0, True), (alone, False)):
         method = tupate(surrogate, keep_gib=keep_gib)
         training, held_out = method.supervisor.dataset_with_held_out(dataset_of())
         rows = method._rows(training)
         held = method._rows(held_out, beside=rows.reader)
-        taken = [reader.kept_gib for reader in (method._pool_reader, rows.reader, held.reader)]
+        taken = [reader.kept_gib for reader in (pool_reader(method), rows.reader, held.reader)]
         assert sum(taken) <= keep_gib
         assert [gib > 0 for gib in taken] == [True, kept, kept]
 

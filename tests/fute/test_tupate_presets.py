@@ -52,6 +52,7 @@ def test_the_paper_preset_holds_the_papers_settings() -> None:
     assert (paper.batch_size_model, paper.learning_rate_model) == (128, 1e-3)
     assert (paper.epochs_model, paper.epochs_llm) == (1, 3)
     assert (paper.max_tokens, paper.max_tokens_spans) == (128, 384)
+    assert paper.max_tokens_llm == 512 - paper.prefix_tokens
     assert (paper.start, paper.embedding, paper.loss, paper.pooling) == ("own", "raw", "binary_cross_entropy", "token")
 
 
@@ -108,6 +109,21 @@ def test_prompted_models_get_passes_of_their_own(surrogate: Surrogate) -> None:
     asked = Outputs(plain.kind, plain.values, details={"calls": 0, "cached": 40})
     results = method.models([plain, asked])
     assert [each.metrics["steps"] for each in results] == [5, 15]  # type: ignore[union-attr]
+
+
+def test_prompted_models_get_inputs_of_their_own_length(surrogate: Surrogate) -> None:
+    plain = probabilities(pool_of())
+    asked = Outputs(plain.kind, plain.values, details={"calls": 40})
+    short, long = tupate(surrogate, max_tokens=4), tupate(surrogate, max_tokens=9)
+    both = tupate(surrogate, max_tokens=4, max_tokens_llm=9)
+    assert long.supervisor.pool_tokens().lengths.max() > 4
+    vectors = [each.vector for each in both.models([plain, asked, plain])]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(vectors[0], short.model(plain).vector)
+    np.testing.assert_array_equal(vectors[1], long.model(plain).vector)
+    np.testing.assert_array_equal(vectors[2], vectors[0])
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+    assert "max_tokens_llm" not in TupateConfig().identity()  # it came after the first spaces
+    assert both.config.identity() != short.config.identity()
 
 
 def test_training_stops_early_and_keeps_the_best_prefix(surrogate: Surrogate) -> None:

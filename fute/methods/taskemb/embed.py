@@ -165,7 +165,7 @@ class Taskemb:
     def _find_coverage(self) -> Coverage:
         """Compare on three rows of the pool (two if their lengths are three), in float32 whatever the settings."""
         exact = replace(self._tuned, config=self._tuned.config.model_copy(update={"dtype": "float32"}))
-        tokens = self._supervisor.pool_tokens
+        tokens = self._supervisor.pool_tokens()
         by_length = np.argsort(tokens.lengths, kind="stable")
         by_length = by_length[: 1 + int(np.searchsorted(tokens.lengths[by_length], 32, side="right"))]
         rows = np.unique(by_length[[0, len(by_length) // 2, -1]])

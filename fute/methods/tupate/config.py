@@ -18,6 +18,7 @@ PAPER: dict[str, Any] = {
     "max_rows": 100_000,  # about 1,000 inputs from each of about 100 sources: all of the pool
     "max_tokens": 128,
     "max_tokens_spans": 384,
+    "max_tokens_llm": 496,  # 512 less the prefix
     "dropout": 0.15,
     "start": "own",
     "embedding": "raw",
@@ -63,6 +64,8 @@ class TupateConfig(Settings):
     """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
     max_tokens_spans: int = Field(default=256, ge=16)
     """The same for questions with their contexts, where answer spans are learned."""
+    max_tokens_llm: int | None = Field(default=None, ge=4)
+    """The same for the pool where a prompted LLM answered it; null: max_tokens."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the prefix during training."""
     warmup: float = Field(default=0.05, ge=0, le=1)
@@ -102,8 +105,10 @@ class TupateConfig(Settings):
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """What can change a vector, with the preset's fields as it filled them."""
-        speed = {"preset", "kernel", "checkpointing", "models_at_once", "keep_gib"}
-        return super().identity(exclude=speed | (exclude or set()))
+        left_out = {"preset", "kernel", "checkpointing", "models_at_once", "keep_gib"} | (exclude or set())
+        if self.max_tokens_llm is None:
+            left_out.add("max_tokens_llm")  # came later: spaces made without it keep their names
+        return super().identity(exclude=left_out)
 
     def group_size(self, device_type: str) -> int:
         """Models that are trained in one pass, if so many are to be embedded."""

@@ -71,8 +71,12 @@ class Tupate:
             max_tokens_spans=config.max_tokens_spans,
             seed=seed,
         )
-        tokens = self.supervisor.pool_tokens
-        self._pool_reader = Reader(surrogate, tokens, config.keep_gib, self.supervisor.usual_rows)
+        # All of them now: what is left of keep_gib for others must not depend on which subject comes first.
+        self._pool_readers: dict[int, Reader] = {}
+        for max_tokens in dict.fromkeys([config.max_tokens, config.max_tokens_llm or config.max_tokens]):
+            tokens = self.supervisor.pool_tokens(max_tokens)
+            reader = Reader(surrogate, tokens, self._memory_left(), self.supervisor.usual_rows)
+            self._pool_readers[max_tokens] = reader
         self._sites = self._find_sites()
         # Each use of the seed draws from a stream of its own; all subjects of a space share these streams, so that
         # what is common to their training is common to their vectors.
@@ -114,12 +118,12 @@ class Tupate:
         together: dict[tuple[int, object], list[tuple[int, Supervision]]] = {}
         for i, each in enumerate(outputs):
             try:
-                supervision = self.supervisor.model(each)
+                supervision = self.supervisor.model(each, self._max_tokens(each))
             except FuteError as exc:
                 results[i] = exc
                 continue
             # Answer spans bring their own rows; no two models are likely to share them.
-            rows = i if supervision.pool_rows is None else supervision.pool_rows.tobytes()
+            rows = i if supervision.pool_rows is None else (supervision.max_tokens, supervision.pool_rows.tobytes())
             together.setdefault((self._passes(each), rows), []).append((i, supervision))
         for (passes, _), members in together.items():
             recipe = self._recipe(
@@ -193,9 +197,10 @@ class Tupate:
         return 2 if self.surrogate.family == "t5" else 1
 
     def _find_sites(self) -> list[AttentionSite]:
-        shortest = np.array([int(self.supervisor.pool_tokens.lengths.argmin())])
+        tokens = self.supervisor.pool_tokens()
+        shortest = np.array([int(tokens.lengths.argmin())])
         # What T5's encoder does happens while nobody watches: its attention gets no prefix.
-        probe = Reader(self.surrogate, self.supervisor.pool_tokens.take(shortest), 0.0).read(np.array([0]))
+        probe = Reader(self.surrogate, tokens.take(shortest), 0.0).read(np.array([0]))
         sites = attention_sites(lambda: token_states(self.surrogate, probe.batch, cross=probe.cross))
         if len({(site.heads, site.head_dim) for site in sites}) != 1:
             raise MethodError(
@@ -209,14 +214,20 @@ class Tupate:
             beside: a reader in use at the same time; with this and the pool's it shares the memory of keep_gib.
         """
         if supervision.pool_rows is not None:
-            return TrainingRows(supervision, self._pool_reader, supervision.pool_rows)
-        taken = self._pool_reader.kept_gib + (0.0 if beside is None else beside.kept_gib)
-        reader = Reader(self.surrogate, supervision.tokens, self.config.keep_gib - taken)
+            return TrainingRows(supervision, self._pool_readers[supervision.max_tokens], supervision.pool_rows)
+        left = self._memory_left() - (0.0 if beside is None else beside.kept_gib)
+        reader = Reader(self.surrogate, supervision.tokens, left)
         return TrainingRows(supervision, reader, np.arange(len(supervision)))
 
+    def _memory_left(self) -> float:
+        """GiB of keep_gib that no reader of the pool holds."""
+        return self.config.keep_gib - sum(reader.kept_gib for reader in self._pool_readers.values())
+
+    def _max_tokens(self, outputs: Outputs) -> int | None:
+        return self.config.max_tokens_llm if is_prompted(outputs) else None
+
     def _passes(self, outputs: Outputs) -> int:
-        """Passes over the pool: a prompted LLM's outputs say how many calls they took."""
-        if self.config.epochs_llm is not None and "calls" in outputs.details:
+        if self.config.epochs_llm is not None and is_prompted(outputs):
             return self.config.epochs_llm
         return self.config.epochs_model
 
@@ -240,6 +251,11 @@ class Tupate:
     def _seed_for(self, use: str, subject: str | None = None) -> int:
         parts = {"seed": self._seed, "use": use} | ({} if subject is None else {"subject": subject})
         return int(fingerprint(**parts)[:15], 16)
+
+
+def is_prompted(outputs: Outputs) -> bool:
+    """A prompted LLM's outputs say how many calls they took."""
+    return "calls" in outputs.details
 
 
 def _or_raise(result: TaskEmbedding | FuteError) -> TaskEmbedding:
