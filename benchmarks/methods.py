@@ -136,8 +136,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     run: Callable[[], Any]
     if method == "plain tupate":
         # How fute finds the attention layers is not what is compared.
-        sites = Tupate(TupateConfig(), surrogate, pool, 0)._sites
-        run = partial(plain_tupate, surrogate, sites, pool.inputs, outputs[0].values, epochs=1, max_tokens=MAX_TOKENS)
+        ours = Tupate(TupateConfig(), surrogate, pool, 0)
+        run = partial(plain_tupate, ours.surrogate, ours._sites, pool.inputs, outputs[0].values, epochs=1, max_tokens=MAX_TOKENS)
     elif method == "plain taskemb":
         run = partial(plain_taskemb, surrogate, pool.inputs, outputs[0].values, epochs=3, max_tokens=MAX_TOKENS)
     else:

@@ -59,7 +59,8 @@ def slow_logits(kind: str, surrogate: Surrogate, model: nn.Module, prefix: Tenso
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_the_plain_tupate_of_one_batch_is_one_step_of_adamw_on_a_slow_model(kind: str, tmp_path: Path) -> None:
     surrogate = tiny(kind, tmp_path)
-    sites = Tupate(TupateConfig(), surrogate, Pool(TextTable(TEXTS * 2), ["made up"] * 10), 0)._sites
+    ours = Tupate(TupateConfig(), surrogate, Pool(TextTable(TEXTS * 2), ["made up"] * 10), 0)
+    surrogate, sites = ours.surrogate, ours._sites
     assert len(TEXTS) <= MICRO_BATCH
     torch.manual_seed(7)
     found = plain_tupate(surrogate, sites, TextTable(TEXTS), SOFT, epochs=1, max_tokens=24, dropout=0.0)
@@ -82,7 +83,8 @@ def test_the_plain_tupate_of_one_batch_is_one_step_of_adamw_on_a_slow_model(kind
 
 def test_dropout_of_the_plain_tupate_is_on_by_default(tmp_path: Path) -> None:
     surrogate = tiny("bert", tmp_path)
-    sites = Tupate(TupateConfig(), surrogate, Pool(TextTable(TEXTS * 2), ["made up"] * 10), 0)._sites
+    ours = Tupate(TupateConfig(), surrogate, Pool(TextTable(TEXTS * 2), ["made up"] * 10), 0)
+    surrogate, sites = ours.surrogate, ours._sites
     made = []
     for options in ({}, {"dropout": 0.15}, {"dropout": 0.0}):
         torch.manual_seed(7)

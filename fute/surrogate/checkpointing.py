@@ -34,13 +34,6 @@ def enable_checkpointing(model: Any) -> None:
         layer._can_checkpoint_with_cache = True
 
 
-def disable_checkpointing(model: Any) -> None:
-    """Undo enable_checkpointing; nothing happens to a model that was never checkpointed."""
-    for layer in _layers(model):
-        layer.training = False
-        layer.gradient_checkpointing = False
-
-
 def _layers(model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 

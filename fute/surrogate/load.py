@@ -6,15 +6,17 @@ Hugging Face hub. Weights come from safetensors files only, and no code of a mod
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
@@ -34,6 +36,8 @@ FAMILIES: dict[str, Family] = {
     "gpt2": "gpt2",
 }
 """transformers' model_type -> family. Others would load, but nobody has looked at what their states mean."""
+
+_MATRICES = (torch.nn.Linear, Conv1D)
 
 # Raise this when a change of the code alters features: it is part of every surrogate's identity.
 POOLING_VERSION = 2
@@ -69,6 +73,19 @@ class Surrogate:
         """The precision of a forward pass. Weights stay float32: layer norms and residual sums keep their precision."""
         enabled = self.config.dtype == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def frozen_copy(surrogate: Surrogate) -> Surrogate:
+    """The same surrogate with modules of its own, to be set up (attention, checkpointing) without touching the other's.
+
+    Parameters are shared, but for those that autocast would cast to bfloat16 in each forward pass: they are cast here,
+    once, to the same numbers. So it must stay frozen.
+    """
+    shared: dict[int, Any] = {id(p): p for p in surrogate.model.parameters()}
+    if surrogate.config.dtype == "bfloat16":
+        cast = (p for m in surrogate.model.modules() if isinstance(m, _MATRICES) for p in m.parameters(recurse=False))
+        shared |= {id(p): torch.nn.Parameter(p.detach().bfloat16(), requires_grad=False) for p in cast}
+    return replace(surrogate, model=copy.deepcopy(surrogate.model, memo=shared))
 
 
 def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import torch
 from fute.errors import MethodError, OutputsError, SurrogateError
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
-from fute.surrogate.load import Surrogate
+from fute.surrogate.load import Surrogate, frozen_copy
+from fute.surrogate.states import token_states
+from fute.surrogate.tokens import pad_batch, tokenise
 from fute.types import Dataset, Floats, OutputKind, Outputs, Pool, Split, TextTable
 
 from .tiny_surrogates import WORDS, load_tiny
@@ -229,14 +231,35 @@ def test_progress_counts_the_steps(surrogate: Surrogate) -> None:
     assert seen == [(step, 6) for step in range(1, 7)]
 
 
-def test_nothing_of_another_methods_settings_is_left_on_the_surrogate(tmp_path: Path) -> None:
+def test_nothing_of_a_methods_settings_is_left_on_the_surrogate(tmp_path: Path) -> None:
     surrogate = load_tiny("bert", tmp_path)
-    expected = tupate(surrogate).model(probabilities(pool_of())).vector
+    before = surrogate.model.config._attn_implementation
+    method = tupate(surrogate)
+    expected = method.model(probabilities(pool_of())).vector
     tupate(surrogate, checkpointing=True, kernel="eager")
-    again = tupate(surrogate)
+    assert surrogate.model.config._attn_implementation == before
     assert not any(module.training for module in surrogate.model.modules())
     assert not any(getattr(module, "gradient_checkpointing", False) for module in surrogate.model.modules())
-    assert again.model(probabilities(pool_of())).vector.tobytes() == expected.tobytes()
+    for again in (method, tupate(surrogate)):
+        assert again.model(probabilities(pool_of())).vector.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_frozen_copy_says_the_same_and_holds_no_weight_twice(tmp_path: Path, kind: str, dtype: str) -> None:
+    surrogate = load_tiny(kind, tmp_path, whole=True, dtype=dtype)
+    copied = frozen_copy(surrogate)
+    tokens = tokenise(surrogate, pool_of(8).inputs)
+    batch = pad_batch(surrogate, tokens, np.arange(8))
+    with torch.no_grad():
+        assert torch.equal(token_states(copied, batch), token_states(surrogate, batch))
+    pairs = list(zip(surrogate.model.named_parameters(), copied.model.parameters(), strict=True))
+    own = {name for (name, p), q in pairs if p is not q}
+    matrices = {name for (name, p), q in pairs if p.ndim == 2 and "embed" not in name and "wte" not in name
+                and "wpe" not in name and "relative" not in name and name != "shared.weight"}  # fmt: skip
+    assert all(p.dtype == torch.float32 for (_, p), _ in pairs)
+    assert own >= matrices if dtype == "bfloat16" else not own
+    assert all(q.dtype == torch.bfloat16 for (_, p), q in pairs if p is not q)
 
 
 def test_threads_share_one_surrogate_and_one_method(surrogate: Surrogate) -> None:

@@ -45,7 +45,7 @@ def losses_and_gradients(surrogate: Surrogate, seed: int = 0, **settings: Any) -
     method = tupate(surrogate, **settings)
     tokens = tokenise(surrogate, TextTable(TEXTS))
     start = initial_prefix(method._sites, 3, seed=1)[None]
-    rows = rows_of(surrogate, tokens, Targets("classes", SOFT))
+    rows = rows_of(method.surrogate, tokens, Targets("classes", SOFT))
     models = PrefixedModels(method._sites, start, [rows.supervision.targets], "mean", rows.reader)
     with torch.no_grad():
         models.heads[0].weight.copy_(head_weights())
@@ -115,8 +115,9 @@ def test_published_sizes_follow_from_the_same_formula(folder: Path) -> None:
 
 def test_t5_prefixes_are_those_of_the_decoder_only_self_and_cross_attention_in_turn(folder: Path) -> None:
     surrogate = load_tiny("t5", folder, whole=True)
-    found = [site.module for site in tupate(surrogate)._sites]
-    blocks = surrogate.model.decoder.block
+    method = tupate(surrogate)
+    found = [site.module for site in method._sites]
+    blocks = method.surrogate.model.decoder.block
     assert found == [m for b in blocks for m in (b.layer[0].SelfAttention, b.layer[1].EncDecAttention)]
 
 
@@ -144,7 +145,7 @@ def test_tokens_have_the_positions_from_0_that_they_have_without_a_prefix(folder
     surrogate = load_tiny(kind, folder)
     method = tupate(surrogate)
     tokens = tokenise(surrogate, TextTable(TEXTS))
-    rows = rows_of(surrogate, tokens, Targets("classes", SOFT))
+    rows = rows_of(method.surrogate, tokens, Targets("classes", SOFT))
     seen: list[Tensor] = []
     hook = surrogate.model.get_submodule(table).register_forward_hook(lambda _, args, __: seen.append(args[0]))
     models = PrefixedModels(method._sites, method._shared_start[None], [rows.supervision.targets], "mean", rows.reader)
@@ -163,7 +164,7 @@ def test_padding_batches_and_order_do_not_change_loss_or_gradient(folder: Path, 
 
     def gradient_of(order: list[int], batches: list[list[int]]) -> tuple[float, Tensor]:
         targets = Targets("classes", SOFT[order])
-        rows = rows_of(surrogate, tokens.take(np.array(order)), targets)
+        rows = rows_of(method.surrogate, tokens.take(np.array(order)), targets)
         models = PrefixedModels(method._sites, start, [targets], pooling, rows.reader)
         with torch.no_grad():
             models.heads[0].weight.copy_(head_weights())
@@ -229,7 +230,7 @@ def test_training_lowers_the_loss_in_every_family(folder: Path, kind: str) -> No
         epochs=15, batch_size=8, learning_rate=3e-2, warmup=0.1, dropout=0.0, loss="cross_entropy", pooling="mean"
     )
     supervision = method.supervisor.dataset(dataset_of())
-    rows = TrainingRows(supervision, Reader(surrogate, supervision.tokens, 1.0), np.arange(len(supervision)))
+    rows = TrainingRows(supervision, Reader(method.surrogate, supervision.tokens, 1.0), np.arange(len(supervision)))
     start = initial_prefix(method._sites, QUICK["prefix_tokens"], 0)[None]
     [trained] = train_prefixes(method._sites, rows, [supervision.targets], start, recipe, seed=0)
     assert trained.metrics["loss_last"] < 0.9 * trained.metrics["loss_first"]
@@ -253,7 +254,7 @@ def saved_by_forward(surrogate: Surrogate, **settings: Any) -> tuple[int, Prefix
     """Numbers kept for the backward pass, and what is needed to go on with it."""
     method = tupate(surrogate, **settings)
     tokens = tokenise(surrogate, TextTable(TEXTS))
-    rows = rows_of(surrogate, tokens, Targets("classes", SOFT))
+    rows = rows_of(method.surrogate, tokens, Targets("classes", SOFT))
     targets = [rows.supervision.targets]
     models = PrefixedModels(method._sites, method._shared_start[None], targets, "mean", rows.reader)
     with torch.no_grad():

@@ -14,8 +14,8 @@ from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
 from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
-from fute.surrogate.checkpointing import disable_checkpointing, enable_checkpointing
-from fute.surrogate.load import Surrogate
+from fute.surrogate.checkpointing import enable_checkpointing
+from fute.surrogate.load import Surrogate, frozen_copy
 from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes, fastest_kernel
 from fute.surrogate.reader import Reader
 from fute.surrogate.states import token_states
@@ -28,9 +28,6 @@ class Tupate:
     The vector is the mean over layers of the trained prefix, or of its difference from where it started, at unit
     length: keys, then values, of the self-attention; with T5 those of the decoder's cross-attention after them. So
     2 x heads x prefix_tokens x head_dim numbers, twice as many with T5.
-
-    A surrogate serves one such object at a time: the attention kernel and checkpointing are set on it, by the object
-    that was made last.
 
     Source: Zhou et al. 2022 (arXiv 2210.11705) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models. The
     shared start, the difference and soft-label cross-entropy are this project's.
@@ -54,15 +51,14 @@ class Tupate:
                 "load it with load_surrogate(..., whole=True)"
             )
         self.config = config
-        self.surrogate = surrogate
+        # Its own: prefixes and checkpointing are set on the modules.
+        self.surrogate = surrogate = frozen_copy(surrogate)
         self._group_size = config.group_size(surrogate.device.type)
         self.progress = progress
         fastest = fastest_kernel(surrogate.device, surrogate.config.dtype)
         enable_prefixes(surrogate.model, fastest if config.kernel == "auto" else config.kernel)
         if config.checkpointing:
             enable_checkpointing(surrogate.model)
-        else:
-            disable_checkpointing(surrogate.model)
         self.supervisor = Supervisor(
             surrogate,
             pool,
