@@ -40,10 +40,9 @@ def rows_of(surrogate: Surrogate, tokens: Tokens, targets: Targets, keep_gib: fl
     return TrainingRows(Supervision(tokens, targets), Reader(surrogate, tokens, keep_gib), np.arange(len(tokens)))
 
 
-def losses_and_gradients(surrogate: Surrogate, seed: int = 0, **settings: Any) -> tuple[Tensor, Tensor]:
+def losses_and_gradients(method: Tupate) -> tuple[Tensor, Tensor]:
     """(5,) logits' first column and the prefix gradient of the mean loss, with a head that is not zero."""
-    method = tupate(surrogate, **settings)
-    tokens = tokenise(surrogate, TextTable(TEXTS))
+    tokens = tokenise(method.surrogate, TextTable(TEXTS))
     start = initial_prefix(method._sites, 3, seed=1)[None]
     rows = rows_of(method.surrogate, tokens, Targets("classes", SOFT))
     models = PrefixedModels(method._sites, start, [rows.supervision.targets], "mean", rows.reader)
@@ -63,7 +62,7 @@ def head_weights() -> Tensor:
 @pytest.mark.parametrize("settings", [{}, {"kernel": "eager"}, {"checkpointing": True}, {"keep_gib": 0.0}])
 def test_logits_and_prefix_gradients_equal_a_slow_version(folder: Path, kind: str, settings: dict[str, Any]) -> None:
     surrogate = load_tiny(kind, folder, whole=True)
-    answers, gradient = losses_and_gradients(surrogate, **settings)
+    answers, gradient = losses_and_gradients(tupate(surrogate, **settings))
 
     model = build_model(kind).double().eval().requires_grad_(False)
     tokens = tokenise(surrogate, TextTable(TEXTS))
@@ -147,7 +146,7 @@ def test_tokens_have_the_positions_from_0_that_they_have_without_a_prefix(folder
     tokens = tokenise(surrogate, TextTable(TEXTS))
     rows = rows_of(method.surrogate, tokens, Targets("classes", SOFT))
     seen: list[Tensor] = []
-    hook = surrogate.model.get_submodule(table).register_forward_hook(lambda _, args, __: seen.append(args[0]))
+    hook = method.surrogate.model.get_submodule(table).register_forward_hook(lambda _, args, __: seen.append(args[0]))
     models = PrefixedModels(method._sites, method._shared_start[None], [rows.supervision.targets], "mean", rows.reader)
     models.answers(rows, np.arange(5), [rows.supervision.targets], models.prefix)
     hook.remove()
@@ -200,10 +199,10 @@ def test_checkpointing_computes_each_layer_again_and_keeps_dropout_off(folder: P
     calls = []
     module = method._sites[0].module
     hook = module.register_forward_hook(lambda *_: calls.append(1))
-    losses_and_gradients(surrogate, checkpointing=True)
+    losses_and_gradients(method)
     hook.remove()
-    assert len(calls) == 3  # once to find the sites, once forward, once more in the backward pass
-    assert not any(m.training for m in surrogate.model.modules() if isinstance(m, torch.nn.Dropout))
+    assert len(calls) == 2  # once forward, once more in the backward pass
+    assert not any(m.training for m in method.surrogate.model.modules() if isinstance(m, torch.nn.Dropout))
 
 
 def test_layers_that_cannot_be_checkpointed_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
