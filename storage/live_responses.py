@@ -88,14 +88,14 @@ class LiveFile:
         file._db.execute(_CREATE)
         return file
 
-    def put(self, request: ChatRequest, answer: Answer, bill: Bill) -> None:
-        """Keep an answer; committed on return. A key that is there already stays as it is.
+    def put(self, row: tuple[Any, ...]) -> None:
+        """Keep an answer (row_of); committed on return. A key that is there already stays as it is.
 
         Raises:
             StoreError: it could not be written, or cannot be: half a character, a number past 64 bits.
         """
         try:
-            self._db.execute(_INSERT, _row(request, answer, bill))
+            self._db.execute(_INSERT, row)
         except sqlite3.Error as exc:
             raise StoreError(
                 f"{self.path}: an answer could not be kept ({exc}); free disk space and run again"
@@ -133,7 +133,8 @@ class LiveFile:
             raise StoreError(f"{self.path} is damaged ({exc}); move it away, its answers will be asked again") from exc
 
 
-def _row(request: ChatRequest, answer: Answer, bill: Bill) -> tuple[Any, ...]:
+def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> tuple[Any, ...]:
+    """An answer as COLUMNS."""
     return (
         request.key,
         request.service,

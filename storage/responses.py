@@ -36,6 +36,7 @@ from storage.live_responses import (
     LiveFile,
     files_in,
     remove,
+    row_of,
     try_lock,
 )
 
@@ -111,9 +112,10 @@ class ResponseStore:
 
     def put(self, request: ChatRequest, answer: Answer, bill: Bill = NO_BILL) -> None:
         """Keep an answer. On return it survives the death of this process."""
+        row = row_of(request, answer, bill)  # outside: other threads need not wait for it
         with self._lock:
             self._notice_fork()
-            self._writer().put(request, answer, bill)
+            self._writer().put(row)
             self._written.add(request.key)
 
     def claim(self, key: str) -> bool:
@@ -211,6 +213,9 @@ class ResponseStore:
         return changed
 
     def _claims(self) -> Claims:
+        claims = self._claims_here
+        if claims is not None and self._pid == os.getpid():
+            return claims  # the usual case, told without the lock, which another thread holds while it writes
         with self._lock:
             self._notice_fork()
             if self._claims_here is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -68,14 +69,23 @@ class Cache:
     asked for anew is written down all the same, since it was paid, under a sample number of its own.
     """
 
-    def __init__(self, inner: Completer, ledger: ResponseLedger) -> None:
+    def __init__(
+        self, inner: Completer, ledger: ResponseLedger, place: AbstractContextManager[object] | None = None
+    ) -> None:
+        """
+        Args:
+            place: held from before a request is sent until its answer is kept, so that no more answers than there are
+                places can be lost at once; looking for one takes none.
+        """
         self._inner = inner
         self._ledger = ledger
+        self._place = nullcontext() if place is None else place
 
     def complete(self, request: ChatRequest) -> Answer:
         if not request.repeatable:
-            answer = self._inner.complete(request)
-            self._ledger.put(_under_its_own_number(request), answer)
+            with self._place:
+                answer = self._inner.complete(request)
+                self._ledger.put(_under_its_own_number(request), answer)
             return answer
         key = request.key
         wait_s = 0.005
@@ -89,9 +99,10 @@ class Cache:
             # Looked at with the claim in hand, so that nobody can have answered between the look and the call.
             if (kept := self._ledger.get(key)) is not None:
                 return replace(kept, from_cache=True)
-            answer = self._inner.complete(request)
-            passing = answer.empty and answer.finish_reason != "length"
-            self._ledger.put(_under_its_own_number(request) if passing else request, answer)
+            with self._place:
+                answer = self._inner.complete(request)
+                passing = answer.empty and answer.finish_reason != "length"
+                self._ledger.put(_under_its_own_number(request) if passing else request, answer)
             return answer
         finally:
             self._ledger.release(key)

@@ -1,4 +1,4 @@
-"""The layers put together: transport, rate limits, budget, retry, concurrency, cache."""
+"""The layers put together: transport, rate limits, budget, retry, cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fute.config import EndpointConfig
 from fute.llm.budget import Account, Budget
 from fute.llm.cache import Cache, ResponseLedger
-from fute.llm.limits import MaxConcurrency, Pace, Paced, local_pace
+from fute.llm.limits import Pace, Paced, local_pace, places_at
 from fute.llm.providers import open_provider
 from fute.llm.retry import Retry
 from fute.llm.types import Completer
@@ -36,7 +36,7 @@ def connect(
     if accounts:
         layers = Budget(layers, endpoint, accounts)
     layers = Retry(layers, max_attempts=endpoint.max_attempts)
-    return Cache(MaxConcurrency(layers, service, endpoint.in_flight), ledger)
+    return Cache(layers, ledger, places_at(service, endpoint.in_flight))
 
 
 def service_of(endpoint: EndpointConfig) -> str:

@@ -16,59 +16,58 @@ logger = logging.getLogger(__name__)
 Pace = Callable[[int], None]
 """Told the likely tokens of a request, it returns when the request may be sent. Called from many threads."""
 
-_slots: WeakValueDictionary[str, _Slots] = WeakValueDictionary()
-_paces: dict[tuple[str, int | None, int | None], LocalPace] = {}
+_places: WeakValueDictionary[str, Places] = WeakValueDictionary()
+_paces: WeakValueDictionary[str, LocalPace] = WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
-class MaxConcurrency:
-    """At most so many requests in flight to one service from this process, whichever model or prompt asks.
-
-    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less. Where
-    the clients of a service differ in their number, the smallest holds for all, for as long as any of them lives.
-    """
-
-    def __init__(self, inner: Completer, service: str, max_concurrency: int) -> None:
-        self._inner = inner
-        with _shared_lock:
-            # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
-            slots = _slots.get(service)
-            if slots is None:
-                slots = _slots[service] = _Slots(max_concurrency)
-        slots.allow(max_concurrency, service)
-        self._slots = slots
-
-    def complete(self, request: ChatRequest) -> Answer:
-        with self._slots:
-            return self._inner.complete(request)
-
-
-class _Slots:
-    """Places for requests in flight; fewer later on, where someone allows fewer."""
+class Places:
+    """Places for requests in flight, each taken with `with`; fewer later on, where someone allows fewer."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._taken = 0
         self._changed = threading.Condition()
 
     def allow(self, most: int, service: str) -> None:
         with self._changed:
-            if most != self._most:
+            if most != self.most:
                 logger.warning(
                     "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
-                    service, self._most, most, min(most, self._most),
+                    service, self.most, most, min(most, self.most),
                 )  # fmt: skip
-            self._most = min(most, self._most)
+            self.most = min(most, self.most)
 
     def __enter__(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self._most)
+            self._changed.wait_for(lambda: self._taken < self.most)
             self._taken += 1
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._taken -= 1
             self._changed.notify()
+
+
+def places_at(service: str, most: int) -> Places:
+    """Places for at most so many requests in flight to one service from this process, whichever model or prompt asks.
+
+    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less. Where
+    the clients of a service differ in their number, the smallest holds for all, for as long as any of them lives.
+    """
+    with _shared_lock:
+        # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
+        places = _places.get(service)
+        if places is None:
+            places = _places[service] = Places(most)
+    places.allow(most, service)
+    return places
+
+
+def workers_for(in_flight: int) -> int:
+    """Threads that keep so many requests in flight: a quarter more, for one that prepares a request or reads an answer
+    has none at the endpoint. One alone stays alone, and asks in order."""
+    return in_flight + in_flight // 4
 
 
 class Paced:
@@ -98,12 +97,20 @@ class LocalPace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._s_a_request = 60.0 / requests_per_minute if requests_per_minute else 0.0
-        self._s_a_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._s_a_request = self._s_a_token = 0.0
         self._clock = clock
         self._sleep = sleep
         self._next = 0.0  # when the next request may go out
         self._lock = threading.Lock()
+        self.allow(requests_per_minute, tokens_per_minute)
+
+    def allow(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
+        """From now on at most this as well: the slower of what was said holds."""
+        with self._lock:
+            if requests_per_minute:
+                self._s_a_request = max(self._s_a_request, 60.0 / requests_per_minute)
+            if tokens_per_minute:
+                self._s_a_token = max(self._s_a_token, 60.0 / tokens_per_minute)
 
     def __call__(self, tokens: int) -> None:
         with self._lock:
@@ -116,11 +123,15 @@ class LocalPace:
 
 
 def local_pace(service: str, requests_per_minute: int | None, tokens_per_minute: int | None) -> Pace | None:
-    """The pace of a service in this process, one for all its clients; None where nothing limits it."""
+    """The pace of a service in this process, one for all its clients; None where nothing limits it.
+
+    Where they differ, the slowest holds for all, for as long as any of them lives.
+    """
     if requests_per_minute is None and tokens_per_minute is None:
         return None
-    key = (service, requests_per_minute, tokens_per_minute)
     with _shared_lock:
-        if key not in _paces:
-            _paces[key] = LocalPace(requests_per_minute, tokens_per_minute)
-        return _paces[key]
+        pace = _paces.get(service)
+        if pace is None:
+            pace = _paces[service] = LocalPace(None, None)
+    pace.allow(requests_per_minute, tokens_per_minute)
+    return pace

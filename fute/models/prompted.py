@@ -19,6 +19,7 @@ from fute.llm.cache import MemoryLedger, ResponseLedger
 from fute.llm.client import connect, service_of
 from fute.llm.conversation import Conversation, Decoding
 from fute.llm.fan_out import fan_out
+from fute.llm.limits import workers_for
 from fute.llm.perplexity import echo_request, perplexity
 from fute.llm.providers import PROVIDERS, request_fields
 from fute.llm.types import ChatRequest, Completer
@@ -201,7 +202,7 @@ class PromptedModel:
             count.add(heard)
             count.stop_if_most_are_turned_away(len(table))
 
-        failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
+        failure = fan_out(rows, work, max(1, min(workers_for(self._endpoint.in_flight), len(rows))))
         if failure is not None:
             self._report_failure(count, failure)
         if self._embedding is not None and texts:
@@ -249,7 +250,7 @@ class PromptedModel:
             values[row] = np.nan if answer.refused else perplexity(answer)
             count.add_answers((answer,))
 
-        failure = fan_out(rows, work, max(1, min(self._endpoint.in_flight, len(rows))))
+        failure = fan_out(rows, work, max(1, min(workers_for(self._endpoint.in_flight), len(rows))))
         if failure is not None:
             self._report_failure(count, failure)
         return values

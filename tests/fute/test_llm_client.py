@@ -15,7 +15,7 @@ import pytest
 from fute.errors import ConfigError, ModelError
 from fute.llm.cache import Cache, MemoryLedger
 from fute.llm.failures import Secret, TransientError, retry_after_s
-from fute.llm.limits import MaxConcurrency
+from fute.llm.limits import local_pace, places_at, workers_for
 from fute.llm.retry import Backoff, Retry
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Message
@@ -466,9 +466,13 @@ def test_rate_limit_waits_for_retry_after(server):
 # --------------------------------------------------------------------------------------------------------------- limits
 
 
+def limited(server: LlmServer, most: int) -> Cache:
+    return Cache(transport(server), MemoryLedger(), places_at(server.base_url, most))
+
+
 def test_no_more_than_the_allowed_requests_are_in_flight_whichever_client_sends_them():
     with LlmServer(by_first_word, latency_s=0.02) as server:
-        clients = [MaxConcurrency(transport(server), server.base_url, 3) for _ in range(2)]
+        clients = [limited(server, 3) for _ in range(2)]
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(lambda i: clients[i % 2].complete(ask(f"good {i}")), range(30)))
         assert server.most_in_flight == 3
@@ -476,15 +480,50 @@ def test_no_more_than_the_allowed_requests_are_in_flight_whichever_client_sends_
 
 def test_clients_of_one_service_share_its_places_and_the_smallest_number_holds(caplog):
     with LlmServer(by_first_word, latency_s=0.02) as server:
-        clients = [MaxConcurrency(transport(server), server.base_url, most) for most in (9, 2, 5)]
+        clients = [limited(server, most) for most in (9, 2, 5)]
         with ThreadPoolExecutor(12) as pool:
             for i in range(30):
                 pool.submit(clients[i % 3].complete, ask(f"good {i}"))
         assert (server.n_requests, server.most_in_flight) == (30, 2)
         assert "max_concurrency is 9 here and 2 there; 2 holds" in caplog.text
         del clients  # when all are gone, the next says anew
-        alone = MaxConcurrency(transport(server), server.base_url, 7)
-        assert alone._slots._most == 7
+        assert places_at(server.base_url, 7).most == 7
+
+
+def test_a_place_is_held_until_the_answer_is_kept_and_not_for_one_that_is_known():
+    held: list[str] = []
+
+    class Place:
+        def __enter__(self) -> None:
+            held.append("taken")
+
+        def __exit__(self, *_: object) -> None:
+            held.append("free")
+
+    class Ledger(MemoryLedger):
+        def put(self, request, answer) -> None:
+            held.append("kept")
+            super().put(request, answer)
+
+    cache = Cache(Scripted(), Ledger(), Place())
+    for request in (ask(), ask(), ask(temperature=1.0)):
+        cache.complete(request)
+    assert held == ["taken", "kept", "free"] * 2  # the second answer was known
+
+
+def test_there_are_more_workers_than_places_but_one_stays_alone():
+    assert [workers_for(n) for n in (1, 2, 8, 64)] == [1, 2, 10, 80]
+
+
+def test_clients_of_one_service_share_its_pace_and_the_slowest_holds():
+    first = local_pace("https://a.example", 600, None)
+    second = local_pace("https://a.example", 60, 1200)
+    assert first is second
+    assert (first._s_a_request, first._s_a_token) == (1.0, 0.05)
+    assert local_pace("https://a.example", None, None) is None
+    assert local_pace("https://b.example", 600, None)._s_a_request == 0.1
+    del first, second  # when all are gone, the next says anew
+    assert local_pace("https://a.example", 600, None)._s_a_request == 0.1
 
 
 # ---------------------------------------------------------------------------------------------------------------- cache
