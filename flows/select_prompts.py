@@ -9,10 +9,11 @@ from typing import Any
 from prefect import flow
 
 from flows.session import Session, open_session, settle
-from fute.config import PromptModel, SelectConfig, Study
+from fute.config import ModelConfig, PromptModel, SelectConfig, Study, TrainedModel
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError, DataError
 from fute.expand import expand_models
+from tasks.embed import OutputsRef, query_model, train_source_model
 from tasks.endpoints import check_keys
 from tasks.ingest import DatasetRef, ingest_dataset
 from tasks.prompts import fold_responses, record_prompts
@@ -48,8 +49,9 @@ def select_prompts(
         if share is not None:
             config = SelectConfig.model_validate({**config.model_dump(), "share": share})
         candidates(session.study, None, prompts)  # none at all is told before anything is read
+        trusted = trusted_models(session.study, config.trusted)
         check_keys(session.study)
-        refs = ingest_all(session, config, target)
+        refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
         labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
         models = candidates(session.study, labels, prompts)
         parts = StudyParts(
@@ -65,10 +67,11 @@ def select_prompts(
         else:
             texts = target_of_file(session.run, str(session.study.path(target)), text, text_pair, config.rows)
         record_prompts(session.run, [p for p in session.study.prompts if p.id in {m.prompt for m in models}])
-        references = [ref for name, ref in refs.items() if name != target]
+        references = [ref for name, ref in refs.items() if name != target and is_reference(name, config)]
+        answers = ask_trusted(session, trusted, parts, texts)
         try:
             with session.stage("select"):
-                selection = choose_prompts(session.run, config, models, parts, texts, references)
+                selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
         finally:
             fold_responses(session.run)
         session.failures += selection.failures
@@ -104,15 +107,52 @@ def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | 
     return found
 
 
-def ingest_all(session: Session, config: SelectConfig, target: str) -> dict[str, DatasetRef]:
-    """The references, and the target where it is a dataset of the study."""
+def trusted_models(study: Study, names: Sequence[str]) -> list[ModelConfig]:
+    """Models of the study that are no prompts, by id.
+
+    Raises:
+        ConfigError: no such model, or a prompted one.
+    """
+    known = {str(m.id): m for m in expand_models(study)}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"select.trusted: no model {name!r} in study {study.name}{did_you_mean(name, known)}; "
+                              f"there are: {listed(known)}")  # fmt: skip
+        if isinstance(known[name], PromptModel):
+            raise ConfigError(f"select.trusted: {name} is a prompted LLM, which is a candidate and no judge; "
+                              "name models of other kinds")  # fmt: skip
+    return [known[name] for name in names]
+
+
+def ask_trusted(
+    session: Session, models: Sequence[ModelConfig], parts: StudyParts, target: TargetRef
+) -> list[OutputsRef]:
+    """Their outputs on the target's texts; source models are trained first. One that fails leaves the others."""
+    to_train = [m for m in models if isinstance(m, TrainedModel) and str(m.dataset) in parts.datasets]
+    _, failures = settle([(str(m.id), train_source_model.submit(session.run, m, parts)) for m in to_train], "train")
+    session.failures += failures
+    failed = {f.subject for f in failures}
+    ready = [m for m in models if (m in to_train or not isinstance(m, TrainedModel)) and m.id not in failed]
+    asked = [(str(m.id), query_model.submit(session.run, m, parts, target.pool)) for m in ready]
+    found, failures = settle(asked, "outputs")
+    session.failures += failures
+    return found
+
+
+def is_reference(dataset: str, config: SelectConfig) -> bool:
+    names = [config.references] if isinstance(config.references, str) else config.references
+    return "*" in names or dataset in names
+
+
+def ingest_all(session: Session, config: SelectConfig, target: str, sources: Sequence[str]) -> dict[str, DatasetRef]:
+    """The references, the target where it is a dataset of the study, and what trusted models are trained on."""
     names = [config.references] if isinstance(config.references, str) else config.references
     known = [d.id for d in session.study.datasets]
     for name in names:
         if name != "*" and name not in known:
             raise ConfigError(f"select.references: {name!r} is none of the study's datasets"
                               f"{did_you_mean(name, known)}; there are: {listed(known)}")  # fmt: skip
-    wanted = [d for d in session.study.datasets if d.id == target or d.id in names or "*" in names]
+    wanted = [d for d in session.study.datasets if d.id == target or d.id in sources or is_reference(d.id, config)]
     found, failures = settle([(d.id, ingest_dataset.submit(session.run, d)) for d in wanted], "ingest")
     if any(f.subject == target for f in failures):
         raise DataError(next(f.reason for f in failures if f.subject == target))

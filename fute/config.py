@@ -6,10 +6,11 @@ study file. A key never stands in a study: a study names the environment variabl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fute.did_you_mean import did_you_mean
 from fute.llm.providers import PROVIDERS
@@ -574,6 +575,9 @@ class SelectConfig(Settings):
     references: str | list[str] = "*"
     """Labelled datasets of the study, by id, or "*" for all, that share label names with the prompts; an empty list: no
     references. The target itself is never one."""
+    trusted: list[str] = []
+    """Models of the study that are no prompts, by id, whose answers to the target's texts are references too: those with
+    the candidates' label names. A prompted LLM is compared as a candidate instead."""
     share: float = Field(default=1 / 3, gt=0, le=1)
     """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
     oriented_information and consensus): successive halving, so that calls go to those that may still be the best; with
@@ -617,7 +621,8 @@ class Study(Settings):
     name: Id
     """Name of the study: the MLflow experiment and the report's title."""
     store: str = "store"
-    """Folder of the store, relative to the study file."""
+    """Folder of the store, relative to the study file; or a URL of object storage (s3://bucket/prefix, and what else
+    fsspec knows), of which this machine keeps a mirror. No keys in it: they are taken from the environment."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """The one seed of everything that draws."""
     datasets: list[DatasetConfig] = []
@@ -652,8 +657,25 @@ class Study(Settings):
     """Where runs are tracked."""
     workers: int = Field(default=2, ge=1, le=256)
     """Tasks that run at once."""
+    task_runner: Literal["threads", "dask", "ray"] = "threads"
+    """What runs the tasks: threads of the flow's process; Dask or Ray, on the cluster that DASK_SCHEDULER_ADDRESS or
+    RAY_ADDRESS names, else on as many processes of this machine (extras fute[dask], fute[ray]). The environment
+    variable FUTE_TASK_RUNNER goes before it."""
     base_dir: Path = Field(default=Path(), exclude=True)
     """Set on loading: the folder that relative paths start from."""
+
+    @field_validator("store")
+    @classmethod
+    def _store_without_keys(cls, store: str) -> str:
+        if re.match(r"[a-z0-9+.-]+://[^/]*:[^/]*@", store):
+            raise ValueError("no user name and password in it (they would be stored with the run); put them into the "
+                             "environment, for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")  # fmt: skip
+        return store
+
+    @property
+    def store_address(self) -> str:
+        """The store's folder, made absolute; or its URL."""
+        return self.store if "://" in self.store else str(self.path(self.store))
 
     def path(self, relative: str) -> Path:
         """A path of the study, made absolute."""

@@ -11,7 +11,7 @@ space       surrogate + revision + method + settings + pool; vectors compare onl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -176,6 +176,10 @@ class Outputs:
     @property
     def answered_mask(self) -> NDArray[np.bool_]:
         return np.ones(len(self.values), dtype=bool) if self.answered is None else self.answered
+
+    def take(self, rows: NDArray[np.integer]) -> Outputs:
+        answered = None if self.answered is None else self.answered[rows]
+        return replace(self, values=self.values[rows], answered=answered)
 
     def validate(self, n_rows: int, *, min_answered: float = MIN_ANSWERED) -> Outputs:
         """Refuse outputs from which no task can be read; return self.

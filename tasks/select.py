@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from fute.config import PoolConfig, PromptModel, SelectConfig
 from fute.data.pool import build_pool
 from fute.data.sampling import generator
-from fute.errors import ModelError, NotInStoreError
+from fute.errors import MethodError, ModelError, NotInStoreError
 from fute.fingerprint import fingerprint
 from fute.llm.budget import cost_usd
 from fute.select.candidates import Candidates, Doubles, Integers
@@ -32,12 +32,13 @@ from fute.select.ranking import (
     rank_halving,
     recommended,
 )
-from fute.select.references import labelled_texts
+from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
-from fute.types import Pool, TextTable
+from fute.types import Outputs, Pool, TextTable
 from storage import catalog
 from storage.store import Store, to_json
 from tasks import resources
+from tasks.embed import OutputsRef
 from tasks.ingest import DatasetRef
 from tasks.prompt_panel import Panel
 from tasks.run import Failure, Run
@@ -146,11 +147,15 @@ def choose_prompts(
     parts: StudyParts,
     target: TargetRef,
     references: list[DatasetRef],
+    trusted: Sequence[OutputsRef] = (),
 ) -> PromptSelection:
     """Ask the candidates about the target's texts, rank them, and write the ranking.
 
     Every answer is in the store as it comes: a run that was ended goes on where it was, and one that is repeated pays
     nothing.
+
+    Args:
+        trusted: outputs of trusted models on the target's texts.
 
     Raises:
         ConfigError: an unknown method, or prompts with other labels than the first's.
@@ -162,10 +167,15 @@ def choose_prompts(
     everything = store.pool(target.pool).inputs
     halved = halves(config, len(models))
     # Who cannot be dropped on the way is asked, as all others, about fewer texts.
-    inputs = everything if halved else everything.take(shared_rows(config.share, len(everything), run.seed))
+    rows = np.arange(len(everything)) if halved else shared_rows(config.share, len(everything), run.seed)
+    inputs = everything.take(rows)
     panel = Panel(run, models, parts, inputs)
     name = config.method
-    space, used = (None, []) if name == SPELL else _space(run, store, parts, panel.label_names, inputs, references)
+    answered = [(each, store.outputs(target.pool, each.ref).take(rows)) for each in trusted]
+    nothing: tuple[TargetSpace | None, list[str], list[Failure]] = (None, [], [])
+    space, used, unused = (
+        nothing if name == SPELL else _space(run, store, parts, panel.label_names, inputs, references, answered)
+    )
     candidates, rows_of = panel.blank, np.full(len(models), len(inputs))
     if name == SPELL:
         ranking = rank_perplexities(
@@ -203,13 +213,14 @@ def choose_prompts(
         ],
         others=others,
         share=float((rows_of * calls).sum()) / float(calls.sum() * len(everything)),
-        failures=panel.failures,
+        failures=[*panel.failures, *unused],
         key=fingerprint(
             version=SELECTION_VERSION,
             target=target.pool,
             candidates=[f"{m.id}@{m.fingerprint}" for m in panel.models],
             references=[r.ref for r in references],
-            config=config.identity(),
+            **({"trusted": [t.ref for t in trusted]} if trusted else {}),
+            config=config.identity(exclude={"trusted"}),
             seed=run.seed,
         ),
     )
@@ -316,12 +327,21 @@ def _space(
     label_names: tuple[str, ...],
     inputs: TextTable,
     references: Sequence[DatasetRef],
-) -> tuple[TargetSpace | None, list[str]]:
-    """The space of target and references, and which of them have something to say; None where none has."""
+    trusted: Sequence[tuple[OutputsRef, Outputs]],
+) -> tuple[TargetSpace | None, list[str], list[Failure]]:
+    """The space of target and references, and which of them have something to say; None where none has. And why a
+    trusted model has nothing to say: it was named, so its silence must be heard."""
     features = resources.features(store, parts.surrogate, run.folder)
     found = [labelled_texts(store.dataset(ref.ref), label_names, inputs, features) for ref in references]
     known = [reference for reference in found if reference is not None]
+    unused: list[Failure] = []
+    for model, outputs in trusted:
+        try:
+            known.append(trusted_answers(model.id, outputs, label_names, inputs, features))
+        except MethodError as exc:
+            unused.append(Failure(subject=model.id, stage="select", reason=str(exc)))
     if not known:
-        return None, []
+        return None, [], unused
     with resources.compute_lock:
-        return TargetSpace.fit(features(inputs), known, len(label_names)), [reference.id for reference in known]
+        space = TargetSpace.fit(features(inputs), known, len(label_names))
+    return space, [reference.id for reference in known], unused

@@ -1,4 +1,5 @@
-"""Labelled datasets that can speak of a target: those with the candidates' labels, without the target's own texts."""
+"""What can speak of a target: labelled datasets with the candidates' labels, without the target's own texts; and models
+that are trusted, by their answers to these texts."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ import numpy as np
 
 from fute.data.duplicates import normalised
 from fute.data.pool import EvaluatedTexts
+from fute.errors import MethodError
 from fute.select.strength import LabelledTexts
-from fute.types import Dataset, Features, Split, TextTable
+from fute.types import Dataset, Features, Outputs, Split, TextTable
 
 MIN_ROWS = 16
 """Of a reference, that are left when rows with other labels and rows of the target are taken out."""
@@ -43,6 +45,31 @@ def labelled_texts(
         return None
     # Features of the whole table: that is what the store's cache holds.
     return LabelledTexts(dataset.id, features(inputs)[rows], labels[rows])
+
+
+def trusted_answers(
+    model: str, outputs: Outputs, label_names: Sequence[str], target: TextTable, features: Features
+) -> LabelledTexts:
+    """A trusted model's outputs on the target's texts as a reference.
+
+    Raises:
+        MethodError: it does not answer with two of the candidates' labels at least, or with one only.
+    """
+    known = [name for name in outputs.label_names or () if name in label_names]
+    if outputs.kind not in ("probabilities", "labels") or len(known) < 2:
+        said = ", ".join(outputs.label_names or ()) or f"{outputs.kind} without label names"
+        raise MethodError(
+            f"select.trusted: {model} answers with {said}, the candidates with {', '.join(label_names)}; "
+            "they must share two labels by name"
+        )
+    to_candidates = np.array([label_names.index(n) if n in known else -1 for n in outputs.label_names or ()])
+    answers = to_candidates[outputs.values.argmax(axis=1)]
+    if outputs.answered is not None:
+        answers = np.where(outputs.answered, answers, -1)
+    rows = np.flatnonzero(answers >= 0)
+    if len(set(answers[rows].tolist())) < 2:
+        raise MethodError(f"select.trusted: {model} gives the target's texts fewer than two of the candidates' labels")
+    return LabelledTexts(model, features(target)[rows], answers[rows], answers)
 
 
 def _unlabelled(texts: TextTable) -> Dataset:

@@ -28,16 +28,18 @@ MAX_COMPONENTS = 384
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
-    """A related labelled dataset, its labels under the candidates' names.
+    """A reference: a related labelled dataset, or the target's own texts as a trusted model answered them.
 
     Attributes:
         features: (n, width) of the surrogate.
         labels: (n,) numbers of the candidates' labels.
+        answers: a trusted model's labels of all of the target's texts, -1 where it has none of the candidates'.
     """
 
     id: str
     features: Floats
     labels: Integers
+    answers: Integers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +48,13 @@ class TargetSpace:
 
     Attributes:
         features: (n, d) whitened features of the target's texts.
-        references: (r, d, c) A of each reference.
+        references: (r, d, c) A of each reference: a dataset's DTE, a trusted model's MTE, before crosscov's root.
+        answers: (r, n) what a reference itself says of the target's texts; -1 where it does not.
     """
 
     features: Doubles
     references: Doubles
+    answers: Integers
 
     @classmethod
     def fit(cls, features: Floats, references: Sequence[LabelledTexts], n_labels: int) -> TargetSpace:
@@ -73,19 +77,25 @@ class TargetSpace:
             for table, reference in zip(others, references, strict=True)
         ]
         empty = np.zeros((0, projection.shape[1], n_labels))
-        return cls(target @ projection, np.stack(known) if known else empty)
+        answers = np.full((len(known), len(target)), -1)
+        for row, reference in zip(answers, references, strict=True):
+            if reference.answers is not None:
+                row[:] = reference.answers
+        return cls(target @ projection, np.stack(known) if known else empty, answers)
 
     def rows(self, rows: NDArray[np.intp]) -> TargetSpace:
         """The same axes and references, with some of the target's texts."""
-        return TargetSpace(self.features[rows], self.references)
+        return TargetSpace(self.features[rows], self.references, self.answers[:, rows])
 
     def predicted(self) -> Integers:
-        """(r, n) what the surrogate, having learned the labels from each reference, says of the target's texts.
+        """(r, n) what each reference says of the target's texts: what a trusted model answered, else what the surrogate
+        says, having learned the labels from the reference.
 
         The target's features are centred on their own mean, so that a target which is about other things than the
         reference is not all one label.
         """
-        return (self.features @ self.references).argmax(axis=2)
+        learned = (self.features @ self.references).argmax(axis=2)
+        return np.where(self.answers >= 0, self.answers, learned)
 
     def embeddings(self, candidates: Candidates) -> Doubles:
         """(m, d, c) A of each candidate, from the probabilities on the rows that it answered."""

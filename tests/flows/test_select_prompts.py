@@ -75,6 +75,34 @@ def test_the_clear_prompt_is_chosen_and_asking_again_is_free(tmp_path: Path) -> 
     assert [(r[0], r[1]) for r in rows] == [(c.id, "oriented_information") for c in first.choices]
 
 
+def test_trusted_models_are_references_and_one_without_the_labels_is_listed(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        study = write_study(tmp_path, server.base_url)
+        fields = yaml.safe_load(study.read_text())
+        sources = [
+            {"kind": "trained", "recipe": "tfidf", "id": f"on-{name}", "dataset": name} for name in ("mood", "topic")
+        ]
+        fields["models"] += sources
+        fields["select"] |= {"references": [], "trusted": ["on-mood", "on-topic"]}
+        study.write_text(yaml.safe_dump(fields))
+        # One contradicts the other, and no labelled dataset says which is right.
+        target, prompts = str(write_texts(tmp_path)), ["clear", "opposite"]
+        state = select_prompts(str(study), target, prompts=prompts, return_state=True)
+        assert state.name == "CompletedWithFailures"
+        assert "select.trusted: on-topic answers with food, sport, travel" in str(state.message)
+        rows = catalog.query(tmp_path / "store", "SELECT candidate, settings FROM evaluations ORDER BY value DESC").rows
+        assert [row[0] for row in rows] == ["clear/api", "opposite/api"]
+        assert json.loads(rows[0][1])["references"] == ["on-mood"]
+        fields["select"]["trusted"] = ["clear/api"]
+        study.write_text(yaml.safe_dump(fields))
+        with pytest.raises(ConfigError, match="clear/api is a prompted LLM, which is a candidate and no judge"):
+            select_prompts(str(study), target)
+        fields["select"]["trusted"] = ["on-moood"]
+        study.write_text(yaml.safe_dump(fields))
+        with pytest.raises(ConfigError, match="no model 'on-moood' in study .*did you mean 'on-mood'"):
+            select_prompts(str(study), target)
+
+
 def test_a_share_of_the_calls_is_enough(tmp_path: Path) -> None:
     with LlmServer(answer) as server:
         found = choose(write_study(tmp_path, server.base_url), str(write_texts(tmp_path)), share=0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,7 +21,9 @@ from fute.select.ranking import (
     rank_candidates,
     recommended,
 )
+from fute.select.references import trusted_answers
 from fute.select.strength import LabelledTexts, TargetSpace, leading_factor
+from fute.types import Outputs, TextTable
 
 WIDTH = 24
 
@@ -69,6 +73,53 @@ def test_references_turn_a_majority_that_answers_the_opposite() -> None:
     found, _ = evidence([0.2, 0.25, 0.15, 0.3, 0.85])
     assert consensus_accuracy(found).argmax() == 4
     assert consensus_accuracy(Evidence(found.candidates)).argmin() == 4  # what the prompts say among themselves
+
+
+def trusted(accuracy: float, labels: NDArray[np.int64], names: tuple[str, ...] = ("bad", "good")) -> Outputs:
+    right = np.random.default_rng(11).random(len(labels)) < accuracy
+    said = np.where(right, labels, 1 - labels)
+    columns = [{"bad": 0, "good": 1}.get(name, 2) for name in names]
+    return Outputs("labels", (said[:, None] == np.array(columns)).astype(np.float32), names)
+
+
+def test_a_trusted_models_answers_are_a_reference_whatever_the_order_of_its_labels() -> None:
+    features, labels = texts(300, seed=0)
+    table = TextTable([f"text {i}" for i in range(300)])
+    found = []
+    for names in (("bad", "good"), ("good", "other", "bad")):
+        reference = trusted_answers("judge", trusted(0.85, labels, names), ("bad", "good"), table, lambda _: features)
+        space = TargetSpace.fit(features, [reference], 2)
+        assert (space.predicted()[0] == labels).mean() > 0.8
+        np.testing.assert_array_equal(space.rows(np.arange(9)).predicted(), space.predicted()[:, :9])
+        majority_is_wrong = Evidence(candidates_with([0.2, 0.25, 0.15, 0.3, 0.85], labels), space)
+        assert consensus_accuracy(majority_is_wrong).argmax() == 4
+        found.append(METHODS["oriented_strength"](majority_is_wrong))
+        assert found[-1].argmax() == 4
+    np.testing.assert_allclose(found[0], found[1])
+
+
+def test_a_trusted_model_that_is_silent_on_some_texts_speaks_of_the_others() -> None:
+    features, labels = texts(100, seed=0)
+    table = TextTable([f"text {i}" for i in range(100)])
+    outputs = trusted(1.0, labels)
+    silent = replace(outputs, values=outputs.values.copy(), answered=np.arange(100) % 2 == 0)
+    reference = trusted_answers("judge", silent, ("bad", "good"), table, lambda _: features)
+    assert len(reference.features) == len(reference.labels) == 50
+    predicted = TargetSpace.fit(features, [reference], 2).predicted()[0]
+    np.testing.assert_array_equal(predicted[::2], labels[::2])
+    assert set(predicted[1::2]) <= {0, 1}
+
+
+def test_a_trusted_model_must_share_two_labels_by_name_and_use_them() -> None:
+    features, labels = texts(40, seed=0)
+    table = TextTable([f"text {i}" for i in range(40)])
+    for outputs, message in (
+        (trusted(1.0, labels, ("good", "neutral")), "answers with good, neutral, the candidates with bad, good"),
+        (Outputs("scores", np.ones((40, 1), np.float32)), "answers with scores without label names"),
+        (trusted(1.0, np.zeros(40, np.int64)), "fewer than two of the candidates' labels"),
+    ):
+        with pytest.raises(MethodError, match=message):
+            trusted_answers("judge", outputs, ("bad", "good"), table, lambda _: features)
 
 
 def test_references_that_know_nothing_do_no_harm() -> None:
