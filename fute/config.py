@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from fute.did_you_mean import did_you_mean
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.settings import Settings
@@ -141,7 +142,7 @@ class PoolConfig(Settings):
     """Ids of sources to leave out (globs allowed)."""
     exclude_evaluated: bool = True
     """Leave out texts that also occur in a dataset of this study (exact and normalised match)."""
-    reuse: str | None = None
+    reuse: str | None = Field(default=None, pattern=r"^[0-9a-f]+$")
     """The id of a pool in the store, used as it is instead of building one; keeps a space fixed as datasets come
     and go."""
 
@@ -171,7 +172,7 @@ class SurrogateConfig(Settings):
     of the space, so machines of both kinds make two spaces."""
 
 
-Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig, Field(discriminator="method")]
+Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")]
 
 # ------------------------------------------------------------------------------------------------------------- models
 
@@ -576,8 +577,8 @@ class SelectConfig(Settings):
     """Labelled datasets of the study, by id, or "*" for all, that share label names with the prompts; an empty list: no
     references. The target itself is never one."""
     trusted: list[str] = []
-    """Models of the study that are no prompts, by id, whose answers to the target's texts are references too: those with
-    the candidates' label names. A prompted LLM is compared as a candidate instead."""
+    """Models of the study that are no prompts, by id, whose answers to the target's texts are references too: such as
+    have the candidates' label names. A prompted LLM is compared as a candidate instead."""
     share: float = Field(default=1 / 3, gt=0, le=1)
     """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
     oriented_information and consensus): successive halving, so that calls go to those that may still be the best; with
@@ -592,8 +593,8 @@ class TrackingConfig(Settings):
     enabled: bool = True
     """Write every run to MLflow."""
     uri: str | None = Field(default=None, pattern=r"^[^@?]+$")
-    """Default: an SQLite file in the store (mlflow.db). No user name or password in it: MLflow takes them from
-    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
+    """Default: what the environment variable MLFLOW_TRACKING_URI says, else an SQLite file in the store (mlflow.db). No
+    user name or password in it: MLflow takes them from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     experiment: str | None = None
     """Default: the study's name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fute.config import Method
@@ -10,6 +11,8 @@ from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
+from fute.methods.python_config import PythonMethodConfig
+from fute.methods.python_method import PythonMethod, method_code
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.taskemb.embed import Taskemb
 from fute.methods.tupate.config import TupateConfig
@@ -18,17 +21,23 @@ from fute.surrogate.load import Surrogate
 from fute.types import Embedder, Features, Kind, Pool
 
 # Raised when a method would make other vectors from the same input.
-METHOD_VERSIONS = {"crosscov": 1, "tupate": 1, "taskemb": 1}
+METHOD_VERSIONS = {"crosscov": 1, "tupate": 1, "taskemb": 1, "python": 1}
 
 
-def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int) -> str:
+def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, base_dir: Path = Path()) -> str:
     """Identity of a space: two vectors compare only where it is the same.
 
     Args:
         surrogate: the surrogate's identity (weights, layer, tokens).
         pool: the pool's id.
+        base_dir: where a method of the user's own is looked for first.
+
+    Raises:
+        ConfigError: a method of the user's own that is not there.
     """
+    code = {"code": method_code(method, base_dir)} if isinstance(method, PythonMethodConfig) else {}
     return fingerprint(
+        **code,
         surrogate=surrogate,
         method=method.identity(exclude={"bootstrap"}),
         version=METHOD_VERSIONS[method.method],
@@ -43,13 +52,19 @@ def embedding_id(space: str, kind: Kind, subject: str, subject_fingerprint: str)
 
 
 def open_space(
-    method: Method, surrogate: Callable[[], Surrogate], features: Features, pool: Pool, seed: int
+    method: Method,
+    surrogate: Callable[[], Surrogate],
+    features: Features,
+    pool: Pool,
+    seed: int,
+    base_dir: Path = Path(),
 ) -> Embedder:
     """The method, made ready on a pool. All methods behind the same call.
 
     Args:
         surrogate: loads it whole, a T5 with its decoder; not called by a method that needs only features.
         features: surrogate features of any table, cached or not.
+        base_dir: where a method of the user's own is looked for first.
     """
     if isinstance(method, CrosscovConfig):
         return Crosscov(method, features, pool)
@@ -57,4 +72,6 @@ def open_space(
         return Tupate(method, surrogate(), pool, seed)
     if isinstance(method, TaskembConfig):
         return Taskemb(method, surrogate(), pool, seed)
+    if isinstance(method, PythonMethodConfig):
+        return PythonMethod(method, base_dir, surrogate=surrogate, features=features, pool=pool, seed=seed)
     raise MethodError(f"no method {method!r}; there are {', '.join(METHOD_VERSIONS)}")

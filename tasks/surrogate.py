@@ -51,7 +51,7 @@ def register_space(run: Run, config: SurrogateConfig, method: Method, pool: Pool
     """Name the space of surrogate, method and pool, and record what it is."""
     identity = surrogate_identity(config, run.folder)
     space = SpaceRef(
-        id=space_id(identity, method, pool.id, run.seed),
+        id=space_id(identity, method, pool.id, run.seed, run.folder),
         surrogate=config,
         revision=str(identity["revision"]),
         method=method,

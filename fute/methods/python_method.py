@@ -1,0 +1,75 @@
+"""A method of the user's own, held to what all methods promise: one finite vector of one length, at unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fute.entry_point import entry_point_identity, load_entry_point
+from fute.errors import FuteError, MethodError
+from fute.methods.one_by_one import one_by_one
+from fute.methods.python_config import PythonMethodConfig
+from fute.models.foreign import foreign_code
+from fute.types import Dataset, Outputs, TaskEmbedding
+
+
+class PythonMethod:
+    """Calls an embedder that a function of the user's made.
+
+    The function gets `surrogate` (called without arguments, it loads the surrogate, a T5 with its decoder), `features`
+    (a table of texts -> (n, width) float32, cached), `pool` and `seed`; what it returns has `dataset(dataset)` and
+    `model(outputs)`, each giving a vector of numbers, (dim,).
+    """
+
+    def __init__(self, config: PythonMethodConfig, base_dir: Path, **given: Any) -> None:
+        """
+        Args:
+            given: surrogate, features, pool, seed.
+
+        Raises:
+            ConfigError: no such function.
+            ModelError: it raised.
+            MethodError: what it returned is no embedder.
+        """
+        self._name = config.entry_point
+        make = load_entry_point(config.entry_point, base_dir)
+        with foreign_code(self._name, "its function"):
+            self._own = make(**given, **config.kwargs)
+        lacking = [name for name in ("dataset", "model") if not callable(getattr(self._own, name, None))]
+        if lacking:
+            raise MethodError(
+                f"{self._name} returned {type(self._own).__name__}, which has no method {' and no '.join(lacking)}; "
+                "return an object with dataset(dataset) and model(outputs)"
+            )
+
+    def dataset(self, dataset: Dataset) -> TaskEmbedding:
+        """DTE. Raises MethodError where the vector cannot be used."""
+        return self._checked("dataset", dataset)
+
+    def model(self, outputs: Outputs) -> TaskEmbedding:
+        """MTE. Raises MethodError where the vector cannot be used."""
+        return self._checked("model", outputs)
+
+    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
+        """MTEs of several models, one after the other."""
+        return one_by_one(self.model, outputs)
+
+    def _checked(self, what: str, subject: Dataset | Outputs) -> TaskEmbedding:
+        with foreign_code(self._name, f"its {what}()"):
+            vector = np.asarray(getattr(self._own, what)(subject), dtype=np.float64)
+        if vector.ndim != 1 or vector.size == 0:
+            raise MethodError(f"{self._name}: {what}() gave an array of shape {vector.shape}; give one row of numbers")
+        if not np.isfinite(vector).all():
+            raise MethodError(f"{self._name}: {what}() gave NaN or infinity")
+        length = float(np.linalg.norm(vector))
+        if length == 0:
+            raise MethodError(f"{self._name}: {what}() gave zeros, which have no direction")
+        return TaskEmbedding((vector / length).astype(np.float32), {"length": length})
+
+
+def method_code(config: PythonMethodConfig, base_dir: Path) -> dict[str, str | None]:
+    """What says which code it is; part of the space's identity."""
+    return entry_point_identity(config.entry_point, base_dir)
