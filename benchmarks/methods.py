@@ -137,7 +137,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if method == "plain tupate":
         # How fute finds the attention layers is not what is compared.
         ours = Tupate(TupateConfig(), surrogate, pool, 0)
-        run = partial(plain_tupate, ours.surrogate, ours._sites, pool.inputs, outputs[0].values, epochs=1, max_tokens=MAX_TOKENS)
+        given = (ours.surrogate, ours._sites, pool.inputs, outputs[0].values)
+        run = partial(plain_tupate, *given, epochs=1, max_tokens=MAX_TOKENS)
     elif method == "plain taskemb":
         run = partial(plain_taskemb, surrogate, pool.inputs, outputs[0].values, epochs=3, max_tokens=MAX_TOKENS)
     else:

@@ -1,4 +1,4 @@
-"""Report: the map of each space, in the store, in MLflow and linked from Prefect."""
+"""Report: the pages of the study and of the whole store, in the store, in MLflow and linked from Prefect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect import flow
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
-from tasks.report import publish, write_map
+from tasks.report import publish_pages, publish_result, write_pages
 from tasks.run import Failure, Run
 from tasks.surrogate import SpaceRef
 from tasks.unify import Unified
@@ -26,7 +26,7 @@ def report(
     unified: list[Unified] | None = None,
     failures: list[Failure] | None = None,
 ) -> str | None:
-    """Write the map of each space; returns the path of the first.
+    """Write the page of the study and that of the store; returns the path of the first.
 
     Args:
         study: path of the study file.
@@ -38,14 +38,17 @@ def report(
     with open_session(study, "report", run) as session:
         spaces = spaces or surrogate(study, session.run)
         unified = unified or unify(study, session.run, spaces)
-        paths = []
+        populated = [space for space in unified if space.subjects]
+        if not populated:
+            log.info("report: nothing to show")
+            return None
         with session.stage("report"):
-            for space in unified:
-                if space.subjects == 0:
-                    continue
-                path = write_map(session.run, space, failures or [])
-                publish(session.run, space, path, failures or [])
-                session.tracker.artifact(session.run.run_id, Path(path))
-                paths.append(path)
-        log.info("report: %s", ", ".join(paths) or "nothing to show")
-        return paths[0] if paths else None
+            pages = write_pages(session.run, populated, failures or [], session.study.endpoints)
+            for space in populated:
+                publish_result(session.run, space, pages, failures or [])
+            publish_pages(session.run, pages)
+            # The store's page grows with the store and is replaced by every run: MLflow keeps the study's, and a link.
+            session.tracker.artifact(session.run.run_id, Path(pages.study))
+            session.tracker.text(session.run.run_id, f"{Path(pages.store).as_uri()}\n", "store-page.txt")
+        log.info("report: %s; the whole store: %s", pages.study, pages.store)
+        return pages.study

@@ -15,7 +15,7 @@ from fute.errors import NotInStoreError
 from storage import catalog
 from storage.store import Store
 from storage.summary import SpaceSummary, summarise
-from tasks.report import next_commands
+from tasks.atlas import next_commands
 
 NEAREST = 3
 
@@ -40,7 +40,7 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
         console.print(table)
     console.print(f"\nstore  {store.root}", highlight=False)
     if run["report"]:
-        console.print(f"map    {run['report']}", highlight=False, soft_wrap=True)
+        console.print(f"page   {run['report']}", highlight=False, soft_wrap=True)
     populated = [s for s in summaries if s.population]
     if populated:
         console.print("\nTry next:")

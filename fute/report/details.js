@@ -3,6 +3,7 @@
 function factLines(subject) {
   const lines = [[subject.kind === "dataset" ? "dataset" : "model", inWords(subject.type)]];
   if (subject.score !== null) lines.push(["held out", heldOut(subject)]);
+  if (subject.cost?.usd > 0) lines.push(["asking cost", dollars(subject.cost.usd)]);
   if (subject.task !== null && subject.task !== subject.id) lines.push(["made for", subject.task]);
   if (subject.family !== null) lines.push(["family", inWords(subject.family)]);
   return lines;
@@ -30,7 +31,7 @@ function nearestList(index, kind, limit) {
   if (!found.length) return null;
   return el("div", { class: "near" },
     el("h4", {}, `Nearest ${kind}s`),
-    el("ol", { class: "near-list" }, found.map((one) => el("li", {}, subjectButton(one.index, kind, one.id), scoreBar(one)))));
+    el("ol", { class: "near-list" }, found.map((one) => el("li", {}, subjectLink(one), scoreBar(one)))));
 }
 
 function colorLegend() {
@@ -60,7 +61,7 @@ function farModels() {
   rows.sort((a, b) => a.near.score - b.near.score);
   return [el("div", { class: "near" }, el("h4", {}, "Models furthest from any dataset"),
     el("ol", { class: "near-list" }, rows.slice(0, 5).map(({ index, near }) =>
-      el("li", {}, subjectButton(index, "model", subjects[index].id), scoreBar(near)))))];
+      el("li", {}, linkTo(index), scoreBar(near)))))];
 }
 
 function renderPanel(panel) {
@@ -76,8 +77,9 @@ function renderPanel(panel) {
   const close = el("button", { type: "button", class: "close", "aria-label": "Unpin" }, "×");
   close.addEventListener("click", () => pin(null));
   panel.replaceChildren(...[
-    el("div", { class: "panel-head" }, el("h3", {}, mark(index, subject.kind), nameOf(subject.id)), close),
+    el("div", { class: "panel-head" }, el("h3", {}, linkTo(index)), close),
     factList(subject),
+    el("p", { class: "go" }, el("a", { href: addressOf(subject.kind, subject.id) }, "All about it")),
     nearestList(index, OTHER[subject.kind], 5),
     nearestList(index, subject.kind, 5),
   ].filter(Boolean));

@@ -33,21 +33,26 @@ function mark(index, kind) {
   return sign;
 }
 
-/* A subject's sign and name; a button that pins it where it is on the map. */
-function subjectButton(index, kind, id) {
-  if (index === null) return el("span", { class: "subject" }, mark(null, kind), nameOf(id));
-  const button = el("button", { type: "button", class: "subject", "data-pin": index }, mark(index, kind), nameOf(id));
-  button.addEventListener("click", () => {
-    pin(index);
-    const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    byId("map-view").scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
-  });
-  return button;
+/* Where a subject's own page is: after the #, so that it can be linked to and the file stays one. */
+function addressOf(kind, id) {
+  const parts = { [kind]: id };
+  if (data.spaces.length > 1) parts.space = space.id;
+  return `#${new URLSearchParams(parts)}`;
 }
 
-/* One scale for all bars of the page, with room for what is below zero if anything is. */
-const barLow = Math.min(0, ...subjects.flatMap((subject, index) =>
-  nearestOf(index, OTHER[subject.kind], RANKED[subject.kind]).map((near) => Math.min(near.score, near.low ?? 0))));
+/* A subject's sign and name, leading to its page if it has one. */
+function subjectLink({ row, index, kind, id }) {
+  const inside = [mark(index, kind), nameOf(id)];
+  return row === null ? el("span", { class: "subject" }, inside) : el("a", { class: "subject", href: addressOf(kind, id) }, inside);
+}
+const linkTo = (index) => subjectLink({ row: space.members[index], index, ...subjects[index] });
+
+/* One scale for all bars of a space, with room for what is below zero if anything is. */
+let barLow = 0;
+function scaleBars() {
+  barLow = Math.min(0, ...subjects.map((subject, index) => Math.min(0, ...nearestOf(index, OTHER[subject.kind], RANKED[subject.kind])
+    .map((near) => Math.min(near.score, near.low ?? 0)))));
+}
 const onBar = (score) => `${(100 * (Math.min(1, Math.max(barLow, score)) - barLow)) / (1 - barLow)}%`;
 
 /* A similarity as a bar with its interval as a whisker, and as a number. */

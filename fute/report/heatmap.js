@@ -5,10 +5,10 @@ const MIN_VALUE_CELL = 27; // ... from which on cells carry their number
 
 /* The colours' ends: what most pairs lie between, so that the diagonal and single twins do not take all contrast. */
 function heatRange() {
-  const values = [];
-  for (let row = 0; row < count; row++) for (let column = 0; column < row; column++) values.push(similarity(row, column));
+  const values = new Float32Array((count * (count - 1)) / 2);
+  for (let row = 1, at = 0; row < count; row++) for (let column = 0; column < row; column++) values[at++] = similarity(row, column);
   if (!values.length) return { low: -1, high: 1 };
-  values.sort((a, b) => a - b);
+  values.sort();
   const at = (share) => values[Math.round(share * (values.length - 1))];
   const upTo = (value) => Math.min(1, Math.max(0.1, Math.ceil(value * 10 - 1e-6) / 10));
   if (values[0] >= 0) return { low: Math.max(0, Math.min(0.9, Math.floor(at(0.02) * 10 + 1e-6) / 10)), high: upTo(at(0.98)), sequential: true };
@@ -17,7 +17,7 @@ function heatRange() {
 }
 
 function buildHeatmap(root) {
-  const order = data.order;
+  const { order } = space;
   const range = heatRange();
   const canvas = el("canvas", { class: "heat", tabindex: 0, role: "application", "aria-label":
     `Similarities of ${plural(count, "subject")}; the arrow keys move, Enter selects a pair`, "aria-describedby": "heat-readout" });
@@ -25,7 +25,8 @@ function buildHeatmap(root) {
   const pinBands = ["band row pin", "band column pin"].map((name) => el("div", { class: `heat-${name}`, hidden: true }));
   const readout = el("p", { class: "readout", id: "heat-readout", "aria-live": "polite" });
   const scale = el("div", { class: "heat-scale", "aria-hidden": "true" });
-  const frame = el("div", { class: "heat-frame" }, canvas, ...pinBands, ...bands);
+  const branches = buildTree();
+  const frame = el("div", { class: "heat-frame" }, canvas, ...(branches ? [branches.canvas, branches.block] : []), ...pinBands, ...bands);
   root.append(readout, frame, scale);
 
   let grid = null;    // {left, top, cell, size, ratio} in CSS pixels
@@ -44,7 +45,8 @@ function buildHeatmap(root) {
 
   function layout(pen) {
     const ratio = window.devicePixelRatio || 1;
-    const available = Math.min(root.clientWidth, 780);
+    const treeWidth = branches ? Math.round(Math.min(150, root.clientWidth * 0.17)) : 0;
+    const available = Math.min(root.clientWidth, 780 + treeWidth) - treeWidth;
     const strip = 9;
     const snapped = (room) => {
       const device = (room * ratio) / count;
@@ -57,7 +59,7 @@ function buildHeatmap(root) {
     const labelled = cell >= MIN_LABEL_CELL;
     if (!labelled) cell = snapped(available - strip);
     const start = Math.ceil((labelled ? gutter : 0) + strip);
-    grid = { left: start, top: start, cell, size: cell * count, ratio, labelled, strip };
+    grid = { left: start, top: start, cell, size: cell * count, ratio, labelled, strip, treeWidth };
   }
 
   function fitted(pen, text, width) {
@@ -74,15 +76,23 @@ function buildHeatmap(root) {
     const extent = Math.ceil(left + size);
     canvas.width = Math.round(extent * ratio);
     canvas.height = Math.round(extent * ratio);
-    canvas.style.width = frame.style.width = `${extent}px`;
+    canvas.style.width = `${extent}px`;
+    frame.style.width = `${extent + grid.treeWidth}px`;
     canvas.style.height = frame.style.height = `${extent}px`;
 
     const stops = colors();
     const style = getComputedStyle(document.body);
+    // Colours of all steps first: a large map has more cells than there are shades.
+    const shades = Uint32Array.from({ length: 512 }, (_, step) => {
+      const [red, green, blue] = colorOf(range.low + ((range.high - range.low) * step) / 511, stops);
+      return (255 << 24) | (blue << 16) | (green << 8) | red;
+    });
     const image = new ImageData(count, count);
+    const pixels = new Uint32Array(image.data.buffer);
     for (let row = 0; row < count; row++) {
       for (let column = 0; column < count; column++) {
-        image.data.set([...colorOf(similarity(order[row], order[column]), stops), 255], 4 * (row * count + column));
+        const share = (similarity(order[row], order[column]) - range.low) / (range.high - range.low);
+        pixels[row * count + column] = shades[Math.round(511 * Math.min(1, Math.max(0, share)))];
       }
     }
     const small = el("canvas", { width: count, height: count });
@@ -102,6 +112,7 @@ function buildHeatmap(root) {
     }
     if (labelled) drawNames(pen, style);
     if (cell >= MIN_VALUE_CELL) drawValues(pen, style, stops);
+    branches?.draw(grid, extent, style);
     drawScale(stops);
     showCursor();
   }
@@ -171,7 +182,7 @@ function buildHeatmap(root) {
       place(pinBands[1], left + offset, top, cell, size);
     }
     if (at === null) {
-      readout.replaceChildren(el("span", { class: "hint" }, "Point at a cell, or tap it, to read it."));
+      readout.replaceChildren(el("span", { class: "hint" }, branches ? "Point at a cell, or at a branch of the tree beside it, to read it." : "Point at a cell, or tap it, to read it."));
       return;
     }
     const [a, b] = at.map((position) => order[position]);
@@ -187,7 +198,8 @@ function buildHeatmap(root) {
     return row >= 0 && column >= 0 && row < count && column < count ? [row, column] : null;
   }
   const moveTo = (at) => { cursor = at; showCursor(); };
-  const select = (at) => change({ pair: at.map((position) => order[position]) });
+  const select = (at) => change({ pair: at.map((position) => order[position]), group: null });
+  branches?.listen((members, node) => readout.replaceChildren(...groupInWords(members, node)));
 
   canvas.addEventListener("pointermove", (event) => { if (event.pointerType !== "touch") moveTo(cellAt(event)); });
   canvas.addEventListener("pointerleave", () => moveTo(null));
@@ -215,11 +227,12 @@ function buildHeatmap(root) {
 
   onChange((changed) => {
     if (changed.has("colorBy")) draw();
-    if (changed.has("pair")) renderPair(byId("heatmap-panel"));
+    if (changed.has("group")) branches?.show();
+    if (changed.has("pair") || changed.has("group")) renderPair(byId("heatmap-panel"));
     if (changed.has("pair") || changed.has("pinned")) showCursor();
   });
-  new ResizeObserver(draw).observe(root);
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  onResize(root, draw);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw, { signal: life.signal });
   renderPair(byId("heatmap-panel"));
   draw();
 }
@@ -242,15 +255,19 @@ function twins() {
     const button = el("button", { type: "button", class: "twins" },
       [a, b].map((index) => el("span", { class: "subject" }, mark(index, "model"), nameOf(subjects[index].id))),
       el("span", { class: "number" }, decimals(value)));
-    button.addEventListener("click", () => change({ pair: [a, b] }));
+    button.addEventListener("click", () => change({ pair: [a, b], group: null }));
     return el("li", {}, button);
   };
   return [el("div", { class: "near" }, el("h4", {}, "Models most alike"), el("ol", { class: "twin-list" }, pairs.map(line)))];
 }
 
 function renderPair(panel) {
+  if (state.group !== null) {
+    renderGroup(panel);
+    return;
+  }
   if (!state.pair) {
-    panel.replaceChildren(el("p", { class: "hint" }, "Click or tap a cell to keep the pair here."), ...twins());
+    panel.replaceChildren(el("p", { class: "hint" }, "Click or tap a cell to keep the pair here, or a branch of the tree to keep its group."), ...twins());
     return;
   }
   const [a, b] = state.pair;
@@ -258,5 +275,5 @@ function renderPair(panel) {
   close.addEventListener("click", () => change({ pair: null }));
   panel.replaceChildren(
     el("div", { class: "panel-head" }, el("h3", {}, el("span", { class: "big number" }, decimals(similarity(a, b), 3)), " similarity"), close),
-    ...(a === b ? [a] : [a, b]).map((index) => el("div", { class: "pair-member" }, subjectButton(index, subjects[index].kind, subjects[index].id), factList(subjects[index]))));
+    ...(a === b ? [a] : [a, b]).map((index) => el("div", { class: "pair-member" }, linkTo(index), factList(subjects[index]))));
 }

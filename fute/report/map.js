@@ -10,12 +10,13 @@ function buildMap(root) {
   const labels = svgEl("g", { class: "labels", "aria-hidden": "true" });
   const points = svgEl("g", { class: "points" });
   // Out of the order of tabs: Chromium takes the picture for something that scrolls. The tab stop is a point in it.
-  const picture = svgEl("svg", { class: "map", role: "listbox", tabindex: -1, "aria-label": `Map of ${plural(count, "subject")}` }, edges, labels, points);
+  const picture = svgEl("svg", { class: count > 160 ? "map many" : "map", role: "listbox", tabindex: -1, "aria-label": `Map of ${plural(count, "subject")}` }, edges, labels, points);
   const tooltip = el("div", { class: "tooltip", role: "tooltip", id: "tooltip", hidden: true });
   const frame = el("div", { class: "map-frame" }, picture, tooltip);
   const search = el("input", { type: "search", id: "map-search", placeholder: "Search the map", "aria-label": "Search the map", autocomplete: "off" });
   const found = el("span", { class: "found", "aria-live": "polite" });
   const key = el("div", { class: "map-key" });
+  const truth = el("p", { class: "truth", "aria-live": "polite" });
   const ruler = document.createElement("canvas").getContext("2d");
 
   const radius = count <= 60 ? 5.5 : count <= 160 ? 4.5 : 3.4;
@@ -56,8 +57,8 @@ function buildMap(root) {
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.setAttribute("height", height);
     measure(width);
-    view.fit(width, height, { x: width < NARROW ? 30 : 70, y: 34 }, nodes.map(({ size }) => size));
-    draw();
+    view.fit(space.maps[state.map].places, width, height, { x: width < NARROW ? 30 : 70, y: 34 }, nodes.map(({ size }) => size));
+    drawNow();
   }
 
   const focused = () => state.hovered ?? state.pinned;
@@ -67,9 +68,22 @@ function buildMap(root) {
     return new Set([index, ...["dataset", "model"].flatMap((kind) => nearestOf(index, kind, 3).map((near) => near.index))]);
   };
 
+  /* Put everything where the view has it; at most once a frame, however many events there are. */
+  let asked = 0;
   function draw() {
-    nodes.forEach(({ point }, index) => point.setAttribute("transform", `translate(${view.position(index).join(" ")})`));
+    asked ||= requestAnimationFrame(() => { asked = 0; drawNow(); });
+  }
+
+  function drawNow() {
+    nodes.forEach(({ point }, index) => {
+      const [x, y] = view.position(index);
+      point.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
+    });
     picture.style.touchAction = view.zoom === 1 ? "pan-y" : "none";
+    annotate();
+  }
+
+  function annotate() {
     drawLabels();
     drawEdges();
     placeTooltip();
@@ -133,8 +147,10 @@ function buildMap(root) {
     const index = focused();
     const near = lit();
     const searched = state.query.trim() !== "";
+    const members = state.group === null ? null : new Set(tree.membersOf(state.group));
     const stands = (subject, at) => {
       if (searched) return matches([subject.id, subject.kind, subject.type, subject.family, subject.task], state.query);
+      if (members) return members.has(at);
       if (state.category) return state.category.includes(subject[state.colorBy]) && (state.colorBy === "family" || subject.kind === "model");
       return near === null || near.has(at);
     };
@@ -181,7 +197,7 @@ function buildMap(root) {
     });
   }
 
-  const zoomAround = (factor) => { view.zoomAt(factor, view.width / 2, view.height / 2); draw(); };
+  const zoomAround = (factor) => { view.zoomAt(factor, view.width / 2, view.height / 2); drawNow(); };
   const zoomButton = (label, sign, act) => {
     const button = el("button", { type: "button", "aria-label": label, title: label }, sign);
     button.addEventListener("click", act);
@@ -197,6 +213,12 @@ function buildMap(root) {
     radio.addEventListener("change", () => change({ colorBy: value, category: null }));
     return el("label", {}, radio, el("span", {}, label));
   };
+  const mapChoice = ({ name }, at) => {
+    const radio = el("input", { type: "radio", name: "map", value: at, checked: at === state.map });
+    radio.addEventListener("change", () => change({ map: at }));
+    return el("label", {}, radio, el("span", {}, name));
+  };
+  const maps = space.maps.length > 1 ? el("fieldset", { class: "choices maps" }, el("legend", {}, "Map"), space.maps.map(mapChoice)) : null;
   const choices = categories.family.names.length
     ? el("fieldset", { class: "choices" }, el("legend", {}, "Colour by"), colorChoice("type", "model kind"), colorChoice("family", "task family"))
     : null;
@@ -208,7 +230,7 @@ function buildMap(root) {
     if (first >= 0) pin(first);
   });
 
-  root.append(el("div", { class: "toolbar" }, search, found, choices, zoomButtons), frame, key);
+  root.append(...[el("div", { class: "toolbar" }, ...[search, found, maps, choices, zoomButtons].filter(Boolean)), frame, key, truth]);
   listenOnMap({ view, picture, nodes, draw });
 
   onChange((changed) => {
@@ -218,14 +240,30 @@ function buildMap(root) {
     }
     if (changed.has("colorBy") || changed.has("category")) recolor();
     emphasise();
-    if (changed.has("pinned") || changed.has("hovered")) draw();
+    if (changed.has("map")) { tellTruth(); fit(); }
+    if (changed.has("pinned")) drawNow();
+    else if (changed.has("hovered")) annotate();
     if (changed.has("hovered")) showTooltip();
     if (changed.has("pinned")) renderPanel(byId("map-panel"));
   });
 
+  /* How far the picture is to be believed. */
+  function tellTruth() {
+    const { name, kept, trust, variance } = space.maps[state.map];
+    const shares = kept.map(([k, share]) => `${percent(share)} of ${k === 1 ? "the nearest" : `the ${k} nearest`}`);
+    truth.replaceChildren(...(kept.length === 0 ? [] : [
+      el("strong", {}, `This map keeps ${shares.join(" and ")} of each subject`),
+      ` (trustworthiness ${decimals(trust)}).`,
+      variance === null ? "" : ` ${percent(variance)} of the variance lies in its plane.`,
+      name === "t-SNE" ? " How far apart distant groups lie says little." : "",
+      " The lines drawn from a subject lead to those that really are nearest.",
+    ].filter(Boolean)));
+  }
+
   recolor();
+  tellTruth();
   emphasise();
   renderPanel(byId("map-panel"));
-  new ResizeObserver(fit).observe(root);
+  onResize(root, fit);
   fit();
 }

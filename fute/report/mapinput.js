@@ -47,7 +47,7 @@ function listenOnMap({ view, picture, nodes, draw }) {
 
   for (const end of ["pointerup", "pointercancel"]) {
     // On the window: a button may be let go outside of the map.
-    window.addEventListener(end, (event) => pointers.delete(event.pointerId));
+    window.addEventListener(end, (event) => pointers.delete(event.pointerId), { signal: life.signal });
   }
   picture.addEventListener("pointerleave", () => change({ hovered: null }));
 
@@ -64,7 +64,7 @@ function listenOnMap({ view, picture, nodes, draw }) {
   // A wheel that was scrolling the page goes on scrolling it when the map comes under the pointer.
   window.addEventListener("wheel", (event) => {
     if (!picture.contains(event.target)) pageScrolledAt = event.timeStamp;
-  }, { passive: true, capture: true });
+  }, { passive: true, capture: true, signal: life.signal });
   picture.addEventListener("wheel", (event) => {
     const scrolling = event.timeStamp - pageScrolledAt < GESTURE_MS && !event.ctrlKey;
     if (scrolling || (event.deltaY > 0 && view.zoom === 1)) {

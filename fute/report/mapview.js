@@ -9,12 +9,12 @@ class MapView {
   }
 
   /* Fit all places into width x height pixels, turned by a quarter where that gives them more room. */
-  fit(width, height, margin, radii) {
+  fit(places, width, height, margin, radii) {
     Object.assign(this, { width, height, radii });
     const spread = (values) => Math.max(...values) - Math.min(...values);
     const middle = (values) => (Math.max(...values) + Math.min(...values)) / 2;
-    let xs = subjects.map((subject) => subject.x);
-    let ys = subjects.map((subject) => -subject.y);
+    let xs = subjects.map((_, index) => places[2 * index]);
+    let ys = subjects.map((_, index) => -places[2 * index + 1]);
     const turned = (spread(xs) > spread(ys)) !== (width > height);
     if (turned) [xs, ys] = [ys, xs];
     const scales = [(width - 2 * margin.x) / spread(xs), (height - 2 * margin.y) / spread(ys)].filter(Number.isFinite);

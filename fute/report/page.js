@@ -1,4 +1,4 @@
-/* Putting the page together: the head, the sections, and what they say in words. */
+/* Putting the page together: the head, the sections and what they say in words, and which view the address asks for. */
 
 function countLine(label, value, link = null) {
   const number = link ? el("a", { href: link }, String(value)) : String(value);
@@ -12,8 +12,8 @@ function headline() {
     const right = models.filter(Boolean).length;
     sentences.push(`${right} of ${plural(models.length, "model")} with a known task ${right === 1 ? "lies" : "lie"} nearest to that task’s own dataset.`);
   }
-  const datasets = rowsOf("dataset")
-    .filter(({ subject, found }) => found.length && subjects.some((one) => one.kind === "model" && one.task === subject.id))
+  const made = new Set(subjects.filter((one) => one.kind === "model").map((one) => one.task));
+  const datasets = rowsOf("dataset").filter(({ subject, found }) => found.length && made.has(subject.id))
     .map(({ subject, found }) => found[0].index !== null && subjects[found[0].index].task === subject.id);
   if (datasets.length) {
     sentences.push(`For ${datasets.filter(Boolean).length} of ${plural(datasets.length, "dataset")} the nearest model is one made for it.`);
@@ -22,15 +22,20 @@ function headline() {
 }
 
 function buildHead() {
-  const total = (kind) => subjects.filter((subject) => subject.kind === kind).length;
   byId("title").replaceChildren(nameOf(data.title));
-  byId("subtitle").append(nameOf(data.subtitle), " ", el("span", { class: "when" }, data.createdAt));
+  const total = (kind) => data.subjects.filter((subject) => subject.kind === kind).length;
   byId("counts").append(countLine("datasets", total("dataset")), countLine("models", total("model")));
+  const drifted = data.subjects.filter((subject) => subject.drift.at(-1)?.drifted).length;
+  if (drifted) byId("counts").append(countLine("drifted", drifted, "#drift"));
   if (data.failures.length) byId("counts").append(countLine("failed", data.failures.length, "#failed"));
-  byId("headline").textContent = headline();
-  const anyInterval = subjects.some((subject) => subject.nearest.some((near) => near[3] !== null));
-  byId("bar-key").textContent = "Bars show the similarity: 1 is the same task, 0 none in common." +
-    (anyInterval ? ` The line across a bar is its ${data.interval}.` : "");
+  if (data.spaces.length < 2) return;
+  const choice = el("select", { id: "space" }, data.spaces.map((one, at) => el("option", { value: at }, one.name)));
+  choice.addEventListener("change", () => {
+    const parts = new URLSearchParams(location.hash.slice(1));
+    const kept = ["dataset", "model"].filter((kind) => parts.get(kind)).map((kind) => [kind, parts.get(kind)]);
+    location.hash = new URLSearchParams([...kept, ["space", data.spaces[choice.value].id]]);
+  });
+  byId("space-choice").append(el("label", { for: "space" }, "Space"), choice);
 }
 
 function buildFoot() {
@@ -38,23 +43,83 @@ function buildFoot() {
     byId("failed").hidden = false;
     buildFailureTable(byId("failure-table"));
   }
-  byId("notes").hidden = !data.notes.length;
-  byId("note-list").append(...data.notes.map((note) => el("li", {}, nameOf(note))));
   const facts = [...(data.store === null ? [] : [["The store", data.store]]), ...data.commands.map(({ purpose, command }) => [purpose, command])];
   byId("next").hidden = !facts.length;
   byId("facts").append(...facts.flatMap(([name, value]) => [el("dt", {}, nameOf(name)), el("dd", {}, el("code", {}, value))]));
 }
 
-buildHead();
-if (count) {
+/* Everything that belongs to one space, anew. */
+const PARTS = ["dataset-table", "model-table", "map-view", "heatmap-view", "all-table", "subtitle", "note-list", "map-panel", "heatmap-panel"];
+function buildSpace(chosen) {
+  life.abort();
+  life = new AbortController();
+  listeners = [];
+  openSpace(chosen);
+  scaleBars();
+  for (const part of PARTS) byId(part).replaceChildren();
+  byId("subtitle").append(nameOf(space.about), " ", el("span", { class: "when" }, data.createdAt));
+  const notes = [...space.notes, ...data.notes];
+  byId("notes").hidden = !notes.length;
+  byId("note-list").append(...notes.map((note) => el("li", {}, nameOf(note))));
+  for (const section of ["map", "heatmap", "bar-key"]) byId(section).hidden = !count;
+  byId("headline").textContent = count ? headline() : "This space is empty: no dataset or model was embedded.";
+  if (data.spaces.length > 1) byId("space").value = data.spaces.indexOf(space);
+  if (!count) return;
+  const anyInterval = space.nearest.some((near) => near.some((one) => one[2] !== null));
+  byId("bar-key").textContent = "Bars show the similarity: 1 is the same task, 0 none in common." +
+    (anyInterval ? ` The line across a bar is its ${data.interval}.` : "");
   buildDatasetTable(byId("dataset-table"));
   buildModelTable(byId("model-table"));
   buildMap(byId("map-view"));
   buildHeatmap(byId("heatmap-view"));
+  buildDrift(byId("drift-view"));
+  buildAllTable(byId("all-table"));
+}
+
+/*
+ * The address: #model=ID or #dataset=ID is a subject's page, with &space=ID for one of several spaces; #map and the
+ * like are parts of the overview.
+ */
+let left = 0; // where the overview was scrolled to
+function follow() {
+  const hash = location.hash.slice(1);
+  const parts = new URLSearchParams(hash);
+  const kind = ["dataset", "model"].find((one) => parts.get(one));
+  const row = kind ? rowByKey.get(keyOf(kind, parts.get(kind))) ?? null : null;
+  const asked = data.spaces.find((one) => one.id === parts.get("space"));
+  const holds = (one) => row === null || one.members.includes(row);
+  const chosen = [asked, space, ...data.spaces].find((one) => one && holds(one)) ?? space;
+  if (chosen !== space) buildSpace(chosen);
+  const overview = byId("overview");
+  byId("missing").hidden = !kind || row !== null;
+  byId("missing").replaceChildren(...(kind && row === null ? [`There is no ${kind} `, nameOf(parts.get(kind)), " on this page."] : []));
+  if (row !== null) {
+    if (!overview.hidden) left = window.scrollY;
+    overview.hidden = true;
+    byId("subject").hidden = false;
+    showSubject(byId("subject"), row);
+    document.title = `${data.subjects[row].id} · ${data.title}`;
+    byId("subject-name").focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+    return;
+  }
+  document.title = data.title;
+  if (!overview.hidden) return;
+  byId("subject").hidden = true;
+  overview.hidden = false;
+  const target = hash && !hash.includes("=") ? document.getElementById(hash) : null;
+  if (target) target.scrollIntoView();
+  else window.scrollTo(0, left);
+}
+
+buildHead();
+if (data.spaces.length) {
+  buildSpace(data.spaces[0]);
+  window.addEventListener("hashchange", follow);
+  follow();
 } else {
-  byId("headline").textContent = "This space is empty: no dataset or model was embedded.";
-  for (const section of ["map", "heatmap"]) byId(section).hidden = true;
-  byId("bar-key").hidden = true;
+  byId("headline").textContent = "There is no space here yet: no dataset or model was embedded.";
+  for (const section of ["map", "heatmap", "bar-key", "drift", "everything"]) byId(section).hidden = true;
 }
 buildFoot();
 document.documentElement.dataset.ready = "true";

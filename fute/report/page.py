@@ -1,4 +1,4 @@
-"""The map as one HTML page: style, script and data inside, nothing loaded from anywhere."""
+"""The atlas as one HTML page: style, script and data inside, nothing loaded from anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import html
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from string import Template
@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fute.report.types import MapData, Neighbor, SubjectPoint
+from fute.report.layout import Projection
+from fute.report.types import Atlas, DriftCheck, Neighbor, SpaceMap, Subject, Version
+from fute.types import Kind
 
 NEAREST_SHOWN = 10  # of each kind, for each subject; the store holds the rest
 # In this order they are one script; each file holds one part of the page.
@@ -27,13 +29,17 @@ SCRIPTS = (
     "mapview.js",
     "mapinput.js",
     "map.js",
+    "tree.js",
     "heatmap.js",
     "tables.js",
+    "chart.js",
+    "drift.js",
+    "subject.js",
     "page.js",
 )
 
 
-def render_map(data: MapData) -> str:
+def render_atlas(data: Atlas) -> str:
     """The page as text, to be written as UTF-8.
 
     Text from outside reaches the page in two ways only: escaped in the title, and as JSON that cannot end its script
@@ -73,14 +79,13 @@ def _script_json(value: Any) -> str:
     return text
 
 
-def _payload(data: MapData) -> dict[str, Any]:
+def _payload(data: Atlas) -> dict[str, Any]:
+    rows = {(subject.kind, subject.id): row for row, subject in enumerate(data.subjects)}
     return {
         "title": data.title,
-        "subtitle": data.subtitle,
         "createdAt": _utc(data.created_at),
         "subjects": [_subject(subject) for subject in data.subjects],
-        "similarities": _packed(data),
-        "order": [int(row) for row in data.order],
+        "spaces": [_space(space, rows) for space in data.spaces],
         "interval": data.interval,
         "notes": list(data.notes),
         "failures": [failure._asdict() for failure in data.failures],
@@ -89,11 +94,15 @@ def _payload(data: MapData) -> dict[str, Any]:
     }
 
 
-def _utc(moment: datetime) -> str:
-    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).strftime("%Y-%m-%d %H:%M UTC")
+def _utc(moment: datetime, form: str = "%Y-%m-%d %H:%M UTC") -> str:
+    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).strftime(form)
 
 
-def _subject(subject: SubjectPoint) -> dict[str, Any]:
+def _dated(told: Version | DriftCheck) -> dict[str, Any]:
+    return told._asdict() | {"made": _utc(told.made, "%Y-%m-%d %H:%M:%S UTC")}
+
+
+def _subject(subject: Subject) -> dict[str, Any]:
     return {
         "id": subject.id,
         "kind": subject.kind,
@@ -102,13 +111,46 @@ def _subject(subject: SubjectPoint) -> dict[str, Any]:
         "task": subject.task,
         "score": _rounded(subject.score),
         "scoreName": subject.score_name,
-        "x": _rounded(subject.x),
-        "y": _rounded(subject.y),
-        "nearest": [
-            [near.id, near.kind, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high)]
-            for near in _first_of_each_kind(subject.nearest)
-        ],
+        "majority": _rounded(subject.majority),
+        "facts": [list(fact) for fact in subject.facts],
+        "prompt": None if subject.prompt is None else subject.prompt._asdict(),
+        "cost": None if subject.cost is None else subject.cost._asdict(),
+        "history": [_dated(version) for version in subject.history],
+        "drift": [_dated(check) for check in subject.drift],
     }
+
+
+def _space(space: SpaceMap, rows: Mapping[tuple[Kind, str], int]) -> dict[str, Any]:
+    return {
+        "id": space.id,
+        "name": space.name,
+        "about": space.about,
+        "notes": list(space.notes),
+        "members": [int(member) for member in space.members],
+        "similarities": _packed(space),
+        "maps": [_map(projection) for projection in space.projections],
+        "order": list(space.tree.order),
+        "merges": [[a, b, _rounded(height)] for a, b, height in space.tree.merges],
+        "nearest": [[_neighbor(near, rows) for near in _first_of_each_kind(one)] for one in space.nearest],
+    }
+
+
+def _map(projection: Projection) -> dict[str, Any]:
+    spread = max(float(np.abs(projection.places).max(initial=0.0)), 1e-12)
+    return {
+        "name": projection.name,
+        # Whole numbers, 10,000 for the furthest: finer than a screen, and half as long.
+        "places": np.rint(projection.places / spread * 10_000).astype(int).ravel().tolist(),
+        "kept": [[k, _rounded(share)] for k, share in projection.kept.items()],
+        "trust": _rounded(projection.trust),
+        "variance": _rounded(projection.variance),
+    }
+
+
+def _neighbor(near: Neighbor, rows: Mapping[tuple[Kind, str], int]) -> list[Any]:
+    """[row of the subject, score, low, high]; in place of the row [id, kind] of one that is not on the page."""
+    whose = rows.get((near.kind, near.id), [near.id, near.kind])
+    return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high)]
 
 
 def _first_of_each_kind(neighbors: Sequence[Neighbor]) -> list[Neighbor]:
@@ -122,10 +164,14 @@ def _first_of_each_kind(neighbors: Sequence[Neighbor]) -> list[Neighbor]:
 
 
 def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(float(number), 5)
+    return None if number is None else round(float(number), 4)
 
 
-def _packed(data: MapData) -> str:
-    """Similarities as base64 of 16-bit integers (32,767 for 1): a tenth of their size as JSON, exact to 0.00002."""
-    whole = np.rint(np.clip(data.similarities, -1, 1) * 32767).astype("<i2")
-    return base64.b64encode(whole.tobytes()).decode()
+def _packed(space: SpaceMap) -> str:
+    """The lower triangle with its diagonal, row by row, as base64 of 16-bit integers (32,767 for 1).
+
+    A twentieth of the size of the matrix as JSON, exact to 0.00002.
+    """
+    n = len(space.members)
+    whole = np.rint(np.clip(space.similarities, -1, 1) * 32767).astype("<i2")
+    return base64.b64encode(whole[np.tril_indices(n)].tobytes()).decode()

@@ -21,14 +21,19 @@ function buildTable({ root, title, columns, rows, folded, groupLabel = null, sta
     });
     return el("th", { role: "columnheader", scope: "col", class: column.name }, button);
   });
-  for (const row of rows) {
-    row.node = el("tr", { role: "row", "data-index": row.index }, row.cells.map((cell, at) => el("td", { role: "cell", class: columns[at].name }, cell)));
-  }
+  /* Made when it is first shown: of hundreds of rows few ever are. `cells` is a function for that. */
+  const nodeOf = (row) => {
+    row.node ??= el("tr", { role: "row", "data-index": row.index },
+      row.cells().map((cell, at) => el("td", { role: "cell", class: columns[at].name, "data-title": columns[at].title }, cell)));
+    row.node.classList.toggle("pinned", row.index !== null && row.index === state.pinned);
+    return row.node;
+  };
   const body = el("tbody", { role: "rowgroup" });
   const more = el("button", { type: "button", class: "more" });
+  const told = el("span", { class: "found", "aria-live": "polite" });
   const none = el("p", { class: "hint", hidden: true }, "Nothing matches.");
   root.append(
-    el("div", { class: "table-head" }, el("h3", {}, title), el("div", { class: "table-tools" }, choose, filter)),
+    el("div", { class: "table-head" }, el("h3", {}, title), el("div", { class: "table-tools" }, told, choose, filter)),
     el("table", { role: "table", "aria-label": title },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body),
     none, more);
@@ -43,8 +48,8 @@ function buildTable({ root, title, columns, rows, folded, groupLabel = null, sta
     };
     const kept = rows.filter((row) => matches(row.texts, view.query) && (!view.group || row.group === view.group));
     kept.sort((a, b) => compare(a, b) || (a.texts[0] < b.texts[0] ? -1 : 1));
-    kept.forEach((row, at) => row.node.classList.toggle("folded", !view.open && at >= folded));
-    body.replaceChildren(...kept.map((row) => row.node));
+    body.replaceChildren(...(view.open ? kept : kept.slice(0, folded)).map(nodeOf));
+    told.textContent = view.query || view.group ? `${kept.length} of ${rows.length}` : "";
     heads.forEach((head, at) => {
       const sorted = at === view.sort;
       head.setAttribute("aria-sort", sorted ? (direction > 0 ? "ascending" : "descending") : "none");
@@ -59,18 +64,22 @@ function buildTable({ root, title, columns, rows, folded, groupLabel = null, sta
   choose?.addEventListener("change", () => update({ group: choose.value }));
   more.addEventListener("click", () => update({ open: !view.open }));
   onChange((changed) => {
-    if (changed.has("pinned")) rows.forEach((row) => row.node.classList.toggle("pinned", row.index !== null && row.index === state.pinned));
+    if (changed.has("pinned")) rows.forEach((row) => row.node?.classList.toggle("pinned", row.index !== null && row.index === state.pinned));
   });
+  let before = false;
+  // On paper nothing can be unfolded.
+  window.addEventListener("beforeprint", () => { before = view.open; update({ open: true }); }, { signal: life.signal });
+  window.addEventListener("afterprint", () => update({ open: before }), { signal: life.signal });
   show();
 }
 
 const subjectCell = (index) => {
   const subject = subjects[index];
   const about = [inWords(subject.type), heldOut(subject)].filter((part) => part !== null);
-  return [subjectButton(index, subject.kind, subject.id), el("div", { class: "about" }, about.map((part) => el("span", {}, nameOf(part))))];
+  return [linkTo(index), el("div", { class: "about" }, about.map((part) => el("span", {}, nameOf(part))))];
 };
 const nearCell = (found) => (found.length
-  ? el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectButton(near.index, near.kind, near.id), scoreBar(near))))
+  ? el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), scoreBar(near))))
   : el("span", { class: "hint" }, "nothing to compare with"));
 const bestScore = (row) => (row.found.length ? row.found[0].score : null);
 
@@ -84,7 +93,7 @@ function rowsOf(kind) {
 
 function buildDatasetTable(root) {
   const rows = rowsOf("dataset");
-  for (const row of rows) row.cells = [subjectCell(row.index), nearCell(row.found)];
+  for (const row of rows) row.cells = () => [subjectCell(row.index), nearCell(row.found)];
   buildTable({
     root, rows, folded: 6, title: "For each dataset", groupLabel: "All tasks", startWith: 1,
     columns: [
@@ -96,7 +105,7 @@ function buildDatasetTable(root) {
 
 /* Whether the nearest dataset is the one that the model was made for: true, false, or null where that is not known. */
 function atHome({ subject, found }) {
-  if (!found.length || subject.task === null || !indexByKey.has(keyOf("dataset", subject.task))) return null;
+  if (!found.length || subject.task === null || !indexByRow.has(rowByKey.get(keyOf("dataset", subject.task)))) return null;
   return found[0].id === subject.task;
 }
 
@@ -107,7 +116,7 @@ function buildModelTable(root) {
     const verdict = home === null ? null : home
       ? el("div", { class: "verdict same" }, "✓ the task it was made for")
       : el("div", { class: "verdict other" }, "made for ", nameOf(row.subject.task));
-    row.cells = [subjectCell(row.index), [nearCell(row.found), verdict]];
+    row.cells = () => [subjectCell(row.index), [nearCell(row.found), verdict]];
   }
   buildTable({
     root, rows, folded: 10, title: "For each model", groupLabel: "All kinds", startWith: 1,
@@ -118,8 +127,43 @@ function buildModelTable(root) {
   });
 }
 
+/* All subjects of the page, those of other spaces included. */
+function buildAllTable(root) {
+  const rows = data.subjects.map((subject, row) => {
+    const index = indexByRow.get(row) ?? null;
+    const [near] = index === null ? [] : nearestOf(index, OTHER[subject.kind], 1);
+    const link = () => subjectLink({ row, index, kind: subject.kind, id: subject.id });
+    const dash = () => el("span", { class: "hint" }, "–");
+    return {
+      index, subject, near, group: subject.kind,
+      texts: [subject.id, subject.kind, subject.type, subject.family, subject.task, subject.prompt?.template ?? null, ...subject.facts.flat()],
+      cells: () => [
+        link(),
+        nameOf(inWords(subject.type)),
+        subject.family === null ? dash() : nameOf(inWords(subject.family)),
+        subject.score === null ? dash() : el("span", { class: "number", title: heldOut(subject) }, decimals(subject.score)),
+        near ? [subjectLink(near), " ", el("span", { class: "number muted" }, decimals(near.score))] : dash(),
+        subject.cost?.usd != null ? el("span", { class: "number" }, dollars(subject.cost.usd)) : dash(),
+        el("span", { class: "number" }, subject.history.length || dash()),
+      ],
+    };
+  });
+  buildTable({
+    root, rows, folded: 12, title: plural(rows.length, "subject"), groupLabel: "All kinds",
+    columns: [
+      { title: "Subject", name: "who", sortBy: (row) => row.subject.id },
+      { title: "Type", name: "what", sortBy: (row) => row.subject.type },
+      { title: "Family", name: "kin", sortBy: (row) => row.subject.family },
+      { title: "Held out", name: "figure", sortBy: (row) => row.subject.score, largestFirst: true },
+      { title: "Nearest", name: "nearest", sortBy: (row) => row.near?.score ?? null, largestFirst: true },
+      { title: "Cost", name: "figure", sortBy: (row) => row.subject.cost?.usd ?? null, largestFirst: true },
+      { title: "Embeddings", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
+    ],
+  });
+}
+
 function buildFailureTable(root) {
-  const rows = data.failures.map(({ id, reason }) => ({ index: null, group: "", texts: [id, reason], cells: [nameOf(id), nameOf(reason)] }));
+  const rows = data.failures.map(({ id, reason }) => ({ index: null, group: "", texts: [id, reason], cells: () => [nameOf(id), nameOf(reason)] }));
   buildTable({
     root, rows, folded: 10, title: `${plural(rows.length, "model")} could not be embedded`,
     columns: [

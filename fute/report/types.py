@@ -1,16 +1,17 @@
-"""What the map of a space is made of: plain data, checked on creation, with no reference to a store or a run."""
+"""What the atlas shows: plain data, checked on creation, with no reference to a store or a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fute.report.layout import Projection, Tree
 from fute.types import Kind
 
 SIMILARITY_SLACK = 1e-3  # float32 dot products of unit vectors leave [-1, 1] by rounding alone
@@ -40,82 +41,182 @@ class Command(NamedTuple):
     command: str
 
 
+class Prompt(NamedTuple):
+    """What a prompted model is asked. `verbalizer`: the words that stand for each label; empty for free text."""
+
+    template: str
+    system: str | None = None
+    follow_up: str | None = None
+    verbalizer: Mapping[str, Sequence[str]] = {}
+
+
+class Cost(NamedTuple):
+    """What asking a model about the pool took. None where it is not known; `usd` needs the endpoint's prices.
+
+    `kept`: answers that were in the store already, paid for by an earlier run.
+    """
+
+    calls: int
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    usd: float | None = None
+    latency_ms: float | None = None
+    kept: int = 0
+
+
+class Version(NamedTuple):
+    """One embedding of a subject.
+
+    `similarity` is the cosine with the embedding that counts now, as the method made both (no reference removed).
+    """
+
+    space: str
+    made: datetime
+    fingerprint: str
+    current: bool
+    similarity: float
+    run: str | None = None
+    flow_run: str | None = None
+
+
+class DriftCheck(NamedTuple):
+    """One check of a prompted model against its baseline."""
+
+    made: datetime
+    baseline: str
+    drifted: bool
+    distance: float
+    distance_threshold: float
+    change: float
+    change_threshold: float
+    reasons: Sequence[str] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
-class SubjectPoint:
-    """One dataset or model of the space.
+class Subject:
+    """One dataset or model.
 
     Attributes:
         type: a dataset's task type (classification ...) or a model's kind (transformers, prompt ...).
         family: group of related tasks, where known.
         task: id of the dataset that a model was trained or written for, where known.
-        score: held-out score, named by `score_name` (accuracy ...).
-        x, y: place on the map, any unit, the same on both axes.
-        nearest: nearest first. A dataset lists models; a model lists datasets and models.
+        score: held-out score, named by `score_name` (accuracy ...); `majority` is the same score of always answering
+            the most frequent label.
+        facts: what else is known, as (name, value).
+        history: its embeddings, oldest first.
+        drift: its checks, oldest first.
     """
 
     id: str
     kind: Kind
     type: str
-    x: float
-    y: float
     family: str | None = None
     task: str | None = None
     score: float | None = None
     score_name: str | None = None
-    nearest: Sequence[Neighbor] = ()
+    majority: float | None = None
+    facts: Sequence[tuple[str, str]] = ()
+    prompt: Prompt | None = None
+    cost: Cost | None = None
+    history: Sequence[Version] = ()
+    drift: Sequence[DriftCheck] = ()
 
     def __post_init__(self) -> None:
-        numbers: list[float | None] = [self.x, self.y, self.score]
-        for neighbor in self.nearest:
-            numbers += neighbor[2:]
-        bad = [number for number in numbers if number is not None and not math.isfinite(number)]
-        if bad:
-            raise ValueError(
-                f"{self.kind} {self.id!r} has {bad[0]} among its numbers; give None where a value is missing"
-            )
+        numbers: list[float | None] = [self.score, self.majority, *(self.cost or ())]
+        numbers += [version.similarity for version in self.history]
+        for check in self.drift:
+            numbers += check[3:7]
+        _refuse_unfinished(f"{self.kind} {self.id!r}", numbers)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MapData:
-    """Everything that the map shows.
+class SpaceMap:
+    """One space of the atlas.
 
     Attributes:
-        subtitle: the space in words: surrogate, method, pool.
-        created_at: shown in UTC; a time without a zone is taken as UTC.
-        similarities: (n, n), cosine similarity of subjects, in the order of `subjects`.
-        order: the n rows in the order in which the heat map shows them (`fute.report.layout.cluster_order`).
-        interval: what the intervals of the neighbors are.
+        name: what the chooser calls it: the method, and what tells it apart where several have one method.
+        about: the space in words: surrogate, method, pool.
+        members: n subjects, as rows of `Atlas.subjects`.
+        similarities: (n, n), cosine similarity of the members.
+        projections: maps, the one to start with first; each with n places.
+        tree: of the n members.
+        nearest: for each member, nearest first. A dataset lists models; a model lists datasets and models.
         notes: sentences: which reference means were used, what was left out.
+    """
+
+    id: str
+    name: str
+    about: str
+    members: Sequence[int]
+    similarities: NDArray[np.floating[Any]]
+    projections: Sequence[Projection]
+    tree: Tree
+    nearest: Sequence[Sequence[Neighbor]]
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.members)
+        if np.shape(self.similarities) != (n, n):
+            raise ValueError(
+                f"space {self.id}: similarities have shape {np.shape(self.similarities)}; {n} members need ({n}, {n})"
+            )
+        if sorted(self.tree.order) != list(range(n)):
+            raise ValueError(
+                f"space {self.id}: the tree's order must name each of the {n} members once, "
+                f"got {list(self.tree.order)[:10]}..."
+            )
+        # Written so that NaN, which compares false with everything, fails as well.
+        if n and not np.abs(self.similarities).max() <= 1 + SIMILARITY_SLACK:
+            raise ValueError(
+                f"space {self.id}: similarities must lie in [-1, 1], found "
+                f"{float(np.abs(self.similarities).max())}; give cosines"
+            )
+        if not self.projections or any(one.places.shape != (n, 2) for one in self.projections):
+            raise ValueError(f"space {self.id}: give at least one projection, and in each {n} places of two numbers")
+        if len(self.nearest) != n:
+            raise ValueError(f"space {self.id}: nearest has {len(self.nearest)} entries; give one for each member")
+        _refuse_unfinished(f"space {self.id}", (number for near in self.nearest for one in near for number in one[2:]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Atlas:
+    """Everything that the page shows.
+
+    Attributes:
+        created_at: shown in UTC; a time without a zone is taken as UTC.
+        interval: what the intervals of the neighbors are.
+        notes: sentences that hold for all spaces.
         failures: models that could not be embedded.
         store: where the results lie.
         commands: what to try next.
     """
 
     title: str
-    subtitle: str
     created_at: datetime
-    subjects: Sequence[SubjectPoint]
-    similarities: NDArray[np.floating[Any]]
-    order: Sequence[int]
+    subjects: Sequence[Subject]
+    spaces: Sequence[SpaceMap]
     interval: str = "95 % bootstrap interval"
     notes: Sequence[str] = ()
     failures: Sequence[Failure] = ()
     store: str | None = None
-    commands: Sequence[Command] = ()
+    commands: Sequence[Command] = field(default=())
 
     def __post_init__(self) -> None:
-        n = len(self.subjects)
-        if np.shape(self.similarities) != (n, n):
-            raise ValueError(f"similarities have shape {np.shape(self.similarities)}; {n} subjects need ({n}, {n})")
-        if sorted(self.order) != list(range(n)):
-            raise ValueError(f"order must name each of the {n} subjects once, got {list(self.order)[:10]}...")
-        # Written so that NaN, which compares false with everything, fails as well.
-        if n and not np.abs(self.similarities).max() <= 1 + SIMILARITY_SLACK:
-            raise ValueError(
-                f"similarities must lie in [-1, 1], found {float(np.abs(self.similarities).max())}; give cosines"
-            )
         seen: set[tuple[str, str]] = set()
         for subject in self.subjects:
             if (subject.kind, subject.id) in seen:
                 raise ValueError(f"two subjects are the {subject.kind} {subject.id!r}; ids must differ within a kind")
             seen.add((subject.kind, subject.id))
+        for space in self.spaces:
+            wrong = [row for row in space.members if not 0 <= row < len(self.subjects)]
+            if wrong or len(set(space.members)) < len(space.members):
+                raise ValueError(
+                    f"space {space.id}: members must be different rows of the {len(self.subjects)} subjects, "
+                    f"got {wrong or list(space.members)[:10]}"
+                )
+
+
+def _refuse_unfinished(whose: str, numbers: Iterable[float | None]) -> None:
+    bad = [number for number in numbers if number is not None and not math.isfinite(number)]
+    if bad:
+        raise ValueError(f"{whose} has {bad[0]} among its numbers; give None where a value is missing")

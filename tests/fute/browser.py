@@ -33,15 +33,19 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> webdriver.Chrome:
+    def open(
+        self, page: Path, at: str = "", *, width: int = 1280, height: int = 900, dark: bool = False, calm: bool = False
+    ) -> webdriver.Chrome:
+        """Open a page, at what stands after its #."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        motion = {"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme, motion]})
         self.driver.get("about:blank")
         self.console()
         self.requests()
-        self.driver.get(page.as_uri())
+        self.driver.get(page.as_uri() + (f"#{at}" if at else ""))
         return self.driver
 
     def console(self) -> list[str]:
@@ -52,6 +56,11 @@ class Browser:
         """Addresses that were asked for since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+    def settle(self) -> None:
+        """Wait until what was asked for is drawn: two frames."""
+        script = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+        self.driver.execute_async_script(script)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -13,10 +13,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fute.report.page import NEAREST_SHOWN, render_map
-from fute.report.types import MapData, Neighbor, SubjectPoint
+from fute.report.layout import Projection, Tree
+from fute.report.page import NEAREST_SHOWN, render_atlas
+from fute.report.types import Neighbor, Subject
 
-from .report_data import HOSTILE, hostile_map, make_map
+from .report_data import HOSTILE, drift_checks, hostile_atlas, make_atlas, make_space, rich_atlas, unit_vectors
 
 
 class Parts(HTMLParser):
@@ -47,39 +48,59 @@ def payload(page: str) -> dict:
 
 
 def test_the_page_holds_all_that_it_was_given():
-    data = make_map()
-    shown = payload(render_map(data))
+    data = rich_atlas()
+    shown = payload(render_atlas(data))
     assert [subject["id"] for subject in shown["subjects"]] == [subject.id for subject in data.subjects]
-    assert shown["order"] == list(data.order)
+    assert [space["order"] for space in shown["spaces"]] == [list(space.tree.order) for space in data.spaces]
+    assert [len(space["members"]) for space in shown["spaces"]] == [12, 9]
     assert shown["createdAt"] == "2026-03-14 09:26 UTC"
     assert shown["failures"] == [{"id": "old/constant", "reason": "the outputs are the same for every input"}]
-    assert shown["subjects"][1]["scoreName"] == "accuracy"
+    told = shown["subjects"][1]
+    assert (told["scoreName"], told["majority"]) == ("accuracy", 0.5)
+    assert told["prompt"]["verbalizer"] == {"good": ["good", "positive"], "bad": ["bad"]}
+    assert told["cost"]["usd"] == data.subjects[1].cost.usd
+    assert [version["current"] for version in told["history"]] == [False, False, False, True]
+    assert [check["drifted"] for check in told["drift"]].index(True) == 40
+    assert told["drift"][0]["made"] == "2026-03-01 06:00:00 UTC"
 
 
 def test_similarities_survive_packing():
-    data = make_map()
-    raw = base64.b64decode(payload(render_map(data))["similarities"])
-    unpacked = np.frombuffer(raw, dtype="<i2").reshape(data.similarities.shape) / 32767
-    np.testing.assert_allclose(unpacked, data.similarities, atol=2e-5)
+    (space,) = make_atlas().spaces
+    raw = base64.b64decode(payload(render_atlas(make_atlas()))["spaces"][0]["similarities"])
+    unpacked = np.frombuffer(raw, dtype="<i2") / 32767
+    below = np.tril_indices(len(space.members))
+    np.testing.assert_allclose(unpacked, space.similarities[below], atol=2e-5)
+
+
+def test_places_keep_their_shape():
+    (space,) = make_atlas().spaces
+    for told, projection in zip(
+        payload(render_atlas(make_atlas()))["spaces"][0]["maps"], space.projections, strict=True
+    ):
+        places = np.array(told["places"]).reshape(-1, 2)
+        scaled = projection.places / np.abs(projection.places).max() * 10_000
+        np.testing.assert_allclose(places, scaled, atol=0.5)
+        assert dict(told["kept"]) == pytest.approx(projection.kept, abs=1e-4)
 
 
 def test_hostile_text_adds_no_element_and_comes_back_unchanged():
-    plain, hostile = render_map(make_map()), render_map(hostile_map())
+    plain, hostile = render_atlas(make_atlas()), render_atlas(hostile_atlas())
     assert [tag for tag, _ in Parts(hostile).tags] == [tag for tag, _ in Parts(plain).tags]
     shown = payload(hostile)
     assert {subject["id"] for subject in shown["subjects"]} >= set(HOSTILE)
-    assert shown["notes"] == list(HOSTILE)
+    assert shown["spaces"][0]["notes"] == list(HOSTILE)
+    assert shown["subjects"][1]["prompt"]["template"] == HOSTILE[1]
 
 
 def test_the_data_hold_no_character_that_html_could_take_for_its_own():
-    page = render_map(hostile_map())
+    page = render_atlas(hostile_atlas())
     data = page.split('id="data">')[1].split("</script>")[0]
     assert not set("<>&\u2028\u2029") & set(data)
     assert data.isascii()
 
 
 def test_the_policy_allows_only_the_page_s_own_script_and_style():
-    parts = Parts(render_map(hostile_map()))
+    parts = Parts(render_atlas(hostile_atlas()))
     policy = next(a["content"] for _, a in parts.tags if a.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
@@ -93,7 +114,7 @@ def test_the_policy_allows_only_the_page_s_own_script_and_style():
 
 
 def test_the_page_names_no_address_to_load_from():
-    page = render_map(make_map())
+    page = render_atlas(make_atlas())
     assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!#|data:,)[a-z/]""", page.split('<script type="app')[0])
     assert set(re.findall(r"https?://[^\s\"'`]+", page)) == {
         "http://www.w3.org/2000/svg"
@@ -101,7 +122,7 @@ def test_the_page_names_no_address_to_load_from():
 
 
 def test_the_script_never_makes_markup_from_text():
-    code = max((text for tag, text in Parts(render_map(make_map())).texts if tag == "script"), key=len)
+    code = max((text for tag, text in Parts(render_atlas(make_atlas())).texts if tag == "script"), key=len)
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|fetch\(|XMLHttp"
     )
@@ -109,31 +130,38 @@ def test_the_script_never_makes_markup_from_text():
 
 
 def test_only_the_nearest_of_each_kind_are_carried():
-    data = make_map(tuple(f"task{i}" for i in range(NEAREST_SHOWN + 4)))
-    model = payload(render_map(data))["subjects"][1]
-    assert [kind for _, kind, *_ in model["nearest"]].count("dataset") == NEAREST_SHOWN
-    assert [kind for _, kind, *_ in model["nearest"]].count("model") == NEAREST_SHOWN
+    data = make_atlas(tuple(f"task{i}" for i in range(NEAREST_SHOWN + 4)))
+    near = payload(render_atlas(data))["spaces"][0]["nearest"][1]
+    kinds = [data.subjects[row].kind for row, *_ in near]
+    assert kinds.count("dataset") == kinds.count("model") == NEAREST_SHOWN
+
+
+def test_a_neighbor_that_is_not_on_the_page_keeps_its_name():
+    (space,) = make_atlas().spaces
+    near = [[Neighbor("elsewhere", "model", 0.5)], *space.nearest[1:]]
+    shown = payload(render_atlas(make_atlas(spaces=[replace(space, nearest=near)])))
+    assert shown["spaces"][0]["nearest"][0] == [[["elsewhere", "model"], 0.5, None, None]]
 
 
 def test_times_are_shown_in_utc():
     there = timezone(timedelta(hours=2))
-    assert payload(render_map(make_map(created_at=datetime(2026, 1, 1, 1, 30, tzinfo=there))))["createdAt"] == (
+    assert payload(render_atlas(make_atlas(created_at=datetime(2026, 1, 1, 1, 30, tzinfo=there))))["createdAt"] == (
         "2025-12-31 23:30 UTC"
     )
 
 
 def test_a_lone_surrogate_can_still_be_written_as_utf8():
-    data = make_map(title="bad \ud800 title", notes=["bad \udfff note"])
-    assert payload(render_map(data))["notes"] == ["bad \udfff note"]
-    assert render_map(data).encode("utf-8")
+    data = make_atlas(title="bad \ud800 title", notes=["bad \udfff note"])
+    assert payload(render_atlas(data))["notes"] == ["bad \udfff note"]
+    assert render_atlas(data).encode("utf-8")
 
 
 def test_the_same_data_give_the_same_page():
-    assert render_map(make_map()) == render_map(make_map())
+    assert render_atlas(make_atlas()) == render_atlas(make_atlas())
 
 
-def point(**changes) -> SubjectPoint:
-    return SubjectPoint(**({"id": "a", "kind": "dataset", "type": "classification", "x": 0.0, "y": 0.0} | changes))
+def subject(**changes) -> Subject:
+    return Subject(**({"id": "a", "kind": "dataset", "type": "classification"} | changes))
 
 
 @pytest.mark.parametrize(
@@ -142,39 +170,31 @@ def point(**changes) -> SubjectPoint:
         ({"similarities": np.ones((2, 2))}, r"shape \(2, 2\)"),
         ({"similarities": np.full((1, 1), 1.5)}, "1.5"),
         ({"similarities": np.full((1, 1), np.nan)}, "nan"),
-        ({"order": [1]}, "each of the 1 subjects once"),
+        ({"tree": Tree((1,))}, "each of the 1 members once"),
+        ({"projections": [Projection("PCA", np.zeros((2, 2)))]}, "1 places of two numbers"),
+        ({"projections": []}, "at least one projection"),
+        ({"nearest": []}, "one for each member"),
+        ({"nearest": [[Neighbor("m", "model", float("inf"))]]}, "inf"),
     ],
 )
-def test_data_that_do_not_fit_together_are_refused(changes, message):
-    fields = {
-        "title": "t",
-        "subtitle": "s",
-        "created_at": datetime(2026, 1, 1),
-        "subjects": [point()],
-        "similarities": np.ones((1, 1)),
-        "order": [0],
-    }
-    MapData(**fields)
+def test_a_space_that_does_not_fit_together_is_refused(changes, message):
+    space = make_space([subject()], np.ones((1, 1)))
     with pytest.raises(ValueError, match=message):
-        MapData(**(fields | changes))
+        replace(space, **changes)
 
 
-def test_numbers_that_are_not_finite_and_twice_the_same_subject_are_refused():
+def test_numbers_that_are_not_finite_twice_the_same_subject_and_unknown_members_are_refused():
     with pytest.raises(ValueError, match="None where a value is missing"):
-        point(score=float("nan"))
-    with pytest.raises(ValueError, match="inf"):
-        point(nearest=[Neighbor("m", "model", float("inf"))])
-    data = make_map()
+        subject(score=float("nan"))
+    with pytest.raises(ValueError, match="nan"):
+        subject(drift=[drift_checks(1)[0]._replace(change=float("nan"))])
+    data = make_atlas()
     with pytest.raises(ValueError, match="ids must differ"):
         replace(data, subjects=[data.subjects[0], *data.subjects[:-1]])
+    with pytest.raises(ValueError, match=r"different rows of the 4 subjects, got \[4, 5"):
+        replace(data, subjects=data.subjects[:4])
 
 
 def test_a_dataset_and_a_model_may_share_an_id():
-    MapData(
-        title="t",
-        subtitle="s",
-        created_at=datetime(2026, 1, 1),
-        subjects=[point(), point(kind="model", type="prompt")],
-        similarities=np.ones((2, 2)),
-        order=[0, 1],
-    )
+    both = [subject(), subject(kind="model", type="prompt")]
+    make_atlas(subjects=both, spaces=[make_space(both, unit_vectors(("one",), noises=(0.1, 0.2)))])

@@ -1,0 +1,213 @@
+"""The atlas of a study or of a whole store, read from the store: what the page is made of, without Prefect."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fute.config import EndpointConfig
+from fute.errors import NotInStoreError
+from fute.report import types as page
+from fute.report.layout import cluster_tree, projections
+from fute.report.page import render_atlas
+from fute.types import Kind
+from fute.unify.frame import NO_REFERENCE, similarities
+from storage.catalog import Catalog
+from storage.paged import Paged
+from storage.store import Store
+from storage.summary import SpaceSummary, summarise
+from storage.vectors import StoredEmbedding, VectorStore
+from tasks.subjects import Key, SubjectReader
+from tasks.unify import unified_vectors
+
+NEAREST = 10
+MOST_SUBJECTS = 2000  # of a space; every pair is a cell, and no screen has more
+
+
+@dataclass(frozen=True)
+class SpaceContents:
+    """One space as it goes on a page; its vectors are gone by then.
+
+    Attributes:
+        row: its row of `spaces`.
+        fields: those of a SpaceMap that do not depend on the page.
+        subjects: by key, when the embedding that counts was made, and the subject as it is known by that one.
+    """
+
+    row: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    subjects: Mapping[Key, tuple[datetime, page.Subject]]
+    commands: Sequence[page.Command]
+
+
+@dataclass
+class AtlasReader:
+    """Reads one store, in a `with`. What several pages share, the spaces above all, is read and laid out once.
+
+    Attributes:
+        store: the store.
+        prices: by endpoint id, of the run that is going on, which the store does not know yet.
+        notes: by space, what a reader should be told about it.
+    """
+
+    store: Store
+    prices: Mapping[str, EndpointConfig] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _contents: dict[str, SpaceContents] = field(default_factory=dict)
+
+    def __enter__(self) -> AtlasReader:
+        self._catalog = Catalog(self.store.root).__enter__()
+        self._subjects = SubjectReader(self.store, self._catalog, self.prices)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._catalog.__exit__()
+
+    def spaces(self) -> list[str]:
+        """All spaces that hold something, by method and id."""
+        rows = self._rows("SELECT DISTINCT space, method FROM embeddings ORDER BY method, space")
+        return [row["space"] for row in rows]
+
+    def atlas(self, title: str, spaces: Sequence[str], failures: Iterable[page.Failure]) -> page.Atlas:
+        """The page of these spaces. Those with too many subjects to draw are named in its notes."""
+        drawn = [space for space in spaces if self._sizes.get(space, 0) <= MOST_SUBJECTS]
+        notes = [
+            f"Space {space} holds {self._sizes[space]:,} subjects and is not drawn: the page shows up to "
+            f"{MOST_SUBJECTS:,}. Ask for it in SQL."
+            for space in spaces
+            if space not in drawn
+        ]
+        contents = [self._space(space) for space in drawn]
+        subjects = _each_once([one.subjects for one in contents])
+        rows = {(subject.kind, subject.id): row for row, subject in enumerate(subjects)}
+        names = _space_names([one.row for one in contents])
+        return page.Atlas(
+            title=title,
+            created_at=datetime.now(UTC),
+            subjects=subjects,
+            spaces=[
+                page.SpaceMap(name=names[one.row["space"]], members=[rows[key] for key in one.subjects], **one.fields)
+                for one in contents
+            ],
+            notes=notes,
+            failures=list(failures),
+            store=self.store.address,
+            commands=contents[0].commands if contents else [],
+        )
+
+    def failures(self, but_of: str | None = None) -> list[page.Failure]:
+        """What failed in the last pipeline run of each study, except one."""
+        found = []
+        for row in self._rows(
+            "SELECT study, failures FROM runs WHERE flow = 'pipeline' "
+            "QUALIFY row_number() OVER (PARTITION BY study ORDER BY created_at DESC) = 1 ORDER BY study"
+        ):
+            if row["study"] != but_of:
+                failures = json.loads(row["failures"])
+                found += [page.Failure(f["subject"], f"{row['study']}, {f['stage']}: {f['reason']}") for f in failures]
+        return found
+
+    def _space(self, space: str) -> SpaceContents:
+        if space not in self._contents:
+            self._contents[space] = self._read(summarise(self.store, space))
+        return self._contents[space]
+
+    def _read(self, summary: SpaceSummary) -> SpaceContents:
+        row, population = summary.space, list(summary.population)
+        space = row["space"]
+        reference = NO_REFERENCE if summary.reference == "none" else VectorStore(self.store).reference(space)
+        similarity = similarities(unified_vectors(population, reference, Paged(self.store.scratch.root)))
+        made = {(e.kind, e.subject): e.row["created_at"] for e in population}
+        subjects = {key: (made[key], subject) for key, subject in self._subjects.of(summary).items()}
+        fields = {
+            "id": space,
+            "about": f"{row['method']} on {row['surrogate']}, pool {row['pool']}, space {space}",
+            "similarities": similarity,
+            "projections": projections(similarity),
+            "tree": cluster_tree(similarity),
+            "nearest": [_nearest(summary, e) for e in population],
+            "notes": [f"Reference means removed: {summary.reference}.", *self.notes.get(space, ())],
+        }
+        return SpaceContents(
+            row, fields, subjects, [page.Command(*told) for told in next_commands(self.store, summary)]
+        )
+
+    def _rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        return self._catalog.query(sql, parameters).records()
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        rows = self._rows("SELECT space, count(DISTINCT (kind, subject)) AS n FROM embeddings GROUP BY space")
+        return {row["space"]: row["n"] for row in rows}
+
+
+def write_store_page(reader: AtlasReader, failures: Sequence[page.Failure]) -> Path:
+    """Write the page of the whole store; returns its path.
+
+    Raises:
+        NotInStoreError: nothing is embedded in it.
+    """
+    store, spaces = reader.store, reader.spaces()
+    if not spaces:
+        raise NotInStoreError(f"nothing is embedded in {store.address}; run a study that stores there, then ask again")
+    shown = reader.atlas(f"Store {store.root.name}", spaces, failures)
+    return store.put_report("store.html", render_atlas(shown))
+
+
+def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
+    """Three commands to try next; each works as printed, also where the environment is not activated."""
+    fute, mlflow, prefect = (
+        name if shutil.which(name) else shlex.quote(str(Path(sys.executable).parent / name))
+        for name in ("fute", "mlflow", "prefect")
+    )
+    root = shlex.quote(str(store.root))
+    dataset = next((e.subject for e in summary.population if e.kind == "dataset"), summary.population[0].subject)
+    subject = dataset.replace("'", "''")
+    return [
+        ("ask in SQL", f"{fute} sql --store {root} \"SELECT * FROM nearest('{subject}', k := 3)\""),
+        ("look at the runs in MLflow", f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///{root}/mlflow.db"),
+        ("look at the flows in Prefect", f"{prefect} server start --host 127.0.0.1"),
+    ]  # fmt: skip
+
+
+def _each_once(spaces: Iterable[Mapping[Key, tuple[datetime, page.Subject]]]) -> list[page.Subject]:
+    """Each subject as its newest embedding knows it, with its history in all of these spaces."""
+    found: dict[Key, tuple[datetime, page.Subject]] = {}
+    history: dict[Key, list[page.Version]] = {}
+    for subjects in spaces:
+        for key, (made, subject) in subjects.items():
+            history.setdefault(key, []).extend(subject.history)
+            if key not in found or found[key][0] < made:
+                found[key] = (made, subject)
+    return [
+        replace(subject, history=sorted(history[key], key=lambda version: version.made))
+        for key, (_, subject) in sorted(found.items())
+    ]
+
+
+def _nearest(summary: SpaceSummary, embedding: StoredEmbedding) -> list[page.Neighbor]:
+    kinds: tuple[Kind, ...] = ("dataset", "model") if embedding.kind == "model" else ("model",)
+    near = [row for kind in kinds for row in summary.nearest(embedding.kind, embedding.subject, kind, NEAREST)]
+    return [
+        page.Neighbor(row["candidate"], row["candidate_kind"], row["score"], row["ci_low"], row["ci_high"])
+        for row in sorted(near, key=lambda row: -row["score"])
+    ]
+
+
+def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By id: the method, and where several have one method what tells them apart."""
+    sizes = Counter(row["method"] for row in spaces)
+    return {
+        row["space"]: row["method"] if sizes[row["method"]] == 1 else
+        f"{row['method']}, {str(row['surrogate']).rpartition(':')[2]}, {row['space'][:6]}"
+        for row in spaces
+    }  # fmt: skip
