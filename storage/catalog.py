@@ -1,72 +1,135 @@
 """DuckDB looks at the store: views, macros and read-only queries. The Parquet files stay the record.
 
 Every connection is its own, in memory. Views work on an empty store: each begins with an empty table of the right
-columns. Once the views stand, the connection is locked: it can read below the store's folder and nothing else.
+columns, so a column that older files lack is null. Once the views stand, the connection is locked: it can read below
+the store's folder and nothing else.
+
+The store is seen as it was when the connection was opened: the files of each view are listed then, so that a
+compaction in between shows nothing twice (storage/folding.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from fute.errors import StoreError
 from storage import schemas
-from storage.responses import ResponseStore
+from storage.folding import files_of
+from storage.responses import ORIGIN, RESPONSES, ResponseStore
+from storage.schema_version import require_readable
 
 
 @dataclass(frozen=True)
 class View:
-    """A view: its files below the store, its columns, and what is said of it in `fute ls`."""
+    """A view: its files below the store, its columns, and what is said of it in `fute ls`.
+
+    Attributes:
+        glob: of its files; of its folders' files where they may be folded.
+        made: columns that are not read but made of the file's name: SQL over `origin`, the file's path.
+        folds: whether its files may be folded into larger ones.
+    """
 
     name: str
     glob: str
     schema: pa.Schema
     comment: str
-    keep: str = ""  # a QUALIFY clause, where only the newest of several rows counts
+    made: Mapping[str, str] = field(default_factory=dict)
+    folds: bool = False
 
-
-POOL_ROWS = pa.schema(
-    [
-        pa.field("pool", pa.string()),
-        pa.field("row", pa.int32()),
-        pa.field("text", pa.string()),
-        pa.field("text_pair", pa.string()),
-        pa.field("source_id", pa.string()),
-    ]
-)
 
 VIEWS = [
     View("datasets", "datasets/*/card.parquet", schemas.DATASETS, "labelled datasets as sampled"),
     View("pools", "pools/cards/*.parquet", schemas.POOLS, "unlabelled inputs given to every model"),
-    View("pool_rows", "pools/*.parquet", POOL_ROWS, "the pools' inputs, row by row"),
+    View("pool_rows", "pools/*.parquet", schemas.POOL_ROWS, "the pools' inputs, row by row",
+         made={"pool": "parse_filename(origin, true)"}),
     View("models", "models/*/card.parquet", schemas.MODELS, "models of the zoo, with held-out score where known"),
     View("prompts", "prompts/*.parquet", schemas.PROMPTS, "prompt templates and verbalizers"),
     View("outputs", "outputs/*/*.parquet", schemas.OUTPUTS, "what each model answered on each pool row"),
     View("spaces", "spaces/*.parquet", schemas.SPACES, "surrogate + method + settings + pool"),
-    View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from"),
+    View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
+         folds=True),
     View("reference_means", "references/*/*.parquet", schemas.REFERENCES, "population means, by version"),
     View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
     View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking"),
-    View("drift", "drift/checks/*/*.parquet", schemas.DRIFT, "checks whether a prompted model still answers as it did"),
+    View("drift", "drift/checks/*/*.parquet", schemas.DRIFT,
+         "checks whether a prompted model still answers as it did", folds=True),
     View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first"),
-    View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed"),
-]
+    View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed", folds=True),
+]  # fmt: skip
 
-# The rest is made of the views above.
+# Rows of the datasets, whose label becomes a name in the view dataset_rows.
+DATASET_FILES = View(
+    "dataset_files", "datasets/*/[tv]*.parquet", schemas.DATASET_FILES, "",
+    made={"dataset": "replace(parse_path(origin)[-2], '~', '/')", "split": "parse_filename(origin, true)"},
+)  # fmt: skip
+
+# The rest is made of the views above: what is said of it, and its query.
 DERIVED = {
-    "neighbors": """
+    "neighbors": (
+        "ranked neighbours of the last unification of each space",
+        """
         SELECT * FROM neighbor_history
         QUALIFY created_at = max(created_at) OVER (PARTITION BY space)
-    """,
+        """,
+    ),
+    "dataset_rows": (
+        "the datasets' labelled rows",
+        """
+        SELECT f.dataset, f.split, f.row, f.text, f.text_pair, f.label,
+               d.label_names[CAST(f.label AS BIGINT) + 1] AS label_name,
+               f."start" AS answer_start, f."end" AS answer_end
+        FROM dataset_files f LEFT JOIN (SELECT DISTINCT ref, label_names FROM datasets) d ON d.ref = f.dataset
+        """,
+    ),
+    # A prompt with a pool's row in it is the question that was asked, word for word.
+    "prompt_answers": (
+        "what was asked of an LLM with which prompt about which pool row, and what it cost",
+        r"""
+        WITH asked AS (
+            SELECT * EXCLUDE (messages),
+                   list_filter(messages, lambda m: m.role = 'user')[1].content AS question,
+                   list_filter(messages, lambda m: m.role = 'system')[1].content AS instruction
+            FROM (SELECT * REPLACE (from_json(messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]') AS messages)
+                  FROM responses)
+        ), questions AS (
+            SELECT p.id AS prompt, p.fingerprint AS prompt_fingerprint, p.system AS instruction, i.pool, i.row,
+                   fill_in(p.template, i.text, i.text_pair) AS question
+            FROM (SELECT DISTINCT ON (fingerprint) * FROM prompts) p, pool_rows i
+        )
+        SELECT q.prompt, q.prompt_fingerprint, q.pool, q.row, a.key, a.service, a.model AS llm, a.answer,
+               a.tokens_in, a.tokens_out, a.cost_usd, a.latency_ms, a.run_id, a.flow_run_id, a.created_at
+        FROM asked a JOIN questions q
+          ON a.question = q.question AND a.instruction IS NOT DISTINCT FROM q.instruction
+        """,
+    ),
 }
 
+RESPONSES_COMMENT = "every LLM request and answer, with tokens, cost, latency and run"
+
+COMMENTS = {
+    **{view.name: view.comment for view in VIEWS},
+    **{name: comment for name, (comment, _) in DERIVED.items()},
+    "responses": RESPONSES_COMMENT,
+}
+"""Every view that is documented and kept stable, with what it holds."""
+
 MACROS = [
+    # A prompt's template with an input in it, as fute.llm.prompts fills it in. Backslashes would be taken as groups.
+    r"""
+    CREATE MACRO fill_in(template, words, second) AS
+        regexp_replace(
+            regexp_replace(template, '\{\{\s*(text_pair|hypothesis|context|sentence2)\s*\}\}',
+                           replace(coalesce(second, ''), '\', '\\'), 'g'),
+            '\{\{\s*(text|premise|question|sentence|sentence1)\s*\}\}', replace(words, '\', '\\'), 'g')
+    """,
     # The k nearest of each kind, in every space that the subject is in.
     """
     CREATE MACRO nearest(subject_id, k := 5) AS TABLE
@@ -91,66 +154,167 @@ MACROS = [
         WHERE a.subject = subject_a AND b.subject = subject_b
         QUALIFY row_number() OVER (PARTITION BY a.space ORDER BY a.created_at DESC, b.created_at DESC) = 1
     """,
+    # Vectors compared as they are, one with all: for subjects that no unification has ranked.
+    """
+    CREATE MACRO most_similar(subject_id, k := 10) AS TABLE
+        WITH wanted AS (
+            SELECT space, kind, vector FROM embeddings WHERE subject = subject_id
+            QUALIFY row_number() OVER (PARTITION BY space, kind ORDER BY created_at DESC) = 1
+        )
+        SELECT e.space, e.method, e.kind, e.subject, e.fingerprint,
+               list_cosine_similarity(e.vector, w.vector) AS raw_cosine
+        FROM embeddings e JOIN wanted w ON e.space = w.space
+        WHERE e.subject <> subject_id
+        ORDER BY raw_cosine DESC, e.subject, e.fingerprint LIMIT k
+    """,
+    # Pairs of one kind in one space, each pair once, whose raw cosine is at least the threshold.
+    """
+    CREATE MACRO near_duplicates(space_id, threshold, of_kind := 'model') AS TABLE
+        WITH newest AS (
+            SELECT subject, vector FROM embeddings WHERE space = space_id AND kind = of_kind
+            QUALIFY row_number() OVER (PARTITION BY subject ORDER BY created_at DESC) = 1
+        )
+        SELECT a.subject AS subject_a, b.subject AS subject_b, list_cosine_similarity(a.vector, b.vector) AS raw_cosine
+        FROM newest a JOIN newest b ON a.subject < b.subject
+        WHERE list_cosine_similarity(a.vector, b.vector) >= threshold
+        ORDER BY raw_cosine DESC, subject_a, subject_b
+    """,
 ]
 
 MACRO_NAMES = {
-    "nearest('id', k := 5)": "the nearest datasets and models of a subject",
+    "nearest('id', k := 5)": "the nearest datasets and models of a subject, as the last unification ranked them",
+    "most_similar('id', k := 10)": "the highest raw cosines of a subject with all others, looked for now",
+    "near_duplicates('space', 0.99, of_kind := 'model')": "pairs in a space with a raw cosine from a threshold on",
     "compare('a', 'b')": "raw cosine of two subjects in every space that holds both",
     "task_similarity(space_a, vector_a, space_b, vector_b)": "cosine of two vectors; an error across spaces",
+    "fill_in(template, text, text_pair)": "a prompt's template with an input in it",
 }
 
-READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+T = TypeVar("T")
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+
+TRIES = 5
+
+_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    schemas.UTC: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def sql_type(arrow: pa.DataType) -> str:
+    """The DuckDB type of a column of the store."""
+    return f"{sql_type(arrow.value_type)}[]" if pa.types.is_list(arrow) else _TYPES[arrow]
+
+
+def view_query(
+    schema: pa.Schema, files: str | None, *, made: Mapping[str, str] | None = None, options: str = ""
+) -> str:
+    """The columns of a schema from Parquet files; null where a file lacks one.
+
+    Args:
+        files: SQL for the path, glob or list of paths; None: there are no files, and the answer is empty.
+        made: columns that are not read but made, as SQL over `origin`, the file's path.
+        options: more options of read_parquet.
+    """
+    every = schema if ORIGIN.name in schema.names else schema.append(ORIGIN)
+    nulls = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in every)
+    rows = f"(SELECT {nulls} LIMIT 0)"
+    if files is not None:
+        read = f"read_parquet({files}, union_by_name = true, hive_partitioning = false, filename = 'origin'{options})"
+        rows += f" UNION ALL BY NAME (SELECT * FROM {read})"
+    columns = ", ".join(f'{(made or {}).get(name, quoted(name))} AS "{name}"' for name in schema.names)
+    return f"SELECT {columns} FROM ({rows})"
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def live_files(root: Path, view: View) -> list[str]:
+    """The files of a view that count now."""
+    if not view.folds:
+        return [str(path) for path in sorted(root.glob(view.glob))]
+    folders = sorted(path for path in root.glob(view.glob.rpartition("/")[0]) if path.is_dir())
+    return [str(path) for folder in folders for path in files_of(folder).live]
 
 
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with all views and macros over the store at `root`, locked to that folder."""
-    con = duckdb.connect()
+    """An in-memory connection with all views and macros over the store at `root`, locked to that folder.
+
+    Raises:
+        StoreError: the store was made by a later fute.
+    """
+    require_readable(root)
+    for _ in range(TRIES):
+        con = duckdb.connect()
+        try:
+            _create_all(con, root)
+            return con
+        except duckdb.IOException:
+            lost = lost_files(con)
+            con.close()
+            if not lost:
+                raise
+    raise StoreError(f"the files of {root} go away faster than they can be listed; ask again")
+
+
+def lost_files(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a file that was listed is gone: it was folded, and a maintenance has removed it meanwhile."""
+    listed = " UNION ALL ".join(f"SELECT unnest(getvariable('files_{view.name}'))" for view in VIEWS if view.folds)
+    return not all(Path(path).exists() for (path,) in con.execute(listed).fetchall())
+
+
+def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     con.execute("SET TimeZone = 'UTC'")
-    for view in VIEWS:
-        con.register(f"empty_{view.name}", view.schema.empty_table())
-        con.execute(f'CREATE TABLE none_{view.name} AS SELECT * FROM "empty_{view.name}"')
-        con.unregister(f"empty_{view.name}")
-        query = f"SELECT * FROM none_{view.name}"
-        if next(root.glob(view.glob), None) is not None:
-            columns = ", ".join(f'"{name}"' for name in view.schema.names)
-            if view.name == "pool_rows":  # whose pool is its file's name
-                columns = columns.replace('"pool"', "parse_filename(filename, true) AS pool")
-            # Quotes doubled: the path is ours, but may hold an apostrophe, and a view takes no bound values.
-            files = str(root / view.glob).replace("'", "''")
-            query += (
-                f" UNION ALL BY NAME SELECT {columns} FROM "
-                f"read_parquet('{files}', union_by_name = true, hive_partitioning = false, filename = true)"
-            )
+    _load_live_responses(con, root)
+    # As variables: a view takes no bound values, and a list of files may be long.
+    for view in (*VIEWS, DATASET_FILES):
+        files = live_files(root, view)
+        con.execute(f"SET VARIABLE files_{view.name} = $files", {"files": files})
+        query = view_query(view.schema, f"getvariable('files_{view.name}')" if files else None, made=view.made)
         con.execute(f"CREATE VIEW {view.name} AS {query}")
-    _view_responses(con, root)
-    for name, query in DERIVED.items():
-        con.execute(f"CREATE VIEW {name} AS {query}")
-    for macro in MACROS:
-        con.execute(macro)
+    folded = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
+    con.execute("SET VARIABLE files_responses = $files", {"files": folded})
+    create_responses(con, "getvariable('files_responses')" if folded else None, "SELECT * FROM live_responses")
+    create_derived(con)
     con.execute("SET allowed_directories = [$folder]", {"folder": str(root)})
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
-    return con
 
 
-def _view_responses(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """The view `responses`: what is folded is looked at, and only what is not folded yet is loaded.
+def create_derived(con: duckdb.DuckDBPyConnection) -> None:
+    """The views that are made of others, and the macros."""
+    con.execute(MACROS[0])  # the views need this one
+    for name, (_, query) in DERIVED.items():
+        con.execute(f"CREATE VIEW {name} AS {query}")
+    for macro in MACROS[1:]:
+        con.execute(macro)
 
-    Answers of running processes live in SQLite. They are read first: a file that is folded meanwhile is then seen
-    twice, and not missed. So is an answer that two processes paid for. Of two the first counts, and only keys are
-    compared for that.
-    """
+
+def _load_live_responses(con: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Answers of running processes live in SQLite. They are read before the folded files are listed: a file that is
+    folded meanwhile is then seen twice, and not missed."""
     con.register("arrow_responses", ResponseStore(root / "responses").live_table())
     con.execute("CREATE TABLE live_responses AS SELECT * FROM arrow_responses")
     con.unregister("arrow_responses")
-    every = "SELECT * FROM live_responses"
-    if next((root / "responses").glob("*.parquet"), None) is not None:
-        files = str(root / "responses" / "*.parquet").replace("'", "''")
-        every += (
-            " UNION ALL BY NAME SELECT * FROM "
-            f"read_parquet('{files}', union_by_name = true, hive_partitioning = false, filename = 'origin')"
-        )
-    con.execute(f"CREATE VIEW every_response AS {every}")
+
+
+def create_responses(
+    con: duckdb.DuckDBPyConnection, files: str | None, live: str | None = None, options: str = ""
+) -> None:
+    """The view `responses`: what is folded is looked at, and only what is not folded yet is loaded.
+
+    An answer may be there twice: folded while it was read, or paid for by two processes. Of two the first counts, and
+    only keys are compared for that.
+    """
+    folded = view_query(RESPONSES.append(ORIGIN), files, options=options)
+    con.execute(f"CREATE VIEW every_response AS {f'{live} UNION ALL BY NAME ' if live else ''}({folded})")
     con.execute("""
         CREATE VIEW repeated_responses AS
             SELECT key, arg_min(origin, (created_at, origin)) AS first_origin
@@ -173,7 +337,10 @@ class Answer:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def query(root: Path, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Answer:
+Parameters = Sequence[Any] | dict[str, Any] | None
+
+
+def query(root: Path, sql: str, parameters: Parameters = None) -> Answer:
     """Run one query over the store and fetch all of its rows. For several, `Catalog` spares making the views again.
 
     Raises:
@@ -197,16 +364,46 @@ class Catalog:
     def __exit__(self, *_: object) -> None:
         self._con.close()
 
-    def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Answer:
+    def query(self, sql: str, parameters: Parameters = None) -> Answer:
         """Run one query and fetch all of its rows. Raises StoreError: the query is wrong."""
-        with _told_as_ours():
-            statements = self._con.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in READING:
-                raise StoreError(
-                    "a query is one SELECT (or EXPLAIN); the Parquet files are the record, and SQL only looks at them"
-                )
-            result = self._con.execute(statements[0], parameters)
+
+        def fetch(statement: duckdb.Statement) -> Answer:
+            result = self._con.execute(statement, parameters)
             return Answer([column[0] for column in result.description or []], result.fetchall())
+
+        return self._run(sql, fetch)
+
+    def arrow(self, sql: str, parameters: Parameters = None) -> pa.Table:
+        """Run one query; its whole answer as an Arrow table. Raises StoreError: the query is wrong."""
+
+        return self._run(sql, lambda statement: self._con.sql(statement, params=parameters).to_arrow_table())
+
+    def _run(self, sql: str, fetch: Callable[[duckdb.Statement], T]) -> T:
+        with _told_as_ours():
+            for _ in range(TRIES):
+                statements = self._con.extract_statements(sql)
+                if not only_reads(self._con, sql):
+                    raise StoreError(
+                        "a query is one SELECT (or EXPLAIN); the Parquet files are the record, and SQL only looks "
+                        "at them"
+                    )
+                try:
+                    return fetch(statements[0])
+                except duckdb.IOException:
+                    if not lost_files(self._con):
+                        raise
+                self._con.close()
+                self._con = connect(self._root)  # looked at anew
+            return fetch(self._con.extract_statements(sql)[0])
+
+
+def only_reads(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    """Whether it is one SELECT or the EXPLAIN of one: EXPLAIN ANALYZE runs what it explains, be it a COPY TO."""
+    statements = con.extract_statements(sql)
+    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
+        explained = _EXPLAIN.match(sql)
+        statements = con.extract_statements(sql[explained.end() :]) if explained else []
+    return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
 
 
 @contextmanager
@@ -214,5 +411,4 @@ def _told_as_ours() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as exc:
-        names = ", ".join(sorted([*(view.name for view in VIEWS), *DERIVED, "responses"]))
-        raise StoreError(f"{exc}\nThe store has these views: {names}.") from exc
+        raise StoreError(f"{exc}\nThe store has these views: {', '.join(sorted(COMMENTS))}.") from exc

@@ -25,15 +25,15 @@ LISTED = {
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
     "responses": "*",
     "pool_rows": "pool, row, text, text_pair, source_id",
+    "dataset_rows": "dataset, split, row, text, text_pair, label, label_name",
+    "prompt_answers": "prompt, pool, row, llm, answer, tokens_in, tokens_out, cost_usd, created_at",
     "neighbor_history": "created_at, space, query, candidate, rank, score, reference",
 }
 
 
 def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Every view and macro with its number of rows and what it holds."""
-    comments = {view.name: view.comment for view in catalog.VIEWS}
-    comments["neighbors"] = "ranked neighbours of the last unification of each space"
-    comments["responses"] = "every LLM request and answer, with tokens, cost, latency and run"
+    comments = catalog.COMMENTS
     counts = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in comments)
     answer = catalog.query(root, counts)
     rows: list[tuple[Any, ...]] = [(name, n, comments[name]) for name, n in sorted(answer.rows)]

@@ -42,6 +42,30 @@ POOLS = pa.schema(
     ]
 )
 
+# Without a stamp: it is on the pool's and the dataset's own row.
+POOL_ROWS = pa.schema(
+    [
+        pa.field("pool", pa.string()),
+        pa.field("row", pa.int32()),
+        pa.field("text", pa.string()),
+        pa.field("text_pair", pa.string()),
+        pa.field("source_id", pa.string()),
+    ]
+)
+
+DATASET_FILES = pa.schema(
+    [
+        pa.field("dataset", pa.string()),  # ref
+        pa.field("split", pa.string()),
+        pa.field("row", pa.int32()),
+        pa.field("text", pa.string()),
+        pa.field("text_pair", pa.string()),
+        pa.field("label", pa.float64()),  # a class's number, or the number itself
+        pa.field("start", pa.int64()),  # of an answer span; -1: none
+        pa.field("end", pa.int64()),
+    ]
+)
+
 MODELS = pa.schema(
     [
         pa.field("ref", pa.string()),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,13 @@ from fute.errors import StoreError
 from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
 from storage import schemas
-from storage.files import read_parquet, write_parquet
+from storage.files import read_parquet, touch_file, write_parquet
+from storage.folded_embeddings import TRIES, USED, FoldedEmbeddings, group_rows
+from storage.folding import FOLDED, PARQUET, files_of
+from storage.paged import Paged
+from storage.schema_version import mark_current
 from storage.stamp import Stamp
-from storage.store import Store, card, to_json
+from storage.store import Store, card, slug, to_json
 
 STAMP_COLUMNS = tuple(field.name for field in schemas.STAMP)
 
@@ -67,10 +72,14 @@ class VectorStore:
     # ---------------------------------------------------------------------------------------------- embeddings
 
     def path(self, space: str, kind: Kind, fingerprint: str) -> Path:
-        return self.root / "embeddings" / f"space={space}" / f"kind={kind}" / f"{fingerprint}.parquet"
+        return self.root / "embeddings" / f"space={slug(space)}" / f"kind={kind}" / f"{slug(fingerprint)}.parquet"
+
+    def folded(self, space: str, kind: Kind) -> FoldedEmbeddings:
+        return FoldedEmbeddings(self.root / "embeddings" / f"space={space}" / f"kind={kind}", self.store.scratch)
 
     def has(self, space: str, kind: Kind, fingerprint: str) -> bool:
-        return self.path(space, kind, fingerprint).is_file()
+        # The small file first: it is removed only after its folded one is there.
+        return self.path(space, kind, fingerprint).is_file() or self.folded(space, kind).has(fingerprint)
 
     def put(self, row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> None:
         """Write one embedding. A fingerprint that is there already is left as it is.
@@ -78,47 +87,93 @@ class VectorStore:
         Raises:
             StoreError: the vector is zero or not finite (a cosine with it would be NaN).
         """
-        vector = np.ascontiguousarray(embedding.vector, dtype=np.float32)
-        norm = float(np.linalg.norm(vector))
-        if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
-            raise StoreError(
-                f"the embedding of {row['subject']} is {'zero' if norm == 0 else 'not finite'}, and would compare "
-                "as NaN; look at the subject's outputs or labels"
-            )
-        path = self.path(row["space"], row["kind"], row["fingerprint"])
-        if path.is_file():
+        table = _table([row], [embedding], stamp)
+        if not self.has(row["space"], row["kind"], row["fingerprint"]):
+            write_parquet(self.store.scratch, self.path(row["space"], row["kind"], row["fingerprint"]), table)
+
+    def put_many(self, rows: Sequence[Mapping[str, Any]], embeddings: Sequence[TaskEmbedding], stamp: Stamp) -> None:
+        """Write many embeddings of one space and kind as one folded file; those that are there already are left out.
+
+        Raises:
+            StoreError: they are of several spaces or kinds, or a vector is zero or not finite. Nothing is written.
+        """
+        if not rows:
             return
-        schema = schemas.embeddings(len(vector))
-        columns = {name: pa.array([row.get(name)], schema.field(name).type)
-                   for name in schema.names if name != "vector"}  # fmt: skip
-        columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vector), len(vector))
-        columns["dim"] = pa.array([len(vector)], pa.int32())
-        columns["norm"] = pa.array([norm], pa.float32())
-        columns["metrics"] = pa.array([to_json(dict(embedding.metrics))])
-        columns.update(stamp.columns(1))
-        table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
-        write_parquet(self.store.scratch, path, table)
+        places = {(row["space"], row["kind"]) for row in rows}
+        if len(places) > 1:
+            raise StoreError(f"{len(places)} spaces and kinds at once ({sorted(places)[:2]} ...); put each apart")
+        ((space, kind),) = places
+        folded = self.folded(space, kind)
+        known = folded.known(pa.array([row["fingerprint"] for row in rows]))
+        new = {
+            row["fingerprint"]: (row, embedding)
+            for row, embedding in zip(rows, embeddings, strict=True)
+            if row["fingerprint"] not in known
+        }
+        if not new:
+            return
+        mark_current(self.root)
+        ordered = [new[key] for key in sorted(new)]
+        table = _table([row for row, _ in ordered], [embedding for _, embedding in ordered], stamp)
+        table = table.append_column(USED, pa.array([self.store.scratch.now_ns()] * len(table), pa.int64()))
+        path = folded.folder / FOLDED / f"{uuid.uuid4().hex}{PARQUET}"
+        write_parquet(self.store.scratch, path, table, row_group_size=group_rows(table))
 
     def get(self, space: str, kind: Kind, fingerprint: str) -> StoredEmbedding:
-        return self._read(self.path(space, kind, fingerprint))
-
-    def _read(self, path: Path) -> StoredEmbedding:
-        table = read_parquet(path)
-        vector = table["vector"].combine_chunks().flatten().to_numpy().astype(np.float32)
-        return StoredEmbedding(table.drop_columns(["vector"]).to_pylist()[0], vector)
+        path = self.path(space, kind, fingerprint)
+        try:
+            table = read_parquet(path)
+        except FileNotFoundError:
+            folded = self.folded(space, kind).get(fingerprint)
+            if folded is None:
+                raise
+            table = folded
+        return next(_stored(table))
 
     def touch(self, space: str, kind: Kind, fingerprint: str) -> None:
         """Mark an embedding as the one in use: a subject that went back to an earlier version counts as that one."""
-        os.utime(self.path(space, kind, fingerprint))
+        path = self.path(space, kind, fingerprint)
+        if path.is_file():
+            with suppress(FileNotFoundError):  # removed just now, since it is folded
+                touch_file(self.store.scratch, path)
+                return
+        self.folded(space, kind).use(fingerprint, self.store.scratch.now_ns())
 
     def population(self, space: str) -> list[StoredEmbedding]:
-        """The embedding of each subject of a space that was made or used last, in the order of kind and subject."""
-        folder = self.root / "embeddings" / f"space={space}"
-        newest: dict[tuple[str, str], StoredEmbedding] = {}
-        for path in sorted(folder.glob("kind=*/*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
-            embedding = self._read(path)
-            newest[embedding.kind, embedding.subject] = embedding
-        return [newest[key] for key in sorted(newest)]
+        """The embedding of each subject of a space that was made or used last, in the order of kind and subject.
+
+        Their vectors lie in a temporary file, so that memory does not grow with the population.
+        """
+        place = Paged(self.store.scratch.root)
+        found: dict[tuple[str, str], tuple[tuple[int, str], StoredEmbedding]] = {}
+        for kind in get_args(Kind):
+            for used_ns, embedding in self._all_of(space, kind, place):
+                key, order = (embedding.kind, embedding.subject), (used_ns, embedding.fingerprint)
+                if key not in found or order > found[key][0]:
+                    found[key] = order, embedding
+        return [found[key][1] for key in sorted(found)]
+
+    def _all_of(self, space: str, kind: Kind, place: Paged) -> list[tuple[int, StoredEmbedding]]:
+        """Every embedding with its time of last use."""
+        folded = self.folded(space, kind)
+        for attempt in range(TRIES):
+            marks = folded.marks()
+            files = files_of(folded.folder)
+            found: list[tuple[int, StoredEmbedding]] = []
+            try:
+                for path in files.singles:
+                    found += [(path.stat().st_mtime_ns, embedding) for embedding in _stored(read_parquet(path), place)]
+                for path in files.parts:
+                    table = read_parquet(path)
+                    used = table[USED].to_pylist() if USED in table.column_names else [0] * len(table)
+                    found += [(max(ns, marks.get(e.fingerprint, 0)), e)
+                              for ns, e in zip(used, _stored(table, place), strict=True)]  # fmt: skip
+            except FileNotFoundError:  # folded while it was read: the larger file is there by now
+                if attempt == TRIES - 1:
+                    raise
+                continue
+            return found
+        raise AssertionError("unreachable")
 
     # ---------------------------------------------------------------------------------- reference means, neighbours
 
@@ -176,6 +231,9 @@ class VectorStore:
     def put_neighbors(self, space: str, fingerprint: str, rows: pa.Table, stamp: Stamp) -> None:
         columns = {name: rows[name] for name in rows.column_names}
         columns.update(stamp.columns(len(rows)))
+        # The ranking with the latest time is the one that counts, also when the clock has gone back.
+        now_us = self.store.scratch.now_ns() // 1000
+        columns["created_at"] = pa.array([now_us] * len(rows), pa.int64()).cast(schemas.UTC)
         table = pa.table({name: columns[name] for name in schemas.NEIGHBORS.names}).cast(schemas.NEIGHBORS)
         path = self.root / "neighbors" / f"space={space}" / f"{fingerprint}.parquet"
         write_parquet(self.store.scratch, path, table)
@@ -190,6 +248,40 @@ class VectorStore:
         return newest.sort_by(
             [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
         ).to_pylist()
+
+
+def _table(rows: Sequence[Mapping[str, Any]], embeddings: Sequence[TaskEmbedding], stamp: Stamp) -> pa.Table:
+    """Embeddings of one length as a table.
+
+    Raises:
+        StoreError: a vector is zero or not finite.
+    """
+    vectors = [np.ascontiguousarray(embedding.vector, dtype=np.float32) for embedding in embeddings]
+    norms = [float(np.linalg.norm(vector)) for vector in vectors]
+    for row, vector, norm in zip(rows, vectors, norms, strict=True):
+        if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
+            raise StoreError(
+                f"the embedding of {row['subject']} is {'zero' if norm == 0 else 'not finite'}, and would compare "
+                "as NaN; look at the subject's outputs or labels"
+            )
+    dim = len(vectors[0])
+    schema = schemas.embeddings(dim)
+    columns = {name: pa.array([row.get(name) for row in rows], schema.field(name).type)
+               for name in schema.names if name != "vector"}  # fmt: skip
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(vectors)), dim)
+    columns["dim"] = pa.array([dim] * len(rows), pa.int32())
+    columns["norm"] = pa.array(norms, pa.float32())
+    columns["metrics"] = pa.array([to_json(dict(embedding.metrics)) for embedding in embeddings])
+    columns.update(stamp.columns(len(rows)))
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def _stored(table: pa.Table, place: Paged | None = None) -> Iterator[StoredEmbedding]:
+    rows = table.drop_columns(["vector", *({USED} & set(table.column_names))]).to_pylist()
+    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    for row, vector in zip(rows, vectors, strict=True):
+        own = vector.astype(np.float32)
+        yield StoredEmbedding(row, own if place is None else place.keep(own))
 
 
 def _square(flat: Floats) -> Floats:

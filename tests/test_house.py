@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -14,6 +16,10 @@ FORBIDDEN = {
     "storage": {"prefect", "tasks", "flows"},
     "tasks": {"flows"},
 }
+
+
+# The one door from the library to the store: `fute.open` looks at a store, and imports it when it is asked for.
+DOOR = "fute/__init__.py"
 
 
 def imported(source: str) -> set[str]:
@@ -32,7 +38,18 @@ def test_imports_run_one_way(package: str) -> None:
     assert files
     wrong = {str(f.relative_to(REPOSITORY)): found for f in files
              if (found := imported(f.read_text()) & FORBIDDEN[package])}  # fmt: skip
+    assert wrong.pop(DOOR, {"storage"}) == {"storage"}
     assert wrong == {}
+
+
+def test_the_library_knows_of_the_store_only_when_it_is_asked_for() -> None:
+    tree = ast.parse((REPOSITORY / DOOR).read_text())
+    (door,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert door.name == "open"
+    assert imported(ast.unparse(door)) == {"storage"}
+    everything = "import sys, fute; print(sorted({'storage', 'duckdb', 'prefect', 'mlflow'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", everything], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_wheel_would_carry_every_package() -> None:

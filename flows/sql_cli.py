@@ -1,0 +1,143 @@
+"""`fute sql`, `fute nearest` and `fute maintain`: looking at a store, and its upkeep."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import click
+
+from flows.store_option import store_option
+from fute.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from prefect.states import State
+
+FORMATS = ("table", "json", "csv", "parquet")
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How to write it; else as the ending of --out says.")
+@click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead.")
+@click.option("--export", type=click.Path(dir_okay=False, path_type=Path), metavar="CATALOG.duckdb",
+              help="No query: write a DuckDB file with all views, for BI tools and notebooks.")  # fmt: skip
+@store_option
+def sql(query: str | None, form: str | None, out: Path | None, export: Path | None, store: Path) -> None:
+    """Run a SQL query over the store's views (see `fute ls`)."""
+    from flows.cli import known_store, print_rows
+
+    if (query is None) == (export is None):
+        raise click.UsageError("give a query, or --export and a file name")
+    root = known_store(store)
+    if export is not None:
+        from storage.export import export_catalog
+
+        export_catalog(root, export)
+        click.echo(f"{export}\nIts views read {root}; after a move of the store, export it again.")
+        return
+    if form is None and out is not None and out.suffix[1:] in FORMATS:
+        form = out.suffix[1:]
+    if form == "parquet" and out is None:
+        raise click.UsageError("--format parquet needs --out and a file name")
+    from storage.catalog import Catalog
+
+    with Catalog(root) as catalog:
+        if out is None:
+            answer = catalog.query(str(query))
+            print_rows(answer.columns, answer.rows, None if form == "table" else form)
+            return
+        table = catalog.arrow(str(query))
+    try:
+        write_table(table, out, form or "table")
+    except OSError as exc:
+        raise StoreError(f"{out} cannot be written ({exc}); give another place") from exc
+    click.echo(f"{out}: {table.num_rows} row{'' if table.num_rows == 1 else 's'}", err=True)
+
+
+def write_table(table: pa.Table, path: Path, form: str) -> None:
+    """Write an answer to a file in one of FORMATS."""
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, path, compression="zstd")
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if form == "json":
+            json.dump(table.to_pylist(), file, indent=2, default=str, ensure_ascii=False)
+            file.write("\n")
+        elif form == "csv":
+            write_csv(table.column_names, (tuple(row.values()) for row in table.to_pylist()), file)
+        else:
+            from rich.console import Console
+
+            from flows.cli import table_of
+
+            rows = [tuple(row.values()) for row in table.to_pylist()]
+            Console(file=file, width=200).print(table_of(table.column_names, rows))
+
+
+def write_csv(columns: list[str], rows: Any, file: IO[str]) -> None:
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+@click.command()
+@click.argument("subject")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many of each kind.")
+@click.option("--space", help="In this space only.")
+@click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV.")
+@store_option
+def nearest(subject: str, k: int, space: str | None, form: str | None, store: Path) -> None:
+    """The nearest datasets and models of a subject, looked for now among all that is stored."""
+    from flows.cli import known_store, print_rows
+    from storage.door import NEAREST
+    from storage.nearest import nearest as find
+    from storage.store import Store
+
+    rows = find(Store(known_store(store)), subject, k, space)
+    print_rows(NEAREST.names, [tuple(row[name] for name in NEAREST.names) for row in rows], form)
+
+
+@click.command()
+@click.option("--grace", "grace_s", type=float, metavar="SECONDS",
+              help="Keep folded files so long for readers that have listed them.  [default: 300]")  # fmt: skip
+@click.option("--min-files", type=click.IntRange(2), help="Leave folders with fewer small files.  [default: 16]")
+@click.option("--index-from", type=click.IntRange(1), metavar="EMBEDDINGS",
+              help="Index a kind of a space from so many on.  [default: 50000]")  # fmt: skip
+@store_option
+def maintain(grace_s: float | None, min_files: int | None, index_from: int | None, store: Path) -> None:
+    """Fold small files into larger ones and build indexes; safe while runs and readers are at work."""
+    from flows.cli import end_of_run, known_store, show_progress
+
+    root = known_store(store)
+    show_progress()
+    from flows.maintain import maintain as maintain_flow
+
+    given = {"grace_s": grace_s, "min_files": min_files, "index_from": index_from}
+    options = {name: value for name, value in given.items() if value is not None}
+    state = cast("State[Any]", maintain_flow(store=str(root), return_state=True, **options))
+
+    def show() -> None:
+        result = state.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            click.echo(f"warning: {result}", err=True)
+            return
+        folded = [folder for folder in result.folders if folder.parts or folder.removed or folder.waiting]
+        for folder in folded:
+            click.echo(f"{folder.folder}: {folder.files} files folded into {folder.parts}, {folder.removed} removed"
+                       f"{f', {folder.waiting} wait for removal' if folder.waiting else ''}")  # fmt: skip
+        for index in result.indexes:
+            click.echo(f"index of {index.space}, {index.kind}: {index.rows} rows, recall@10 {index.recall_at_10:.3f}")
+        if not folded and not result.indexes:
+            click.echo("nothing to do")
+
+    sys.exit(end_of_run(state, show))

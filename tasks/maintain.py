@@ -1,0 +1,109 @@
+"""Upkeep of a store: small files folded into larger ones, and indexes where there are very many embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel
+
+from fute.types import Kind
+from storage import compaction, nearest_index
+from storage.folding import files_of
+from storage.store import Store
+from storage.vectors import VectorStore
+from tasks import resources
+
+
+class Folder(BaseModel):
+    """What was done to one folder of the store; see storage.compaction.Folded."""
+
+    folder: str
+    files: int = 0
+    rows: int = 0
+    parts: int = 0
+    removed: int = 0
+    waiting: int = 0
+    faults: list[str] = []
+
+
+class Built(BaseModel):
+    """An index that was built."""
+
+    space: str
+    kind: str
+    rows: int
+    recall_at_10: float
+    seconds: float
+
+
+class Due(BaseModel):
+    """An index to be built."""
+
+    space: str
+    kind: Kind
+
+
+def folders(store: str) -> list[str]:
+    """What can be folded, relative to the store."""
+    opened = Store(store)
+    return [path.relative_to(opened.root).as_posix() for path, _ in compaction.folders(opened)]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="fold-{folder}")
+def fold_folder(store: str, folder: str, min_files: int) -> Folder:
+    opened = Store(store)
+    path, kind = _known(opened, folder)
+    return Folder(**asdict(compaction.fold(opened, path, kind, min_files=min_files)))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="remove-folded-{done.folder}")
+def remove_folded(store: str, done: Folder, grace_s: float) -> Folder:
+    opened = Store(store)
+    path, _ = _known(opened, done.folder)
+    return Folder(**asdict(compaction.remove_folded(opened, path, compaction.Folded(**done.model_dump()), grace_s)))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="index-{due.space}-{due.kind}")
+def build_index(store: str, due: Due) -> Built:
+    with resources.compute_lock:
+        card = nearest_index.build_index(Store(store), due.space, due.kind)
+    return Built.model_validate(asdict(card))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="fold-answers")
+def fold_answers(store: str) -> int:
+    """Move the answers of ended processes from SQLite into Parquet; returns how many files were moved."""
+    return resources.response_store(Store(store)).fold()
+
+
+def indexes_due(store: str, index_from: int) -> list[Due]:
+    """Kinds with so many embeddings whose index is missing, stale, or leaves a tenth of them out."""
+    opened = Store(store)
+    vectors = VectorStore(opened)
+    due = []
+    for space in vectors.spaces():
+        for kind in get_args(Kind):
+            files = files_of(vectors.folded(space["space"], kind).folder).live
+            rows = nearest_index.count_rows(files)
+            if rows >= index_from and nearest_index.is_due(opened, space["space"], kind, files, rows):
+                due.append(Due(space=space["space"], kind=kind))
+    return due
+
+
+def publish(folders: list[Folder], built: list[Built]) -> None:
+    """The run's table among Prefect's artifacts."""
+    rows: list[dict[str, Any]] = [
+        {"folder": f.folder, "folded": f.files, "into": f.parts, "removed": f.removed, "waiting": f.waiting}
+        for f in folders
+    ]
+    rows += [{"folder": f"index of {b.space}, {b.kind}", "rows": b.rows, "recall@10": b.recall_at_10} for b in built]
+    create_table_artifact(rows, key="maintenance", description="What was folded, removed and indexed")
+
+
+def _known(store: Store, folder: str) -> tuple[Path, compaction.Kind]:
+    return next((path, kind) for path, kind in compaction.folders(store) if path == store.root / folder)

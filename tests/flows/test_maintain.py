@@ -1,0 +1,67 @@
+"""`fute maintain` and its flow: folds, indexes and removes; what cannot be done is told, and the run is not green."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli import main
+from flows.maintain import maintain
+from storage import catalog, nearest_index
+from tests.flows.small_study import write_small_study
+from tests.storage.small_store import FOLDER, fingerprints, write
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_maintain_folds_indexes_and_removes_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    write(tmp_path, range(60))
+    expected = fingerprints(tmp_path)
+    options = ("--store", str(tmp_path), "--grace", "0", "--min-files", "2", "--index-from", "50")
+    first = call("maintain", *options)
+    assert first.exit_code == 0, first.output
+    assert f"{FOLDER}: 60 files folded into 1, 60 removed" in first.output
+    assert "index of s1, model: 60 rows, recall@10 " in first.output
+    assert list((tmp_path / FOLDER).glob("*.parquet")) == []
+    assert fingerprints(tmp_path) == expected
+    answer = json.loads(call("nearest", "m7", "-k", "3", "--store", str(tmp_path), "--json").stdout)
+    assert [row["rank"] for row in answer] == [1, 2, 3]
+    assert {row["found_by"] for row in answer} == {"index"}
+
+    again = call("maintain", *options)
+    assert again.exit_code == 0, again.output
+    assert "nothing to do" in again.output
+    runs = catalog.query(tmp_path, "SELECT flow, state, flow_run_id, report FROM runs ORDER BY created_at").rows
+    assert [run[:2] for run in runs] == [("maintain", "Completed")] * 2
+    assert runs[0][2] != runs[1][2]
+    assert json.loads(runs[0][3])["folders"][0]["removed"] == 60
+
+
+def test_a_file_that_cannot_be_folded_is_a_failure_and_the_rest_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    write(store, range(20))
+    (store / FOLDER / "torn.parquet").write_bytes(b"PAR1 half")
+    study = write_small_study(tmp_path)
+    monkeypatch.setattr("flows.maintain.available", lambda: False)  # no faiss: no index, and no failure either
+    state = maintain(str(study), grace_s=0.0, index_from=10, return_state=True)
+    assert (state.name, state.is_completed()) == ("CompletedWithFailures", False)
+    assert "torn.parquet" in str(state.message)
+    assert sorted(p.name for p in (store / FOLDER).iterdir()) == ["folded", "torn.parquet"]
+    assert not nearest_index.index_folder(write(store, range(0)), "s1", "model").exists()
+    # The torn file is in the way of every reader: it is for a person to look at, and nothing else is lost.
+    (store / FOLDER / "torn.parquet").unlink()
+    assert len(fingerprints(store)) == 20
+    assert catalog.query(store, "SELECT study, state FROM runs").rows == [("small", "CompletedWithFailures")]
+
+
+def test_a_store_must_be_named_once() -> None:
+    state = maintain(return_state=True)
+    assert state.is_failed()
+    assert "a study or a store" in str(state.result(raise_on_failure=False))

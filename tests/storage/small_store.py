@@ -1,0 +1,44 @@
+"""A store of made-up embeddings, written through the normal writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fute.types import Kind, TaskEmbedding
+from storage import catalog, compaction
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.storage.test_store import embedding_row, space_row
+
+FOLDER = "embeddings/space=s1/kind=model"
+
+
+def vector(i: int, dim: int = 4) -> np.ndarray:
+    return np.random.default_rng(i).standard_normal(dim).astype(np.float32)
+
+
+def write(root: Path, numbers: range, kind: Kind = "model", space: str = "s1") -> Store:
+    """One embedding for each number, a file each."""
+    store = Store(root)
+    vectors = VectorStore(store)
+    vectors.put_space(space_row(space), Stamp())
+    for i in numbers:
+        vectors.put(embedding_row(f"m{i}", f"e{i:04d}", kind, space), TaskEmbedding(vector(i)), Stamp("run"))
+    return store
+
+
+def fold(store: Store, *, grace_s: float = 0.0, min_files: int = 2, part_bytes: int = compaction.PART_BYTES) -> None:
+    """Fold and tidy up the models of space s1."""
+    kind = compaction.KINDS[0]
+    folder = store.root / FOLDER
+    done = compaction.fold(store, folder, kind, min_files=min_files, part_bytes=part_bytes)
+    done = compaction.remove_folded(store, folder, done, grace_s)
+    assert done.faults == []
+
+
+def fingerprints(root: Path) -> list[str]:
+    """As the catalog shows them."""
+    return [row[0] for row in catalog.query(root, "SELECT fingerprint FROM embeddings ORDER BY 1").rows]

@@ -1,0 +1,323 @@
+"""Folding small files: nothing lost and nothing twice, killed at any step, beside readers and writers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fute.errors import StoreError
+from fute.types import TaskEmbedding
+from storage import catalog, compaction, files
+from storage.folding import files_of
+from storage.schema_version import CURRENT, stored_version
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.storage.small_store import FOLDER, fingerprints, fold, vector, write
+from tests.storage.test_store import embedding_row
+
+
+def test_folded_embeddings_are_found_as_before(tmp_path: Path) -> None:
+    store = write(tmp_path, range(30))
+    before = catalog.query(tmp_path, "SELECT * FROM embeddings ORDER BY fingerprint")
+    fold(store)
+    assert [p.name for p in (tmp_path / FOLDER).glob("*.parquet")] == []
+    assert len(list((tmp_path / FOLDER / "folded").iterdir())) == 1
+    assert catalog.query(tmp_path, "SELECT * FROM embeddings ORDER BY fingerprint") == before
+    vectors = VectorStore(store)
+    assert vectors.has("s1", "model", "e0007")
+    assert not vectors.has("s1", "model", "e0030")
+    np.testing.assert_array_equal(vectors.get("s1", "model", "e0007").vector, vector(7))
+    assert vectors.get("s1", "model", "e0007").row["run_id"] == "run"
+    assert [e.subject for e in vectors.population("s1")] == sorted(f"m{i}" for i in range(30))
+    assert stored_version(tmp_path) == CURRENT
+
+
+def test_what_is_folded_is_not_written_again(tmp_path: Path) -> None:
+    store = write(tmp_path, range(4))
+    fold(store)
+    write(tmp_path, range(5))
+    assert [p.name for p in (tmp_path / FOLDER).glob("*.parquet")] == ["e0004.parquet"]
+
+
+def test_parts_stay_below_their_size_and_small_ones_are_folded_again(tmp_path: Path) -> None:
+    store = write(tmp_path, range(25))
+    room = 10 * (4 * 4 + compaction.ROW_BYTES)
+    fold(store, part_bytes=room)
+    assert len(files_of(tmp_path / FOLDER).parts) == 3  # 10, 10 and 5
+    write(tmp_path, range(25, 29))
+    fold(store, part_bytes=room)
+    assert len(files_of(tmp_path / FOLDER).live) == 3
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(29)]
+
+
+def test_few_files_are_left_alone(tmp_path: Path) -> None:
+    store = write(tmp_path, range(3))
+    fold(store, min_files=4)
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 3
+    assert stored_version(tmp_path) == 1  # an earlier fute reads it still
+
+
+def test_folded_files_wait_for_readers_and_count_once_meanwhile(tmp_path: Path) -> None:
+    store = write(tmp_path, range(6))
+    fold(store, grace_s=1000)
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 6
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(6)]
+    assert len(VectorStore(store).population("s1")) == 6
+    # Folded again before the first removal: what waits is still hidden, and removed with the rest.
+    write(tmp_path, range(6, 9))
+    fold(store, grace_s=1000)
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(9)]
+    fold(store)
+    assert [p.suffix for p in (tmp_path / FOLDER).rglob("*.*")] == [".parquet"]
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(9)]
+
+
+def test_the_version_used_last_counts_through_folding(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    vectors = VectorStore(store)
+    for i, fingerprint in enumerate(("first", "second", "third")):
+        vectors.put(embedding_row("m", fingerprint), TaskEmbedding(vector(i)), Stamp())
+    vectors.put(embedding_row("alone", "alone"), TaskEmbedding(vector(9)), Stamp())
+
+    def counts() -> str:
+        return next(e.fingerprint for e in vectors.population("s1") if e.subject == "m")
+
+    vectors.touch("s1", "model", "second")
+    fold(store)
+    assert counts() == "second"
+    vectors.touch("s1", "model", "alone")
+    vectors.touch("s1", "model", "first")
+    assert counts() == "first"
+    # Only where there is something to choose is a mark left.
+    assert [p.name for p in (tmp_path / FOLDER / "used").iterdir()] == ["first"]
+    vectors.put(embedding_row("m", "fourth"), TaskEmbedding(vector(4)), Stamp())
+    assert counts() == "fourth"
+    vectors.touch("s1", "model", "third")
+    fold(store)
+    assert counts() == "third"
+
+
+def test_a_use_between_folding_and_removal_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    vectors = VectorStore(store)
+    for i, fingerprint in enumerate(("old", "new")):
+        vectors.put(embedding_row("m", fingerprint), TaskEmbedding(vector(i)), Stamp())
+    fold(store, grace_s=1000)
+    vectors.touch("s1", "model", "old")
+    fold(store)
+    assert [e.fingerprint for e in vectors.population("s1")] == ["old"]
+
+
+def test_many_embeddings_are_written_as_one_file_and_only_once(tmp_path: Path) -> None:
+    store = write(tmp_path, range(2))
+    vectors = VectorStore(store)
+    rows = [embedding_row(f"m{i}", f"e{i:04d}") for i in range(50)]
+    embeddings = [TaskEmbedding(vector(i), {"loss": float(i)}) for i in range(50)]
+    for _ in range(2):
+        vectors.put_many(rows, embeddings, Stamp("batch"))
+    assert len(files_of(tmp_path / FOLDER).live) == 3
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(50)]
+    assert vectors.get("s1", "model", "e0040").row["metrics"] == '{"loss": 40.0}'
+    assert vectors.get("s1", "model", "e0001").row["run_id"] == "run"
+    with pytest.raises(StoreError, match="several|spaces and kinds"):
+        vectors.put_many([rows[0], embedding_row("d", "x", "dataset")], embeddings[:2], Stamp())
+    with pytest.raises(StoreError, match="compare as NaN"):
+        vectors.put_many([embedding_row("z", "z")], [TaskEmbedding(np.zeros(4, np.float32))], Stamp())
+
+
+def test_a_damaged_file_is_told_and_left_and_the_others_are_folded(tmp_path: Path) -> None:
+    store = write(tmp_path, range(5))
+    torn = tmp_path / FOLDER / "torn.parquet"
+    torn.write_bytes(b"PAR1 half")
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    assert (done.files, done.parts, len(done.faults)) == (5, 1, 1)
+    assert "torn.parquet" in done.faults[0]
+    assert torn.exists()
+
+
+def test_nothing_is_removed_for_a_part_that_cannot_be_read(tmp_path: Path) -> None:
+    store = write(tmp_path, range(5))
+    fold(store, grace_s=1000)
+    (part,) = files_of(tmp_path / FOLDER).parts
+    content = bytearray(part.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    content[4:-footer] = bytes(len(content) - footer - 4)
+    part.write_bytes(content)
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert "damaged" in done.faults[0]
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 5
+    # Nor is it folded into another, by which what it was made of would be lost.
+    write(tmp_path, range(5, 9))
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    assert part.name in done.faults[0]
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert (done.removed, len(done.faults)) == (4, 1)
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 5
+    part.unlink()  # as the message says
+    part.with_suffix(".replaces").unlink()
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(9)]
+
+
+def test_runs_and_drift_checks_are_folded_once_they_are_settled(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for i in range(5):
+        store.put_run({"study": "s", "flow": "embed", "state": "Completed", "seconds": float(i)}, Stamp(None, f"f{i}"))
+    before = catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL")
+    kind = next(k for k in compaction.KINDS if k.glob == "runs")
+    assert compaction.fold(store, tmp_path / "runs", kind, min_files=2).parts == 0  # a retry may write them again
+    for path in (tmp_path / "runs").glob("*.parquet"):
+        os.utime(path, (time.time() - 2 * kind.settled_s,) * 2)
+    done = compaction.fold(store, tmp_path / "runs", kind, min_files=2)
+    assert catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL") == before
+    assert compaction.remove_folded(store, tmp_path / "runs", done, 0.0).removed == 5
+    assert catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL") == before
+
+
+def test_one_folder_is_folded_by_one_process_at_a_time(tmp_path: Path) -> None:
+    store = write(tmp_path, range(5))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        from storage.claims import claims_at
+
+        os.write(writer, b"1" if claims_at(tmp_path / "maintenance.claims").claim(f"fold {FOLDER}") else b"0")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(reader, 1) == b"1"
+        done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+        assert done.parts == 0
+        assert "another process" in done.faults[0]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2).parts == 1
+
+
+# ------------------------------------------------------------------------------------------------------ kill -9
+
+
+STEPS = ("replace", "unlink", "fsync")
+
+
+def killed_at(step: int, store: Store) -> bool:
+    """Fold in a child process that is killed just before its step-th change of the disk; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def counted(call):  # type: ignore[no-untyped-def]
+            def change(*arguments, **options):  # type: ignore[no-untyped-def]
+                nonlocal left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+                return call(*arguments, **options)
+
+            return change
+
+        try:
+            files.os.replace = counted(os.replace)
+            files.os.fsync = counted(os.fsync)
+            Path.unlink = counted(Path.unlink)  # type: ignore[method-assign]
+            fold(store, part_bytes=4 * (4 * 4 + compaction.ROW_BYTES))
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def test_killed_at_any_step_nothing_is_lost_or_seen_twice_and_the_next_one_finishes(tmp_path: Path) -> None:
+    expected = [f"e{i:04d}" for i in range(10)]
+    step, killed = 0, True
+    while killed:
+        root = tmp_path / str(step)
+        store = write(root, range(6))
+        fold(store, part_bytes=4 * (4 * 4 + compaction.ROW_BYTES))  # parts to be folded again
+        write(root, range(10))
+        killed = killed_at(step, store)
+        vectors = VectorStore(store)
+        assert fingerprints(root) == expected, f"killed before change {step}"
+        assert sorted(e.fingerprint for e in vectors.population("s1")) == expected
+        assert all(vectors.has("s1", "model", f) for f in expected)
+        fold(store)
+        assert fingerprints(root) == expected, f"after the next one, killed before change {step}"
+        assert list((root / FOLDER).glob("*.parquet")) == []
+        step += 1
+    assert step > 15
+
+
+# ----------------------------------------------------------------------------------------- beside readers and writers
+
+
+def test_a_catalog_that_was_opened_before_is_opened_anew_when_its_files_are_gone(tmp_path: Path) -> None:
+    store = write(tmp_path, range(10))
+    with catalog.Catalog(tmp_path) as opened:
+        fold(store)
+        assert opened.query("SELECT count(*) FROM embeddings").rows == [(10,)]
+        write(tmp_path, range(10, 12))
+        fold(store)
+        assert opened.query("SELECT max(fingerprint) FROM embeddings WHERE len(vector) = 4").rows == [("e0011",)]
+
+
+def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None:
+    store = write(tmp_path, range(40))
+    written = threading.Event()
+    faults: list[str] = []
+    counts: list[int] = []
+
+    def write_more() -> None:
+        vectors = VectorStore(Store(tmp_path))
+        for i in range(40, 160):
+            vectors.put(embedding_row(f"m{i}", f"e{i:04d}"), TaskEmbedding(vector(i)), Stamp())
+        written.set()
+
+    def read() -> None:
+        last = 0
+        vectors = VectorStore(Store(tmp_path))
+        try:
+            with catalog.Catalog(tmp_path) as kept_open:
+                while not written.is_set():
+                    ((n, distinct),) = catalog.query(
+                        tmp_path, "SELECT count(*), count(DISTINCT fingerprint) FROM embeddings WHERE len(vector) = 4"
+                    ).rows
+                    if n != distinct or n < last:
+                        faults.append(f"{n} rows, {distinct} embeddings, {last} before")
+                    last = n
+                    counts.append(n)
+                    # One that was opened before: its files go away under it.
+                    ((n, distinct),) = kept_open.query(
+                        "SELECT count(*), count(DISTINCT fingerprint) FROM embeddings WHERE len(vector) = 4"
+                    ).rows
+                    if n != distinct or n < 40:
+                        faults.append(f"kept open: {n} rows, {distinct} embeddings")
+                    if not vectors.has("s1", "model", "e0003") or vectors.get("s1", "model", "e0003").subject != "m3":
+                        faults.append("e0003 is lost")
+                    if len(vectors.population("s1")) < n:
+                        faults.append("the population is too small")
+        except Exception as exc:
+            faults.append(f"{type(exc).__name__}: {exc}")
+
+    threads = [threading.Thread(target=write_more), *(threading.Thread(target=read) for _ in range(3))]
+    for thread in threads:
+        thread.start()
+    folded = 0
+    while not written.is_set():
+        fold(store, min_files=3, grace_s=0.5)  # as long as a reader needs here from listing to reading
+        folded += 1
+    for thread in threads:
+        thread.join()
+    fold(store)
+    assert faults == []
+    assert folded > 3
+    assert len(counts) > 5
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(160)]

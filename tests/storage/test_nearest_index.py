@@ -1,0 +1,136 @@
+"""The nearest subjects: by brute force against plain arithmetic, by the index against brute force, and when not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fute.errors import NotInStoreError
+from fute.types import TaskEmbedding
+from fute.unify.frame import GroupReference, Reference, Subject, unify
+from storage import nearest, nearest_index
+from storage.folding import files_of
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.storage.small_store import FOLDER, vector, write
+from tests.storage.test_store import embedding_row, space_row
+
+ROWS, DIM = 3000, 16
+
+
+def clustered() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((60, DIM))
+    return (centres[rng.integers(0, 60, ROWS)] + 0.6 * rng.standard_normal((ROWS, DIM))).astype(np.float32)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    vectors = VectorStore(store)
+    vectors.put_space(space_row(), Stamp())
+    rows = [embedding_row(f"m{i}", f"e{i:05d}") for i in range(ROWS)]
+    vectors.put_many(rows, [TaskEmbedding(v) for v in clustered()], Stamp())
+    return store
+
+
+def put(store: Store, subject: str, fingerprint: str, values: np.ndarray) -> None:
+    VectorStore(store).put(embedding_row(subject, fingerprint), TaskEmbedding(values), Stamp())
+
+
+def expected(vectors: np.ndarray, row: int, k: int) -> list[str]:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.argsort(-(unit @ unit[row]), kind="stable")
+    return [f"m{i}" for i in order if i != row][:k]
+
+
+def candidates(store: Store, subject: str, k: int = 10) -> tuple[list[str], set[str]]:
+    rows = nearest.nearest(store, subject, k)
+    return [row["candidate"] for row in rows if row["candidate_kind"] == "model"], {
+        row["found_by"] for row in rows if row["candidate_kind"] == "model"
+    }
+
+
+def test_brute_force_finds_what_plain_arithmetic_finds(large: Store) -> None:
+    assert candidates(large, "m17") == (expected(clustered(), 17, 10), {"brute force"})
+
+
+def test_the_index_finds_nearly_all_and_says_how_well(large: Store) -> None:
+    card = nearest_index.build_index(large, "s1", "model")
+    assert (card.rows, card.dim, card.queries) == (ROWS, DIM, 100)
+    assert card.recall_at_10 >= nearest_index.WANTED_RECALL
+    shares = []
+    for row in range(0, ROWS, 100):
+        found, by = candidates(large, f"m{row}")
+        assert by == {"index"}
+        shares.append(len({*found} & {*expected(clustered(), row, 10)}) / 10)
+    assert np.mean(shares) > 0.95
+    (build,) = nearest_index.index_folder(large, "s1", "model").iterdir()
+    assert json.loads((build / "card.json").read_text())["recall_at_10"] == card.recall_at_10
+    assert sorted(p.name for p in build.iterdir()) == ["card.json", "members.parquet", "vectors.faiss"]
+
+
+def test_newer_embeddings_are_looked_at_beside_the_index(large: Store) -> None:
+    nearest_index.build_index(large, "s1", "model")
+    vectors = clustered()
+    put(large, "twin", "twin", vectors[5] * 3)
+    put(large, "m9", "e00009-new", vectors[5] * 2)  # another version of a subject that the index has
+    found, by = candidates(large, "m5")
+    assert found[:2] == ["m9", "twin"]
+    assert by == {"index + 2 newer"}
+    found, _ = candidates(large, "m9")
+    assert set(found[:2]) == {"m5", "twin"}
+    folder = large.root / FOLDER
+    files = files_of(folder).live
+    assert not nearest_index.is_due(large, "s1", "model", files, nearest_index.count_rows(files))
+
+
+def test_a_stale_missing_or_damaged_index_is_not_used(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = clustered()
+    nearest_index.build_index(large, "s1", "model")
+    (build,) = nearest_index.index_folder(large, "s1", "model").iterdir()
+    (build / "vectors.faiss").write_bytes(b"rubbish")
+    nearest_index._open.cache_clear()
+    assert candidates(large, "m17") == (expected(vectors, 17, 10), {"brute force"})
+    nearest_index.build_index(large, "s1", "model")
+    assert candidates(large, "m17")[1] == {"index"}
+    with monkeypatch.context() as without:
+        without.setattr(nearest_index, "available", lambda: False)
+        assert candidates(large, "m17") == (expected(vectors, 17, 10), {"brute force"})
+    # Another reference: the index is of vectors in another frame.
+    mean = vectors.mean(axis=0)
+    VectorStore(large).put_reference("s1", Reference(1, {"model": GroupReference(mean)}), Stamp())
+    found, by = candidates(large, "m17")
+    moved = unify(vectors, [Subject("model", "python")] * ROWS, Reference(1, {"model": GroupReference(mean)}))
+    assert (found, by) == (expected(moved, 17, 10), {"brute force"})
+    assert candidates(large, "m17")[0] != expected(vectors, 17, 10)
+    files = files_of(large.root / FOLDER).live
+    assert nearest_index.is_due(large, "s1", "model", files, ROWS)
+    nearest_index.build_index(large, "s1", "model")
+    assert candidates(large, "m17")[1] == {"index"}
+    # A file that it was built of is gone: it was folded into another.
+    part = files[0]
+    part.rename(part.with_name("other.parquet"))
+    assert candidates(large, "m17")[1] == {"brute force"}
+    assert len(list(nearest_index.index_folder(large, "s1", "model").iterdir())) == nearest_index.KEPT_BUILDS
+
+
+def test_kinds_are_ranked_apart_and_the_newest_version_counts(tmp_path: Path) -> None:
+    store = write(tmp_path, range(5))
+    write(tmp_path, range(5, 8), kind="dataset")
+    put(store, "m3", "e0003-new", vector(1))
+    rows = nearest.nearest(store, "m1", 2)
+    assert [(r["candidate_kind"], r["rank"]) for r in rows] == [
+        ("dataset", 1), ("dataset", 2), ("model", 1), ("model", 2),
+    ]  # fmt: skip
+    assert rows[2]["candidate"] == "m3"
+    assert rows[2]["score"] == pytest.approx(1.0)
+    assert nearest.near_duplicates(store, "s1", 0.999) == [("m1", "m3", pytest.approx(1.0))]
+    with pytest.raises(NotInStoreError, match="no embedding of 'nobody'"):
+        nearest.nearest(store, "nobody")
+    with pytest.raises(NotInStoreError, match="no space s9"):
+        nearest.nearest(store, "m1", space="s9")

@@ -1,0 +1,114 @@
+"""An older store is read as it is, brought up to date by using it, and a newer one is refused.
+
+tests/data/store-v1 was written by the first fute that had a store (commit 3d694c3), and is never written again: prompts
+without cot and parse, answers without cost and run, evaluations without candidate, one answer left in SQLite by a
+process that was killed, and no schema/version.json.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fute
+from fute.errors import StoreError
+from fute.types import TaskEmbedding
+from storage import catalog, compaction
+from storage.compaction import KINDS
+from storage.export import export_catalog
+from storage.nearest import nearest
+from storage.responses import ResponseStore
+from storage.schema_version import CURRENT, PLACE, mark_current, stored_version
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.conftest import REPOSITORY
+from tests.storage.test_store import embedding_row
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    root = tmp_path / "store"
+    shutil.copytree(REPOSITORY / "tests" / "data" / "store-v1", root)
+    return root
+
+
+ROWS = {
+    "datasets": 1, "dataset_rows": 4, "pools": 1, "pool_rows": 2, "models": 1, "prompts": 1, "outputs": 2, "spaces": 1,
+    "embeddings": 3, "reference_means": 0, "neighbor_history": 2, "neighbors": 2, "evaluations": 1, "drift": 0,
+    "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 2,
+}  # fmt: skip
+
+
+def test_every_view_reads_the_first_store_with_the_columns_of_today(old: Path) -> None:
+    assert stored_version(old) == 1
+    assert set(ROWS) == set(catalog.COMMENTS)
+    with catalog.Catalog(old) as opened:
+        for view, rows in ROWS.items():
+            answer = opened.query(f"SELECT * FROM {view}")
+            assert len(answer.rows) == rows, view
+        empty = {view: catalog.query(old.parent / "empty", f"SELECT * FROM {view}").columns for view in ROWS}
+        assert {view: opened.query(f"SELECT * FROM {view}").columns for view in ROWS} == empty
+        # What came later is null.
+        assert opened.query("SELECT id, cot, parse FROM prompts").rows == [("plain", None, None)]
+        assert opened.query("SELECT DISTINCT cost_usd, run_id FROM responses").rows == [(None, None)]
+        assert opened.query("SELECT measure, candidate, seed FROM evaluations").rows == [("p_at_1", None, None)]
+        # And what was there is as it was.
+        assert opened.query("SELECT candidate FROM nearest('soups', k := 1)").rows == [("tfidf/soups",)]
+        assert opened.query("SELECT raw_cosine FROM compare('soups', 'tfidf/soups')").rows == [
+            (pytest.approx(0.8, abs=1e-6),)
+        ]
+        assert opened.query("SELECT label_name FROM dataset_rows WHERE split = 'test'").rows == [("good",)]
+
+
+def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
+    store = Store(old)
+    before = catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint")
+    assert ResponseStore(old / "responses").fold() == 1
+    for folder, kind in compaction.folders(store):
+        done = compaction.fold(store, folder, kind, min_files=2)
+        assert compaction.remove_folded(store, folder, done, 0.0).faults == []
+    assert len(list((old / "embeddings").rglob("folded/*.parquet"))) == 1
+    assert stored_version(old) == CURRENT
+    assert catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint") == before
+    assert catalog.query(old, "SELECT count(*) FROM prompt_answers").rows == [(2,)]
+    vectors = VectorStore(store)
+    vectors.put(
+        embedding_row("new", "e-new", space="s-old"), TaskEmbedding(np.array([0.8, 0.6, 0.1], np.float32)), Stamp()
+    )
+    found = [row["candidate"] for row in nearest(store, "tfidf/soups", 1) if row["candidate_kind"] == "model"]
+    assert found == ["new"]
+    assert {kind.glob for kind in KINDS} == {"embeddings/space=*/kind=*", "runs", "drift/checks/*"}
+
+
+def test_a_run_marks_the_store_with_its_version(old: Path) -> None:
+    Store(old).put_run({"study": "s", "flow": "embed", "state": "Completed"}, Stamp(None, "f"))
+    assert stored_version(old) == CURRENT
+    written = (old / PLACE).read_text()
+    mark_current(old)
+    assert (old / PLACE).read_text() == written
+
+
+def test_a_store_of_a_later_fute_is_refused_everywhere(old: Path) -> None:
+    (old / PLACE).parent.mkdir()
+    (old / PLACE).write_text('{"schema_version": 99}')
+    for look in (
+        lambda: Store(old),
+        lambda: catalog.query(old, "SELECT 1"),
+        lambda: fute.open(old),
+        lambda: export_catalog(old, old.parent / "catalog.duckdb"),
+        lambda: mark_current(old),
+    ):
+        with pytest.raises(StoreError, match=f"schema version 99.*reads up to {CURRENT}.*later one"):
+            look()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"schema_version": "two"}'])
+def test_a_version_that_is_none_is_told(old: Path, content: str) -> None:
+    (old / PLACE).parent.mkdir()
+    (old / PLACE).write_text(content)
+    with pytest.raises(StoreError, match=r"version\.json"):
+        Store(old)
