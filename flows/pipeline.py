@@ -9,7 +9,7 @@ from prefect import flow
 from flows.embed import Embedded, embed
 from flows.ingest import ingest
 from flows.report import report
-from flows.session import open_session, with_workers
+from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
 from tasks.endpoints import check_keys
@@ -25,11 +25,11 @@ def pipeline(study: str, base_urls: dict[str, str] | None = None) -> Any:
     """
     with open_session(study, "pipeline", None, base_urls) as session:
         check_keys(session.study)
-        run, workers = session.run, session.study.workers
-        ingested = with_workers(ingest, workers)(study, run)
+        run = session.run
+        ingested = ingest(study, run)
         spaces = surrogate(study, run, ingested)
         session.spaces = [s.id for s in spaces]
-        embedded = cast(Embedded, with_workers(embed, workers)(study, run, ingested, spaces, base_urls))
+        embedded = cast(Embedded, embed(study, run, ingested, spaces, base_urls))
         session.failures += embedded.failures
         unified = unify(study, run, spaces)
         session.report = report(study, run, spaces, unified, session.failures)

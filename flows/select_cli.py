@@ -69,7 +69,7 @@ def prompts(
             str(study), named, text, text_pair, list(prompts) or None, share, moved or None, return_state=True
         ),
     )
-    store = Store(loaded.path(loaded.store))
+    store = Store(loaded.store_address)
     flow_run_id = str(state.state_details.flow_run_id)
     sys.exit(
         end_of_run(state, lambda: print_selection(console(), store.root, read_selection(store, flow_run_id), as_json))

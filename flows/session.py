@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import Flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Failed, State
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import ValidationError
 
+from flows.runners import runner_name, tasks_run_by
 from fute.check_study import check_study
 from fute.config import EndpointConfig, Study
 from fute.errors import ConfigError
@@ -28,6 +28,7 @@ from fute.llm.client import service_of
 from fute.load_study import load_study
 from storage.store import Store, to_json
 from storage.tracker import Tracker, default_uri
+from tasks import resources
 from tasks.run import Failure, Run
 
 log = logging.getLogger(__name__)
@@ -78,9 +79,10 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
         study = with_base_urls(study, base_urls)
     if run is None:
         check_study(study)
-    store = Store(study.path(study.store))
-    uri = (study.tracking.uri or default_uri(store.root)) if study.tracking.enabled else None
-    tracker = Tracker(uri, study.tracking.experiment or study.name, store.root / "mlruns")
+    store = Store(study.store_address).pull()
+    named = study.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = (named or default_uri(store.root)) if study.tracking.enabled else None
+    tracker = Tracker(uri, study.tracking.experiment or study.name, store.root / "mlruns", store.run_state)
     owner = run is None
     if run is None:
         flow_run_id = flow_run.id
@@ -89,7 +91,7 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
             tags={"flow": flow, "study": study.name, "prefect.flow_run_id": flow_run_id},
             params={
                 "study": study.name,
-                "store": str(store.root),
+                "store": store.address,
                 "seed": study.seed,
                 "surrogate": study.surrogate.model,
                 "methods": ", ".join(m.method for m in study.methods),
@@ -97,12 +99,13 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
                 "models": len(expand_models(study)),
             },
         )
-        run = Run(study=study.name, store=str(store.root), base_dir=str(study.base_dir), seed=study.seed,
-                  run_id=run_id, flow_run_id=flow_run_id)  # fmt: skip
+        run = Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed,
+                  run_id=run_id, flow_run_id=flow_run_id, scattered=runner_name(study) != "threads")  # fmt: skip
         tracker.text(run_id, json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False), "study.json")
     session = Session(study, run, tracker, owner)
     try:
-        yield session
+        with tasks_run_by(study):
+            yield session
     except BaseException as exc:
         if owner:
             close(session, flow, f"Failed: {type(exc).__name__}")
@@ -112,7 +115,7 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
 
 
 def close(session: Session, flow: str, state: str) -> None:
-    """Write the run's record and end it in MLflow."""
+    """Write the run's record, and end it in MLflow whatever becomes of that."""
     seconds = time.perf_counter() - session.started
     row = {
         "study": session.study.name,
@@ -124,11 +127,19 @@ def close(session: Session, flow: str, state: str) -> None:
         "settings": to_json(session.study.model_dump(mode="json")),
         "report": session.report,
     }
-    session.run.open_store().put_run(row, session.run.stamp)
-    session.tracker.metrics(
-        session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}
-    )
-    session.tracker.end(session.run.run_id, failed=state != "Completed")
+    try:
+        store = session.run.open_store()
+        # However the run ended: what was paid for is then on object storage too, where the store is there.
+        resources.response_store(store).fold()
+        store.put_run(row, session.run.stamp)
+    finally:
+        session.tracker.metrics(
+            session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}
+        )
+        session.tracker.end(session.run.run_id, failed=state != "Completed")
+    if session.tracker.gap is not None:
+        log.warning("this run is not in MLflow, or only a part of it (%s); the store has all of it",
+                    session.tracker.gap)  # fmt: skip
 
 
 def with_base_urls(study: Study, base_urls: dict[str, str]) -> Study:
@@ -174,9 +185,3 @@ def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tup
         log.warning("%s of %s failed: %s", stage, subject, reason)
         failures.append(Failure(subject=subject, stage=stage, reason=reason))
     return results, failures
-
-
-def with_workers(flow: Flow[Any, Any], workers: int) -> Flow[Any, Any]:
-    """The flow with a thread runner of so many workers."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
-    return flow.with_options(task_runner=runner)

@@ -1,4 +1,4 @@
-"""Atomic files: written under the store's tmp/ folder, then renamed into place.
+"""Atomic files: written under the store's tmp/ folder, then renamed into place (and uploaded: see remote.py).
 
 The temporary name is not beside the target but in one folder of the same store, since DuckDB's globs also match
 hidden files, and a half-written file must never be seen by a reader.
@@ -6,21 +6,26 @@ hidden files, and a half-written file must never be seen by a reader.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
+from storage.remote import removed_through, written_through
 
 SCHEMA_VERSION = b"1"
 VERSION_KEY = b"fute.schema_version"
 STALE_AFTER_S = 24 * 3600
+CARD = "card.parquet"  # in each folder that is written as one
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Scratch:
@@ -32,6 +37,21 @@ class Scratch:
     def path(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
         return self.root / f"{os.getpid()}-{uuid.uuid4().hex}"
+
+    def now_ns(self) -> int:
+        """The time in ns since 1970; never earlier than one that was told before, though the clock may go back.
+
+        What was used last is told by times. The store's latest one is that of its file `clock`.
+        """
+        clock = self.root.parent / "clock"
+        try:
+            now = max(time.time_ns(), clock.stat().st_mtime_ns + 1000)
+        except FileNotFoundError:
+            now = time.time_ns()
+            clock.parent.mkdir(parents=True, exist_ok=True)
+            clock.touch()
+        os.utime(clock, ns=(now, now))
+        return now
 
     def sweep(self) -> None:
         """Remove what killed writers left behind more than a day ago."""
@@ -46,17 +66,35 @@ class Scratch:
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
+@contextmanager
+def told_if_unwritable(target: Path) -> Iterator[None]:
+    """A full or write-protected disk is no riddle: what could not be written, and what to do."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in CANNOT_WRITE:
+            raise
+        what = "free disk space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
+        raise StoreError(
+            f"{target} could not be written ({os.strerror(exc.errno)}); {what} and run again: what is stored stays"
+        ) from exc
+
+
 def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
-    temporary = scratch.path()
+    with told_if_unwritable(target):
+        temporary = scratch.path()
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with told_if_unwritable(target):
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, target)
+        with written_through(target):
+            os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not to be removed: sweep() will
+            temporary.unlink()
 
 
 def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
@@ -70,6 +108,8 @@ def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_
 
     def write(path: Path) -> None:
         pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+        now = scratch.now_ns()
+        os.utime(path, ns=(now, now))
 
     write_file(scratch, target, write)
 
@@ -88,6 +128,8 @@ def read_parquet(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as exc:
         raise StoreError(f"{path} cannot be read ({exc}); delete it and run the study again") from exc
     version = (table.schema.metadata or {}).get(VERSION_KEY)
+    if version is None:
+        raise StoreError(f"{path} was not written by fute; move it out of the store")
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; use the fute that wrote it"
@@ -96,19 +138,42 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, then rename it to `target`. A folder that is there already stays."""
-    temporary = scratch.path()
-    temporary.mkdir(parents=True)
+    """Let `write` fill a temporary folder, then rename it to `target`. A folder that is there already stays.
+
+    Unless its card is missing: it was damaged, and somebody deleted the card to have it made again.
+    """
+    with told_if_unwritable(target):
+        temporary = scratch.path()
+        temporary.mkdir(parents=True)
     try:
-        write(temporary)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.is_dir():  # not "another writer was first", but a real fault
-                raise
+        with told_if_unwritable(target):
+            write(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not (target / CARD).is_file():
+            aside = scratch.path()
+            os.rename(target, aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        with written_through(target):
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():  # not "another writer was first", but a real fault
+                    raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def touch_file(scratch: Scratch, path: Path) -> None:
+    """Set a file's time to now: it counts as the one used last."""
+    now = scratch.now_ns()
+    with written_through(path):
+        os.utime(path, ns=(now, now))
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file whose content stands elsewhere by now."""
+    path.unlink(missing_ok=True)
+    removed_through(path)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

@@ -40,7 +40,8 @@ _CREATE = """
 """
 _INSERT = f"INSERT OR IGNORE INTO responses VALUES ({', '.join('?' * len(COLUMNS))})"
 _GET = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM responses WHERE key = ?"
-_ALL = f"SELECT {', '.join(COLUMNS)} FROM responses ORDER BY created_at, key"
+_ALL = "SELECT {columns} FROM responses ORDER BY created_at, key"
+_HAS = "SELECT name FROM pragma_table_info('responses')"
 
 
 class Bill(NamedTuple):
@@ -109,7 +110,10 @@ class LiveFile:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All answers, oldest first, as COLUMNS; created_at in microseconds since 1970."""
-        return self._read(_ALL, ())
+        # An earlier fute left it with fewer columns, where its process was killed before it was folded.
+        known = {name for (name,) in self._read(_HAS, ())}
+        columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
+        return self._read(_ALL.format(columns=columns), ()) if known else []
 
     def close(self) -> None:
         self._db.close()

@@ -29,6 +29,8 @@ from fute.fingerprint import fingerprint
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
+from storage.remote import is_remote, mirror_at
+from storage.schema_version import mark_current, require_readable
 from storage.stamp import Stamp
 
 SPLITS = ("train", "validation", "test")
@@ -51,13 +53,30 @@ def card(schema: pa.Schema, row: Mapping[str, Any], stamp: Stamp) -> pa.Table:
 
 
 class Store:
-    """One folder of artifacts. Cheap to open; nothing is created before the first write."""
+    """One folder of artifacts. Cheap to open; nothing is created before the first write.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().resolve()
+    Args:
+        address: a folder, or a URL of object storage such as s3://bucket/prefix; then the folder is its mirror.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self.mirror = mirror_at(str(address)) if is_remote(str(address)) else None
+        self.root = Path(address).expanduser().resolve() if self.mirror is None else self.mirror.root
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"store {self.root} is a file; give a folder")
+        require_readable(self.root)
         self.scratch = Scratch(self.root)
+
+    @property
+    def address(self) -> str:
+        """By which it is opened: its folder, or its URL."""
+        return str(self.root) if self.mirror is None else self.mirror.address
+
+    def pull(self) -> Store:
+        """With what others have stored by now, where the store is a mirror of object storage; the store itself."""
+        if self.mirror is not None:
+            self.mirror.pull()
+        return self
 
     # ------------------------------------------------------------------------------------------------ datasets
 
@@ -89,13 +108,18 @@ class Store:
         folder = self.dataset_folder(ref)
         if not self.has_dataset(ref):
             raise NotInStoreError(f"dataset {ref} is not in {self.root}; run the study that holds it")
-        tables = {s: read_parquet(folder / f"{s}.parquet") for s in SPLITS if (folder / f"{s}.parquet").is_file()}
+        try:
+            sizes = read_parquet(folder / "card.parquet").to_pylist()[0]
+            tables = {s: read_parquet(folder / f"{s}.parquet") for s in SPLITS if sizes[f"n_{s}"] is not None}
+        except (StoreError, FileNotFoundError) as exc:
+            # A split alone is not made again: the card says that the dataset is here.
+            raise StoreError(f"dataset {ref} is damaged ({exc}); delete its folder {folder} and run again") from exc
         return dataset_from_tables(tables)
 
     # --------------------------------------------------------------------------------------------------- pools
 
     def pool_path(self, pool: str) -> Path:
-        return self.root / "pools" / f"{pool}.parquet"
+        return self.root / "pools" / f"{slug(pool)}.parquet"
 
     def put_pool(self, pool: Pool, stamp: Stamp) -> str:
         if not self.pool_path(pool.id).is_file():
@@ -150,8 +174,11 @@ class Store:
     def weights_folder(self, ref: str) -> Path:
         return self.model_folder(ref) / "weights"
 
-    def has_model(self, ref: str) -> bool:
-        return (self.model_folder(ref) / "card.parquet").is_file()
+    def has_model(self, ref: str, *, trained: bool = False) -> bool:
+        """Whether it is here; with `trained`, whether its weights are too."""
+        return (self.model_folder(ref) / "card.parquet").is_file() and (
+            not trained or self.weights_folder(ref).is_dir()
+        )
 
     def put_model(
         self, row: Mapping[str, Any], stamp: Stamp, train: Callable[[Path], Mapping[str, Any]] | None = None
@@ -165,7 +192,10 @@ class Store:
                 extra = train(folder / "weights")
             write_parquet(self.scratch, folder / "card.parquet", card(schemas.MODELS, {**row, **extra}, stamp))
 
-        if not self.has_model(ref):
+        if not self.has_model(ref, trained=train is not None):
+            if self.has_model(ref) and not self.weights_folder(ref).is_dir() and train is not None:
+                # Its weights were damaged, and somebody deleted them to have them made again.
+                (self.model_folder(ref) / "card.parquet").unlink(missing_ok=True)
             write_folder(self.scratch, self.model_folder(ref), write)
 
     def model_card(self, ref: str) -> dict[str, Any]:
@@ -177,7 +207,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- outputs
 
     def outputs_path(self, pool: str, ref: str) -> Path:
-        return self.root / "outputs" / pool / f"{slug(ref)}.parquet"
+        return self.root / "outputs" / slug(pool) / f"{slug(ref)}.parquet"
 
     def has_outputs(self, pool: str, ref: str) -> bool:
         return self.outputs_path(pool, ref).is_file()
@@ -238,7 +268,7 @@ class Store:
             write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": key}, stamp))
 
     def evaluations_path(self, key: str) -> Path:
-        return self.root / "evaluations" / f"{key}.parquet"
+        return self.root / "evaluations" / f"{slug(key)}.parquet"
 
     def has_evaluations(self, key: str) -> bool:
         return self.evaluations_path(key).is_file()
@@ -260,8 +290,14 @@ class Store:
         return read_parquet(self.evaluations_path(key)).to_pylist()
 
     def put_run(self, row: Mapping[str, Any], stamp: Stamp) -> None:
+        mark_current(self.root)
         name = stamp.flow_run_id or os.urandom(10).hex()
         write_parquet(self.scratch, self.root / "runs" / f"{name}.parquet", card(schemas.RUNS, row, stamp))
+
+    def run_state(self, flow_run_id: str) -> str | None:
+        """How a flow run ended; None of one that has not, or was killed."""
+        path = self.root / "runs" / f"{flow_run_id}.parquet"
+        return read_parquet(path)["state"][0].as_py() if path.is_file() else None
 
     def put_report(self, name: str, html: str) -> Path:
         path = self.root / "reports" / slug(name)

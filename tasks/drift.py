@@ -68,7 +68,8 @@ def check_drift(
 
     def ask() -> Outputs:
         nonlocal calls
-        outputs = prompted_model(run, config, parts, fresh=True).outputs(inputs.inputs.take(rows))
+        with resources.answers_handed_in(run):
+            outputs = prompted_model(run, config, parts, fresh=True).outputs(inputs.inputs.take(rows))
         calls += int(outputs.details.get("calls", 0))
         return outputs
 

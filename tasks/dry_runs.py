@@ -26,6 +26,7 @@ def plan_selection(
 ) -> Plan:
     """A step for each candidate. With successive halving each stands for the mean: who stays is not known before."""
     run, parts = _run(study), _parts(study)
+    run.open_store().pull()
     inputs = _target(study, run, config, target, text, text_pair)
     share = config.share if halves(config, len(models)) else 1.0
     if share == 1.0:
@@ -49,7 +50,7 @@ def plan_selection(
 def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan:
     """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
     run, parts = _run(study), _parts(study)
-    store = run.open_store()
+    store = run.open_store().pull()
     refs = {}
     for dataset in study.datasets:
         ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
@@ -79,7 +80,7 @@ def _plan(study: Study, stage: str, models: Sequence[PromptModel], cost_of: Call
 
 
 def _run(study: Study) -> Run:
-    return Run(study=study.name, store=str(study.path(study.store)), base_dir=str(study.base_dir), seed=study.seed)
+    return Run(study=study.name, store=study.store_address, base_dir=str(study.base_dir), seed=study.seed)
 
 
 def _parts(study: Study) -> StudyParts:

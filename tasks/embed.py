@@ -114,7 +114,7 @@ def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> Tra
         "task": config.dataset,
         "settings": config.model_dump_json(),
     }
-    reused = store.has_model(ref)
+    reused = store.has_model(ref, trained=True)
     if not reused:
         store.put_model(row, run.stamp, fill)
     return TrainedRef(id=str(config.id), ref=ref, reused=reused, metrics=metrics)
@@ -135,7 +135,8 @@ def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> 
         inputs = store.pool(pool).inputs
         if isinstance(config, PromptModel) and PROVIDERS[parts.endpoints[str(config.endpoint)].api].over_http:
             # It waits for the network: others may compute meanwhile.
-            outputs = model.outputs(inputs)
+            with resources.answers_handed_in(run):
+                outputs = model.outputs(inputs)
         else:
             with resources.compute_lock:
                 outputs = model.outputs(inputs)

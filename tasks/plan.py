@@ -74,8 +74,8 @@ def priced(cost: Cost) -> str:
 
 def plan(study: Study) -> Plan:
     """Compare a study with its store, item by item."""
-    run = Run(study=study.name, store=str(study.path(study.store)), base_dir=str(study.base_dir), seed=study.seed)
-    store = run.open_store()
+    run = Run(study=study.name, store=study.store_address, base_dir=str(study.base_dir), seed=study.seed)
+    store = run.open_store().pull()
     vectors = VectorStore(store)
     ledger = ResponseStore(store.root / "responses")
     steps: list[Step] = []
@@ -92,7 +92,7 @@ def plan(study: Study) -> Plan:
     steps.append(Step(stage="pool", subject=f"{pool.id} ({len(pool)} rows)", state=DONE if pool_known else TODO))
 
     identity = surrogate_identity(study.surrogate, run.folder)
-    spaces = {m.method: space_id(identity, m, pool.id, run.seed) for m in study.methods}
+    spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
     parts = StudyParts(
         surrogate=study.surrogate,
         datasets=refs,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +87,16 @@ def response_store(store: Store) -> ResponseStore:
     return _ledgers.get(store.root, lambda: ResponseStore(store.root / "responses"))
 
 
+@contextmanager
+def answers_handed_in(run: Run) -> Iterator[None]:
+    """Around asking on another machine than the flow's: what was paid for is folded, however the asking ends."""
+    try:
+        yield
+    finally:
+        if run.scattered:
+            response_store(run.open_store()).fold()
+
+
 def account(run: Run, name: str, make: Callable[[], Account]) -> Account:
     """A budget of a run; one object for all threads of this process."""
     return _accounts.get((run.store, run.account, name), make)
@@ -98,12 +109,12 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
     def make() -> Embedder:
         return open_space(
             method,
-            # A surrogate of its own: tupate sets other attention functions on it, and features must not depend on
-            # whether that has happened.
+            # Whole, and so not the one that features are computed with, which does without a T5's decoder.
             lambda: load_surrogate(config, run.folder, whole=True),
             features(store, config, run.folder),
             store.pool(pool),
             run.seed,
+            run.folder,
         )
 
     return _spaces.get((run.store, space_id), make)

@@ -6,8 +6,10 @@ Small and plain, for Prefect hashes and stores what is passed between tasks.
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
+from prefect.runtime import task_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
@@ -22,7 +24,7 @@ class Run(BaseModel):
     study: str
     """Name of the study."""
     store: str
-    """Folder of the store."""
+    """Folder of the store, or its URL."""
     base_dir: str
     """Folder that the study's relative paths start from."""
     seed: int
@@ -32,6 +34,9 @@ class Run(BaseModel):
     """Prefect flow run."""
     session: str = Field(default_factory=lambda: uuid.uuid4().hex)
     """Tells runs apart that have neither id, since each has budgets of its own. Copied with the run."""
+
+    scattered: bool = False
+    """Whether tasks run in other processes than the flow, so that each has to look what others have stored."""
 
     @property
     def account(self) -> str:
@@ -47,7 +52,15 @@ class Run(BaseModel):
         return Path(self.base_dir)
 
     def open_store(self) -> Store:
+        if self.scattered and (task := task_run.id):
+            _pull(self.store, str(task))
         return Store(self.store)
+
+
+@lru_cache(maxsize=256)
+def _pull(store: str, task: str) -> None:
+    """Once in a task: others do not write what a running one is to read."""
+    Store(store).pull()
 
 
 class Failure(BaseModel):

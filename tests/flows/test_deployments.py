@@ -21,7 +21,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_every_flow_has_a_deployment_the_study_runs_nightly_and_drift_is_watched_hourly() -> None:
+def test_every_flow_has_a_deployment_and_three_have_a_schedule() -> None:
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
     flows = {d["entrypoint"].partition(":")[2] for d in deployments}
     assert flows == {
@@ -34,9 +34,14 @@ def test_every_flow_has_a_deployment_the_study_runs_nightly_and_drift_is_watched
         "transfer",
         "drift",
         "select_prompts",
+        "maintain",
     }
     scheduled = {d["entrypoint"]: d["schedules"][0]["cron"] for d in deployments if d.get("schedules")}
-    assert scheduled == {"flows/pipeline.py:pipeline": "0 2 * * *", "flows/drift.py:drift": "17 * * * *"}
+    assert scheduled == {
+        "flows/pipeline.py:pipeline": "0 2 * * *",
+        "flows/drift.py:drift": "17 * * * *",
+        "flows/maintain.py:maintain": "37 4 * * 0",
+    }
     for deployment in deployments:
         assert (REPOSITORY / deployment["parameters"]["study"]).is_file()
 

@@ -16,7 +16,6 @@ import tasks.embed
 import tasks.transfer
 from flows.cli import main
 from flows.embed import embed
-from flows.session import with_workers
 from flows.transfer import metrics_of, transfer
 from flows.unify import unify
 from fute.errors import ConfigError, ModelError
@@ -199,7 +198,7 @@ def test_the_command_prints_the_best_sources_and_the_methods(finished: Path) -> 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_scores(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = write_study(tmp_path)
+    study = write_study(tmp_path, workers=1)  # one after the other, so that five are stored
     done, measure = [], tasks.transfer.transfer
 
     def killed(*args: Any, **kwargs: Any) -> Any:
@@ -211,7 +210,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_scores(
     with monkeypatch.context() as patch:
         patch.setattr(tasks.transfer, "transfer", killed)
         with pytest.raises(KeyboardInterrupt):
-            with_workers(transfer, 1)(str(study), return_state=True)  # one after the other, so that five are stored
+            transfer(str(study), return_state=True)
     stored = len(rows_of(study))
     assert stored == 5
     done.clear()

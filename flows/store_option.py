@@ -1,0 +1,28 @@
+"""The option by which a command is told its store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class StoreFolder(click.Path):
+    """A store's folder; of one on object storage its mirror here, with all that is there by now."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from storage.store import Store, is_remote
+
+        return Store(value).pull().root if is_remote(str(value)) else super().convert(value, param, ctx)
+
+
+store_option = click.option(
+    "--store",
+    type=StoreFolder(file_okay=False, path_type=Path),
+    default="store",
+    show_default=True,
+    envvar="FUTE_STORE",
+    show_envvar=True,
+    help="Folder of the store, or its URL (s3://bucket/prefix).",
+)

@@ -1,0 +1,219 @@
+"""The team server of compose.yaml: its processes, started directly with the commands and settings that stand there.
+
+What a container engine would add (images, volumes, the network between containers) is not tested here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from flows.embed import embed
+from flows.services import command, end, wait_until_up
+from storage import catalog
+from tests.conftest import REPOSITORY
+from tests.flows.small_study import write_small_study
+from tests.postgres import PASSWORD, USER, postgres, programs
+from tests.s3_server import free_ports
+
+SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
+PATIENCE_S = 240
+SLOW = '''
+
+def slow(texts, pairs):
+    """Until a file says go, it never ends."""
+    open(os.environ["FUTE_TEST_CALLS"] + ".slow", "a").close()
+    while not os.path.exists(os.environ["FUTE_TEST_CALLS"] + ".go"):
+        __import__("time").sleep(0.1)
+    return counted(texts, pairs)
+'''
+
+
+@dataclass
+class Team:
+    api: httpx.Client
+    environment: dict[str, str]
+    mlflow_uri: str
+    databases: str
+    calls: Path
+
+    def prefect(self, *arguments: str) -> str:
+        return subprocess.run([command("prefect"), *arguments], env=self.environment, cwd=REPOSITORY, check=True,
+                              capture_output=True, text=True).stdout  # fmt: skip
+
+    def run(self, deployment: str, **parameters: Any) -> str:
+        """Ask for a run, as the UI does; its id."""
+        flow, _, name = deployment.partition("/")
+        found = self.api.get(f"/deployments/name/{flow}/{name}").raise_for_status().json()
+        made = self.api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        return str(made.raise_for_status().json()["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.api.get(f"/flow_runs/{run}").raise_for_status().json()["state"]["name"])
+
+    def wait(self, run: str, state: str) -> None:
+        until(lambda: self.state(run) == state, lambda: f"run {run} is {self.state(run)}, not {state}")
+
+
+def until(reached: Callable[[], bool], told: Callable[[], str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        if time.monotonic() > deadline:
+            pytest.fail(told())
+        time.sleep(0.3)
+
+
+def here(text: str, ports: dict[str, int]) -> str:
+    """A setting of compose.yaml for this machine: other addresses, and a password that is not in the environment."""
+    for name, port in ports.items():
+        number = {"postgres": 5432, "prefect": 4200, "mlflow": 5000}[name]
+        text = re.sub(rf"\b{name}:{number}\b", f"127.0.0.1:{port}", text)
+        text = re.sub(rf"^{number}$", str(port), text)
+    return text.replace("${POSTGRES_PASSWORD}", PASSWORD).replace("0.0.0.0", "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    binaries = programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL: the programs initdb and postgres are not installed (apt-get install postgresql)")
+    folder = tmp_path_factory.mktemp("team")
+    ports = dict(zip(("postgres", "prefect", "mlflow"), free_ports(3), strict=True))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    clean |= {"PREFECT_HOME": str(folder / "prefect"), "FUTE_TEST_CALLS": str(folder / "calls.txt"),
+              "PWD": str(REPOSITORY), "PREFECT_WORKER_QUERY_SECONDS": "2"}  # fmt: skip
+    started: list[subprocess.Popen[bytes]] = []
+
+    def environment(service: str) -> dict[str, str]:
+        set_there = {k: here(v, ports) for k, v in SERVICES[service].get("environment", {}).items()}
+        if service == "mlflow":
+            set_there |= {"MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
+                          "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{ports['mlflow']}"}  # fmt: skip
+        return clean | set_there
+
+    def start(service: str, *more: str) -> subprocess.Popen[bytes]:
+        program, *arguments = (here(word, ports) for word in SERVICES[service]["command"])
+        words = [command(program), *arguments, *more]
+        with (folder / f"{service}.log").open("ab") as log:
+            started.append(subprocess.Popen(words, env=environment(service), cwd=REPOSITORY, start_new_session=True,
+                                            stdout=log, stderr=log))  # fmt: skip
+        return started[-1]
+
+    with postgres(binaries, ports["postgres"]):
+        databases = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{ports['postgres']}"
+        prepared = (REPOSITORY / "deploy" / "databases.sql").read_text()
+        psql(binaries, f"{databases}/prefect", prepared)
+        try:
+            tracking, server = start("mlflow"), start("prefect")
+            wait_until_up(f"http://127.0.0.1:{ports['prefect']}/api/health", server)
+            register = [here(word, ports) for word in SERVICES["register"]["command"]]
+            paths = {"PATH": f"{Path(command('prefect')).parent}{os.pathsep}{os.environ['PATH']}"}
+            done = subprocess.run(register, env=environment("register") | paths, cwd=REPOSITORY, capture_output=True,
+                                  text=True, check=False)  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            for name in ("one", "two"):
+                start("worker", "--name", name)
+            wait_until_up(f"http://127.0.0.1:{ports['mlflow']}/health", tracking)
+            with httpx.Client(base_url=f"http://127.0.0.1:{ports['prefect']}/api", timeout=60) as api:
+                yield Team(api, environment("register"), f"http://127.0.0.1:{ports['mlflow']}", databases,
+                           folder / "calls.txt")  # fmt: skip
+        finally:
+            for process in reversed(started):
+                end(process)
+
+
+def psql(binaries: Path, database: str, query: str) -> str:
+    return subprocess.run([str(binaries / "psql"), "-At", "-c", query, database], check=True, capture_output=True,
+                          text=True).stdout.strip()  # fmt: skip
+
+
+def write_study(folder: Path, **overrides: Any) -> Path:
+    models = [{"kind": "trained", "dataset": "*", "recipe": "tfidf"},
+              {"kind": "python", "id": "counted", "entry_point": "small_models:counted"}]  # fmt: skip
+    methods = [{"method": "crosscov", "components": 16}]
+    return write_small_study(folder, **{"models": models, "methods": methods, **overrides})
+
+
+def vectors(study: Path) -> dict[str, np.ndarray]:
+    rows = catalog.query(study.parent / "store", "SELECT subject, vector FROM embeddings").rows
+    assert len({subject for subject, _ in rows}) == len(rows)  # nothing double
+    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
+
+
+def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, alone = write_study(tmp_path / "team"), write_study(tmp_path / "alone")
+    # Two runs of one study on one store at the same time, for each worker takes one at a time.
+    runs = [team.run("embed/adhoc", study=str(study)) for _ in range(2)]
+    monkeypatch.setenv("FUTE_TEST_CALLS", str(tmp_path / "calls.txt"))
+    assert embed(str(alone), return_state=True).is_completed()
+    for run in runs:
+        team.wait(run, "Completed")
+    expected, found = vectors(alone), vectors(study)
+    assert found.keys() == expected.keys()
+    for subject, vector in expected.items():
+        np.testing.assert_array_equal(found[subject], vector, err_msg=subject)
+    # Both are tracked on the MLflow server, with Prefect's ids; and both servers keep their records in PostgreSQL.
+    client = mlflow.MlflowClient(tracking_uri=team.mlflow_uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    parents = client.search_runs([experiment.experiment_id], "tags.flow = 'embed'")
+    assert {run.data.tags["prefect.flow_run_id"] for run in parents} == set(runs)
+    binaries = programs()
+    assert binaries is not None
+    known = psql(binaries, f"{team.databases}/prefect", "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'")
+    assert int(known) >= 2
+    tracked = psql(binaries, f"{team.databases}/mlflow", "SELECT count(*) FROM runs WHERE status = 'FINISHED'")
+    assert int(tracked) >= 2
+
+
+def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
+    wanted = {"pipeline": "nightly", "drift": "hourly", "maintain": "weekly"}
+
+    def coming() -> set[str]:
+        found = team.api.post("/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
+        deployments = {run["deployment_id"] for run in found.raise_for_status().json() if run["auto_scheduled"]}
+        return {team.api.get(f"/deployments/{each}").json()["name"] for each in deployments}
+
+    until(lambda: coming() == set(wanted.values()), lambda: f"runs are coming of {coming()} only")
+
+
+def test_a_paused_pool_waits_and_a_cancelled_run_leaves_the_store_whole(team: Team, tmp_path: Path) -> None:
+    models = [{"kind": "python", "id": name, "entry_point": f"small_models:{name}"} for name in ("counted", "slow")]
+    study = write_study(tmp_path / "study", models=models, workers=1)  # one after the other
+    with (study.parent / "small_models.py").open("a") as module:
+        module.write(SLOW)
+    started, go = Path(f"{team.calls}.slow"), Path(f"{team.calls}.go")
+    team.calls.unlink(missing_ok=True)
+
+    team.prefect("work-pool", "pause", "fute")
+    run = team.run("embed/adhoc", study=str(study))
+    time.sleep(6)  # a worker looks every 2 s here
+    assert team.state(run) in ("Scheduled", "Late")
+    team.prefect("work-pool", "resume", "fute")
+    until(started.exists, lambda: f"run {run} is {team.state(run)}, and asks no model")
+
+    outputs = study.parent / "store" / "outputs"
+    until(lambda: bool(list(outputs.glob("*/counted@*.parquet"))), lambda: f"nothing below {outputs}")
+    team.prefect("flow-run", "cancel", run)
+    team.wait(run, "Cancelled")
+    assert not vectors(study)
+    go.touch()
+    again = team.run("embed/adhoc", study=str(study))
+    team.wait(again, "Completed")
+    assert set(vectors(study)) == {"mood", "topic", "asks", "counted", "slow"}
+    # Two lines: one of each model. What the cancelled run had asked was not asked again.
+    assert len(team.calls.read_text().splitlines()) == 2

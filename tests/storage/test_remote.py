@@ -1,0 +1,204 @@
+"""A store on object storage and its mirrors, over fsspec's file system in memory. The S3 protocol: tests/flows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from fute.errors import StoreError
+from fute.llm.types import Answer, ChatRequest, Message
+from storage import remote
+from storage.catalog import VIEWS
+from storage.files import remove_file, touch_file
+from storage.responses import ResponseStore
+from storage.stamp import Stamp
+from storage.store import Store
+
+On = Callable[[str], Store]
+
+
+@pytest.fixture
+def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[On]:
+    """The same store as it is seen on a machine of this name, pulled."""
+    address = f"memory://bucket-{uuid.uuid4().hex}/team/store"
+    fsspec.filesystem("memory").mkdir(address.partition("://")[2].partition("/")[0])
+
+    def open_on(machine: str) -> Store:
+        monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / machine))
+        return Store(address).pull()
+
+    yield open_on
+    fsspec.filesystem("memory").store.clear()
+
+
+def put_model(store: Store, name: str) -> None:
+    def train(folder: Path) -> dict[str, float]:
+        folder.mkdir()
+        (folder / "weights.bin").write_bytes(name.encode())
+        return {"score": 0.5}
+
+    row = {"ref": f"{name}@1", "id": name, "fingerprint": "1", "kind": "trained", "task": None, "settings": "{}"}
+    store.put_model(row, Stamp(), train)
+
+
+def there(store: Store) -> set[str]:
+    """What object storage holds, below the store."""
+    prefix = store.address.partition("://")[2]
+    return {path.partition(prefix)[2][1:] for path in fsspec.filesystem("memory").find(f"/{prefix}")}
+
+
+def prompts(store: Store) -> list[str]:
+    return sorted(path.stem for path in (store.root / "prompts").glob("*.parquet"))
+
+
+def test_what_one_machine_writes_another_finds_and_what_is_local_stays(on: On) -> None:
+    a = on("a")
+    put_model(a, "m")
+    a.put_prompt({"id": "p", "template": "x"}, Stamp())
+    a.put_report("page.html", "<p>")
+    for local in ("features/s/t.npy", "mlflow.db", "responses/budgets.sqlite", "tmp/half"):
+        (a.root / local).parent.mkdir(parents=True, exist_ok=True)
+        (a.root / local).write_text("local")
+    on("a")
+    held = there(a)
+    assert len(held) == 4
+    assert {"models/m@1/card.parquet", "models/m@1/weights/weights.bin", "reports/page.html"} < held
+    b = on("b")
+    assert b.root != a.root
+    assert (b.weights_folder("m@1") / "weights.bin").read_bytes() == b"m"
+    assert b.model_card("m@1")["score"] == 0.5
+    assert prompts(b) == prompts(a)
+    assert not (b.root / "features").exists()
+
+
+def test_every_view_reads_a_folder_that_is_mirrored() -> None:
+    assert {view.glob.partition("/")[0] for view in VIEWS} <= set(remote.MIRRORED)
+
+
+def test_a_pull_of_what_is_here_fetches_nothing(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_model(on("a"), "m")
+    b = on("b")
+    monkeypatch.setattr(remote.Mirror, "_fetch", lambda self, wanted: pytest.fail(f"fetched {wanted}") if wanted else 0)
+    b.pull()
+    on("a")
+
+
+def test_a_folder_that_is_being_uploaded_is_not_seen_yet(on: On) -> None:
+    a = on("a")
+    put_model(a, "m")
+    prefix = a.address.partition("://")[2]
+    fsspec.filesystem("memory").rm_file(f"/{prefix}/models/m@1/{remote.CARD}")
+    b = on("b")
+    assert not b.model_folder("m@1").exists()
+    put_model(b, "m")  # made here, it takes the place of the half that is there
+    assert on("c").has_model("m@1")
+
+
+def test_what_could_not_be_sent_is_kept_and_sent_by_the_next_pull(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = on("a")
+    memory = fsspec.filesystem("memory")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionResetError("no route")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "put_file", broken)
+        with pytest.raises(StoreError, match="cannot be uploaded; it stays in .*no route"):
+            a.put_prompt({"id": "p", "template": "x"}, Stamp())
+        with pytest.raises(StoreError, match="no route"):
+            put_model(a, "m")
+        with pytest.raises(StoreError, match="no route"):
+            a.pull()
+    assert there(a) == set()
+    assert prompts(a)
+    on("a")
+    assert len(there(a)) == 3
+    assert not list((a.root / "outbox").iterdir())
+
+
+def test_a_killed_writer_leaves_a_note_of_what_is_to_be_sent(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = on("a")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote.Mirror, "send", killed)
+        with pytest.raises(KeyboardInterrupt):
+            a.put_prompt({"id": "p", "template": "x"}, Stamp())
+    (a.root / "outbox" / "half-written-note").write_text("")
+    assert there(a) == set()
+    on("a")
+    assert len(there(a)) == 1
+
+
+def test_a_file_deleted_on_one_machine_goes_on_the_others(on: On) -> None:
+    a = on("a")
+    for name in ("p", "q"):
+        a.put_prompt({"id": name, "template": name}, Stamp())
+    b = on("b")
+    assert len(prompts(b)) == 2
+    remove_file(next((a.root / "prompts").glob("*.parquet")))
+    assert len(there(a)) == 1
+    assert prompts(on("b")) == prompts(a)
+
+
+def test_an_emptied_bucket_does_not_empty_the_mirror(on: On) -> None:
+    a = on("a")
+    a.put_prompt({"id": "p", "template": "x"}, Stamp())
+    fsspec.filesystem("memory").store.clear()
+    with pytest.raises(StoreError, match="is empty, but .* is not; was it emptied"):
+        a.pull()
+    assert prompts(a)
+
+
+def test_the_time_of_last_use_is_the_same_everywhere(on: On) -> None:
+    a = on("a")
+    for name in ("p", "q"):
+        a.put_prompt({"id": name, "template": name}, Stamp())
+    first, second = sorted((a.root / "prompts").glob("*.parquet"))
+    b = on("b")
+    memory = fsspec.filesystem("memory")
+    prefix = a.address.partition("://")[2]
+    touch_file(a.scratch, first)
+    # In memory, times are those of the test: an hour later.
+    later = memory.store[f"/{prefix}/prompts/{first.name}"]
+    later.created = later.modified = later.created.replace(year=later.created.year + 1)
+    on("b")
+    times = [(b.root / "prompts" / path.name).stat().st_mtime for path in (first, second)]
+    assert times[0] > times[1]
+
+
+def test_answers_of_another_machine_are_found_by_a_ledger_that_is_open(on: On) -> None:
+    request = ChatRequest("svc", "http://127.0.0.1:9/v1", "m", (Message("user", "hello"),))
+    b = on("b")
+    ledger = ResponseStore(b.root / "responses")
+    assert ledger.get(request.key) is None
+    with ResponseStore(on("a").root / "responses") as paid:
+        paid.put(request, Answer("yes", None, 1, 1, 5.0, "m", "stop"))
+        assert not there(b)  # live answers are this machine's
+        paid.fold()
+    assert len(there(b)) == 1
+    assert ledger.get(request.key) is None
+    on("b")
+    found = ledger.get(request.key)
+    assert found is not None
+    assert found.text == "yes"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("file:///tmp/store", "give the folder's path itself"),
+        ("nosuch://bucket/store", "install fute\\[s3\\].*fsspec"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_told(address: str, told: str, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path))
+    with pytest.raises(StoreError, match=told):
+        Store(address).pull()
