@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import logging
 import os
@@ -30,6 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.select_cli import select
+from flows.sql_cli import maintain, nearest, sql, write_csv
+from flows.store_option import store_option
 from fute.errors import FuteError
 
 if TYPE_CHECKING:
@@ -73,15 +74,6 @@ def show_progress() -> None:
 
 
 study_argument = click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
-store_option = click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="store",
-    show_default=True,
-    envvar="FUTE_STORE",
-    show_envvar=True,
-    help="Folder of the store.",
-)
 
 
 @main.command()
@@ -120,7 +112,7 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
     from storage.store import Store
 
     state = cast("State[Any]", pipeline(str(study), base_urls or None, return_state=True))
-    store = Store(loaded.path(loaded.store))
+    store = Store(loaded.store_address)
     return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
 
 
@@ -162,13 +154,11 @@ def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, a
     from flows.drift import DRIFTED
     from flows.drift import drift as drift_flow
     from flows.drift_results import print_drift
-    from flows.session import with_workers
     from storage.store import Store
 
-    watched = with_workers(drift_flow, loaded.workers)
     moved = moved_endpoints(base_urls) or None
-    state = cast("State[Any]", watched(str(study), base_urls=moved, renew=renew, return_state=True))
-    store = Store(loaded.path(loaded.store))
+    state = cast("State[Any]", drift_flow(str(study), base_urls=moved, renew=renew, return_state=True))
+    store = Store(loaded.store_address)
 
     def show() -> None:
         print_drift(console(), store, str(state.state_details.flow_run_id))
@@ -191,13 +181,12 @@ def transfer(study: Path, as_json: bool) -> None:
     check_study(loaded)
     show_progress()
 
-    from flows.session import with_workers
     from flows.transfer import transfer as transfer_flow
     from flows.transfer_results import print_transfer
     from storage.store import Store
 
-    state = cast("State[Any]", with_workers(transfer_flow, loaded.workers)(str(study), return_state=True))
-    store = Store(loaded.path(loaded.store))
+    state = cast("State[Any]", transfer_flow(str(study), return_state=True))
+    store = Store(loaded.store_address)
     sys.exit(end_of_run(state, lambda: print_transfer(console(), store, str(state.state_details.flow_run_id), as_json)))
 
 
@@ -217,6 +206,22 @@ def check(study: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("study", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one object a check.")
+@store_option
+def doctor(study: Path | None, as_json: bool, store: Path) -> None:
+    """Check the installation, the servers, GPU, hub and store, and with a STUDY its keys too (never shown)."""
+    from flows.doctor import examine, print_findings
+
+    findings = examine(study, store.resolve())
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        print_findings(findings, click.echo)
+    sys.exit(EXIT_FAILED if any(finding.status == "problem" for finding in findings) else 0)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON Schema.")
 def schema(as_json: bool) -> None:
     """Print every field of a study file, with its type, default and meaning."""
@@ -224,19 +229,6 @@ def schema(as_json: bool) -> None:
     from fute.schema_text import describe
 
     click.echo(json.dumps(Study.model_json_schema(), indent=2) if as_json else describe(Study))
-
-
-@main.command()
-@click.argument("query")
-@click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
-@click.option("--csv", "form", flag_value="csv", help="As CSV.")
-@store_option
-def sql(query: str, form: str | None, store: Path) -> None:
-    """Run a SQL query over the store's views (see `fute ls`)."""
-    from storage import catalog
-
-    answer = catalog.query(known_store(store), query)
-    print_rows(answer.columns, answer.rows, form)
 
 
 def known_store(store: Path) -> Path:
@@ -250,15 +242,18 @@ def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None
     if form == "json":
         click.echo(json.dumps([dict(zip(columns, r, strict=True)) for r in rows], indent=2, default=str))
     elif form == "csv":
-        writer = csv.writer(sys.stdout)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        write_csv(columns, rows, sys.stdout)
     else:
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*(cell(value) for value in row))
-        console().print(table)
+        console().print(table_of(columns, rows))
         click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def table_of(columns: list[str], rows: list[tuple[Any, ...]]) -> Table:
+    """An answer as a terminal shows it."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    return table
 
 
 def cell(value: Any) -> Any:
@@ -314,6 +309,17 @@ def show(subject: str, as_json: bool, store: Path) -> None:
 
 
 @main.command()
+@store_option
+def atlas(store: Path) -> None:
+    """Write one page of everything in the store: maps, groups, drift, and a view of each subject."""
+    from storage.store import Store
+    from tasks.atlas import AtlasReader, write_store_page
+
+    with AtlasReader(Store(known_store(store))) as reader:
+        click.echo(write_store_page(reader, reader.failures()))
+
+
+@main.command()
 @click.argument("study", type=click.Path(dir_okay=False, path_type=Path), default="examples/quickstart.yaml")
 @click.option("--data-only", is_flag=True, help="Write the data that the examples read, and stop.")
 def demo(study: Path, data_only: bool) -> None:
@@ -346,7 +352,8 @@ def up(port: int, mlflow_port: int, store: Path) -> None:
             signal.pause()
 
 
-main.add_command(select)
+for command in (select, sql, nearest, maintain):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

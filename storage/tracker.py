@@ -1,16 +1,18 @@
 """MLflow: one run for each flow run, a nested run for each model.
 
 Runs are named by id and never by the thread's active run, since tasks fan out over threads. A tracker that is down is
-reported, not fatal: the store is the record.
+reported, not fatal: the store is the record. What MLflow missed of a run's end is caught up by the next run; its other
+gaps stay, and are said.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARAM_CHARS = 6000  # MLflow cuts longer ones
-
+# MLflow's own patience is 7 retries with doubled waits, minutes for each call: a run would stand still for a server
+# that is away. With 3 it bridges a restart of 15 s. Set beforehand, the environment's own values stay.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+GAP_TAG = "fute.gap"
+_PASSWORD = re.compile(r"//[^/@\s]*@")
 
 HOST_TAG = "fute.host"
 PROCESS_TAG = "fute.process"  # its number, and when it began: numbers are given again
@@ -53,14 +59,28 @@ def default_uri(store: Path) -> str:
 
 
 class Tracker:
-    """Runs of one experiment. Every method returns quietly when tracking is off or has failed before."""
+    """Runs of one experiment. Every method returns quietly when tracking is off or has failed before.
 
-    def __init__(self, uri: str | None, experiment: str, artifacts: Path) -> None:
+    Args:
+        state_of: what the store knows of a flow run's end by the id of its Prefect run (Completed, ...), None while it
+            knows nothing; for runs that ended while the server was away.
+
+    Attributes:
+        gap: why MLflow lacks a part of what it was told, in words; None when it lacks nothing.
+    """
+
+    def __init__(
+        self, uri: str | None, experiment: str, artifacts: Path, state_of: Callable[[str], str | None] | None = None
+    ) -> None:
         self._client: MlflowClient | None = None
+        self._state_of = state_of or (lambda _: None)
+        self.gap: str | None = None
         self._experiment_id = ""
         self.uri = uri
         if uri is None:
             return
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         try:
             import mlflow  # slow to import, and not needed when tracking is off
 
@@ -79,19 +99,33 @@ class Tracker:
             self._give_up(exc)
 
     def _give_up(self, exc: Exception) -> None:
+        # MLFLOW_TRACKING_URI may hold a password, and an error may quote it.
+        place = _PASSWORD.sub("//", str(self.uri))
         log.warning("MLflow at %s does not work (%s: %s); the run goes on without tracking",
-                    self.uri, type(exc).__name__, exc)  # fmt: skip
+                    place, type(exc).__name__, _PASSWORD.sub("//", str(exc)))  # fmt: skip
+        self.gap = f"{place}: {type(exc).__name__}"
         self._client = None
 
     def _end_abandoned(self) -> None:
-        """Mark the runs of processes that were killed on this machine; nobody else will ever end them."""
+        """End the runs of processes that have ended on this machine without telling; nobody else ever will.
+
+        Those that the store knows the end of ran to it while the server was away; the others were killed.
+        """
         assert self._client is not None
         running = self._client.search_runs(
             [self._experiment_id], f"attributes.status = 'RUNNING' AND tags.`{HOST_TAG}` = '{socket.gethostname()}'"
         )
         for run in running:
-            if not _is_alive(run.data.tags.get(PROCESS_TAG, "")):
+            if _is_alive(run.data.tags.get(PROCESS_TAG, "")):
+                continue
+            state = self._state_of(run.data.tags.get("prefect.flow_run_id", ""))
+            if state is None:
                 self._client.set_terminated(run.info.run_id, "KILLED")
+            else:
+                self._client.set_tag(
+                    run.info.run_id, GAP_TAG, f"ended unseen as {state}; the store has what is missing"
+                )
+                self._client.set_terminated(run.info.run_id, "FINISHED" if state == "Completed" else "FAILED")
 
     def start(self, name: str, *, parent: str | None = None, tags: Mapping[str, str | None] | None = None,
               params: Mapping[str, Any] | None = None) -> str | None:  # fmt: skip

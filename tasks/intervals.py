@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import cast
 
 from fute.methods.crosscov.config import CrosscovConfig
@@ -13,13 +14,14 @@ from fute.methods.crosscov.symmetric import to_matrix
 from fute.methods.crosscov.whitening import Doubles
 from fute.unify.frame import Reference
 from fute.unify.neighbors import Neighbor
+from storage.paged import Paged
 from storage.vectors import StoredEmbedding
 from tasks import resources
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
 
 BEST = 3  # neighbours of each kind that get an interval: those that are shown first
-RESAMPLES_KEPT_BYTES = 2**30  # a subject's are made again rather than those of hundreds kept at once
+RESAMPLES_KEPT_BYTES = 2**33  # in a file; those of later subjects are made again each time
 
 Interval = tuple[float | None, float | None]
 
@@ -38,7 +40,9 @@ def neighbor_intervals(
     embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
     means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
     of = _KeptResamples(
-        lambda i: _resamples(run, embedder, population[i], reference, means, times, space.seed), RESAMPLES_KEPT_BYTES
+        lambda i: _resamples(run, embedder, population[i], reference, means, times, space.seed),
+        Paged(run.open_store().scratch.root),
+        RESAMPLES_KEPT_BYTES,
     )
     with resources.compute_lock:
         return [
@@ -48,23 +52,24 @@ def neighbor_intervals(
 
 
 class _KeptResamples:
-    """Resamples by subject, those used last kept up to a bound: a model of many classes has tens of megabytes."""
+    """Resamples by subject, kept in a file up to a bound: a model of many classes has tens of megabytes."""
 
-    def __init__(self, make: Callable[[int], Resamples], max_bytes: int) -> None:
+    def __init__(self, make: Callable[[int], Resamples], place: Paged, max_bytes: int) -> None:
         self._make = make
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[int, Resamples] = OrderedDict()
-        self._bytes = 0
+        self._place = place
+        self._kept: dict[int, Resamples] = {}
+        self._bytes_left = max_bytes
 
     def __call__(self, index: int) -> Resamples:
         if index in self._kept:
-            self._kept.move_to_end(index)
             return self._kept[index]
         made = self._make(index)
-        self._kept[index] = made
-        self._bytes += made.axes.nbytes
-        while self._bytes > self._max_bytes and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].axes.nbytes
+        self._bytes_left -= made.axes.nbytes
+        if self._bytes_left >= 0:
+            with suppress(OSError):  # the disk is full: made again when it is wanted again
+                axes = self._place.empty(made.axes.shape, made.axes.dtype)
+                axes[...] = made.axes
+                made = self._kept[index] = replace(made, axes=axes)
         return made
 
 

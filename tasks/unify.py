@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from fute.fingerprint import fingerprint
 from fute.types import Floats
 from fute.unify.frame import NO_REFERENCE, Reference, make_reference, require_one_space, similarities, unify
 from fute.unify.neighbors import nearest_neighbors
+from storage.paged import Paged
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks.intervals import neighbor_intervals
 from tasks.run import Run
@@ -52,7 +54,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig) -> Unified:
     )
     if vectors.refresh_neighbors(space.id, key):
         return done
-    unified = unified_vectors(population, reference)
+    unified = unified_vectors(population, reference, Paged(vectors.store.scratch.root))
     kinds = [e.kind for e in population]
     neighbors = nearest_neighbors(similarities(unified), kinds, config.neighbors)
     intervals = neighbor_intervals(run, space, population, reference, neighbors)
@@ -85,7 +87,7 @@ def reference_of(
         return stored, _could_be_renewed(stored, population, config.min_population)
     made = make_reference(
         stored.version + 1,
-        np.stack([e.vector for e in population]),
+        [e.vector for e in population],
         [e.group for e in population],
         [e.fingerprint for e in population],
         min_population=config.min_population,
@@ -119,5 +121,15 @@ def _could_be_renewed(stored: Reference, population: list[StoredEmbedding], min_
     )
 
 
-def unified_vectors(population: list[StoredEmbedding], reference: Reference) -> Floats:
-    return unify(np.stack([e.vector for e in population]), [e.group for e in population], reference)
+def unified_vectors(population: list[StoredEmbedding], reference: Reference, place: Paged | None = None) -> Floats:
+    """(n, dim) the population in one frame.
+
+    Args:
+        place: where they are put; None, or a disk that is full: in memory.
+    """
+    vectors = [e.vector for e in population]
+    out = None
+    if place is not None:
+        with suppress(OSError):
+            out = place.empty((len(vectors), len(vectors[0])), np.float32)
+    return unify(vectors, [e.group for e in population], reference, out)

@@ -97,7 +97,7 @@ NO_REFERENCE = Reference()
 @threadpool_limits.wrap(**ONE_BLAS_THREAD)
 def make_reference(
     version: int,
-    vectors: Floats,
+    vectors: Sequence[Floats] | Floats,
     subjects: Sequence[Subject],
     members: Sequence[str],
     *,
@@ -107,7 +107,7 @@ def make_reference(
     """A reference for each group that has at least `min_population` subjects.
 
     Args:
-        vectors: (n, dim) unit length, as the method made them.
+        vectors: n of (dim,), unit length, as the method made them.
         members: identities of the vectors.
         recentred: whether the vectors are crosscov matrices, to be recentred before their mean is taken.
     """
@@ -119,28 +119,36 @@ def make_reference(
     for group, rows in sorted(by_group.items()):
         if len(rows) < min_population:
             continue
-        mixing = mixing_matrix(vectors[rows]) if recentred else None
-        moved = vectors[rows] if mixing is None else np.stack([recentre(v, mixing) for v in vectors[rows]])
-        mean = moved.mean(axis=0, dtype=np.float64).astype(np.float32)
+        mixing = mixing_matrix([vectors[i] for i in rows]) if recentred else None
+        total = np.zeros(len(vectors[0]), dtype=np.float64)
+        for i in rows:  # one after the other: a large population's vectors are not all in memory
+            total += vectors[i] if mixing is None else recentre(vectors[i], mixing)
+        mean = (total / len(rows)).astype(np.float32)
         groups[group] = GroupReference(mean, mixing, tuple(members[i] for i in rows))
     return Reference(version if groups else 0, groups)
 
 
 @threadpool_limits.wrap(**ONE_BLAS_THREAD)
-def unify(vectors: Floats, subjects: Sequence[Subject], reference: Reference) -> Floats:
+def unify(
+    vectors: Sequence[Floats] | Floats, subjects: Sequence[Subject], reference: Reference, out: Floats | None = None
+) -> Floats:
     """(n, dim) vectors with their group's reference removed, unit length again.
+
+    Args:
+        vectors: n of (dim,).
+        out: (n, dim) where to put them, for instance in a file; None: a new array.
 
     Raises:
         SpaceError: the vectors and the reference differ in length, so they are of different spaces.
     """
-    unified = np.array(vectors, dtype=np.float32)
+    unified = np.empty((len(vectors), len(vectors[0])), dtype=np.float32) if out is None else out
     for i, subject in enumerate(subjects):
         found = reference.of(subject)
-        if found is not None:
-            unified[i] = found[1].remove(unified[i])
-    norms = np.linalg.norm(unified, axis=1, keepdims=True)
-    # A subject that is the mean itself has no direction left; it stays zero, and its similarities are zero.
-    return np.divide(unified, norms, out=np.zeros_like(unified), where=norms > 1e-6)
+        vector = vectors[i] if found is None else found[1].remove(vectors[i])
+        norm = np.linalg.norm(vector[None], axis=1)[0]
+        # A subject that is the mean itself has no direction left; it becomes zero, and its similarities are zero.
+        unified[i] = vector / norm if norm > 1e-6 else 0.0
+    return unified
 
 
 def require_one_space(spaces: Sequence[str]) -> str:

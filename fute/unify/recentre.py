@@ -8,6 +8,8 @@ taken again, and the mean removed. Measured in benchmarks/retrieval.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpstrf
@@ -22,8 +24,8 @@ seed of the 29 tasks in benchmarks/retrieval.py, and confirmed on other seeds, a
 RANK_FLOOR = 1e-5  # what is left on the diagonal below this share of its largest is float32 rounding
 
 
-def mixing_matrix(vectors: Floats) -> Floats:
-    """(n, d(d+1)/2) crosscov embeddings of a population -> (d, d) by which its A's are multiplied."""
+def mixing_matrix(vectors: Sequence[Floats] | Floats) -> Floats:
+    """n of (d(d+1)/2,), crosscov embeddings of a population -> (d, d) by which its A's are multiplied."""
     mean = np.zeros(2 * to_matrix(vectors[0]).shape[:1])
     for vector in vectors:
         root = to_matrix(vector)

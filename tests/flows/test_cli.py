@@ -34,8 +34,21 @@ def test_run_shows_ranked_tables_where_things_lie_and_three_commands(finished: t
     tables = ("Which model fits which dataset", "What each model does", "tfidf/topic")
     for expected in (*tables, store, "fute sql --store", "mlflow ui", "prefect server start"):
         assert expected in result.output
-    (page,) = (study.parent / "store" / "reports").glob("*.html")
-    assert str(page) in result.output
+    reports = study.parent / "store" / "reports"
+    assert sorted(page.name for page in reports.glob("*.html")) == ["store.html", "study-small.html"]
+    assert str(reports / "study-small.html") in result.output
+
+
+def test_the_page_of_the_store_is_written_anew_on_demand(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    store = finished[0].parent / "store"
+    page = store / "reports" / "store.html"
+    page.unlink()
+    result = call("atlas", "--store", str(store))
+    assert (result.exit_code, result.output.strip()) == (0, str(page))
+    assert "tfidf/topic" in page.read_text(encoding="utf-8")
+    empty = call("atlas", "--store", str(tmp_path))
+    assert empty.exit_code == 1
+    assert "nothing is embedded" in empty.output
 
 
 def test_the_sql_command_that_a_run_proposes_works(finished: tuple[Path, Result]) -> None:

@@ -98,7 +98,8 @@ def test_mlflow_holds_the_run_and_a_nested_run_for_each_model(finished: tuple[Pa
     assert {d.dataset.name for d in parent.inputs.dataset_inputs} == {"mood", "topic", "asks"}
     artifacts = [a.path for a in client.list_artifacts(run_id)]
     assert "study.json" in artifacts
-    assert sum(a.endswith(".html") for a in artifacts) == 2
+    assert [a for a in artifacts if a.endswith(".html")] == ["study-small.html"]
+    assert "store-page.txt" in artifacts
     nested = client.search_runs(
         [parent.info.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{run_id}'", max_results=100
     )
@@ -111,14 +112,17 @@ def test_mlflow_holds_the_run_and_a_nested_run_for_each_model(finished: tuple[Pa
     assert rows == [(run_id, flow_run_id)]
 
 
-def test_prefect_holds_the_result_table_and_a_link_to_the_map(finished: tuple[Path, State, Path]) -> None:
+def test_prefect_holds_the_result_table_and_links_to_the_pages(finished: tuple[Path, State, Path]) -> None:
     result = Artifact.get("fute-crosscov-result")
     assert result is not None
     assert "| topic | tfidf/topic" in str(result.data)
     assert "ZeroDivisionError" in str(result.data)
-    link = Artifact.get("fute-crosscov-map")
-    assert link is not None
-    assert "file://" in str(link.data)
+    reports = finished[0].parent / "store" / "reports"
+    for key, name in (("fute-study-page", "study-small.html"), ("fute-store-page", "store.html")):
+        link = Artifact.get(key)
+        assert link is not None
+        assert (reports / name).is_file()
+        assert (reports / name).as_uri() in str(link.data)
 
 
 def test_the_flow_run_of_the_store_is_known_to_prefect(finished: tuple[Path, State, Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.tracker import Tracker, default_uri
+from storage.tracker import GAP_TAG, Tracker, default_uri
 
 
 def use_all_of(tracker: Tracker, folder: Path) -> str | None:
@@ -52,7 +52,7 @@ def test_runs_are_nested_and_long_values_are_cut(tmp_path: Path) -> None:
     assert [a.path for a in client.list_artifacts(str(run))] == ["hello.txt"]
 
 
-def test_runs_of_a_killed_process_are_ended_by_the_next_tracker_and_those_of_a_living_one_are_not(
+def test_runs_of_an_ended_process_are_ended_by_the_next_tracker_and_those_of_a_living_one_are_not(
     tmp_path: Path,
 ) -> None:
     import mlflow
@@ -60,13 +60,29 @@ def test_runs_of_a_killed_process_are_ended_by_the_next_tracker_and_those_of_a_l
     script = (
         "import os, sys; from pathlib import Path; from storage.tracker import Tracker, default_uri\n"
         "folder = Path(sys.argv[1]); t = Tracker(default_uri(folder), 'e', folder / 'runs')\n"
-        "print(t.start('killed'), flush=True); os.kill(os.getpid(), 9)"
+        "for name in ('green', 'red', 'killed'): print(t.start(name, tags={'prefect.flow_run_id': name}), flush=True)\n"
+        "os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
-    killed = done.stdout.split()[-1]
-    living = str(Tracker(default_uri(tmp_path), "e", tmp_path / "runs").start("living"))
-    Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    # Two of them had ended, but their server was away when they said so.
+    known = {"green": "Completed", "red": "Failed: StoreError"}
+    living = str(Tracker(default_uri(tmp_path), "e", tmp_path / "runs", known.get).start("living"))
+    Tracker(default_uri(tmp_path), "e", tmp_path / "runs", known.get)
     client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path))
-    assert client.get_run(killed).info.status == "KILLED"
+    runs = [client.get_run(run_id) for run_id in done.stdout.split()[-3:]]
+    assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "KILLED"]
+    assert runs[0].data.tags[GAP_TAG] == "ended unseen as Completed; the store has what is missing"
+    assert GAP_TAG not in runs[2].data.tags
     assert client.get_run(living).info.status == "RUNNING"
+
+
+def test_a_password_in_the_servers_address_is_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with caplog.at_level(logging.WARNING, logger="storage.tracker"):
+        tracker = Tracker("http://me:sk-canary@127.0.0.1:9", "e", tmp_path)
+    assert tracker.gap is not None
+    assert "http://127.0.0.1:9" in caplog.text
+    assert "sk-canary" not in caplog.text + tracker.gap

@@ -1,0 +1,55 @@
+"""kill -9 of the run at random moments: the next run goes on, and ends with what an undisturbed run has."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from tests.flows.fork_runs import Forker, files_below
+from tests.flows.quick_study import assert_same_store, write_quick_study
+
+STORES, KILLS = 3, 4  # in each store; with those of servers and workers (test_faults_servers) twenty moments
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
+    with Forker(PREFECT_API_URL.value(), tmp_path_factory.mktemp("calls") / "calls.txt") as forker:
+        yield forker
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Path:
+    """A study that has run in peace."""
+    study = write_quick_study(tmp_path_factory.mktemp("undisturbed"))
+    assert forker.run(study) == 0, (study.parent / "run.log").read_text()[-3000:]
+    return study
+
+
+def test_a_run_killed_at_random_moments_loses_nothing_and_leaves_nothing_double(
+    tmp_path: Path, forker: Forker, undisturbed: Path
+) -> None:
+    rng = random.Random(SEED)
+    # Told in files written and not in seconds: so the moments spread over all stages on slow and fast machines alike.
+    files = files_below(undisturbed.parent / "store")
+    for number in range(STORES):
+        study = write_quick_study(tmp_path / str(number))
+        for _ in range(KILLS):
+            assert forker.killed_after(study, rng.randint(1, files // KILLS - 1), rng.uniform(0, 0.05))
+        assert forker.run(study) == 0, (study.parent / "run.log").read_text()[-3000:]
+        assert_same_store(study, undisturbed)
+
+
+def test_two_runs_of_one_study_at_once_end_with_one_store(tmp_path: Path, forker: Forker, undisturbed: Path) -> None:
+    study = write_quick_study(tmp_path, tracking={"enabled": True})
+    with Forker(PREFECT_API_URL.value(), tmp_path / "calls.txt") as other:
+        forker.start(study)
+        other.start(study)
+        codes = forker.wait(), other.wait()
+    assert codes == (0, 0), (study.parent / "run.log").read_text()[-3000:]
+    assert forker.run(study) == 0
+    assert_same_store(study, undisturbed)

@@ -1,0 +1,246 @@
+"""Full disks, torn and foreign files, a clock that goes back: what the store does, piece by piece."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fute.errors import FuteError, StoreError
+from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
+from storage import catalog, files
+from storage.live_responses import LiveFile
+from storage.paged import CHUNK_BYTES, Paged
+from storage.responses import ResponseStore
+from storage.store import Store
+from storage.vectors import VectorStore
+from tests.mounts import read_only, small_disk
+from tests.storage.test_store import STAMP, embedding_row, space_row
+
+DAY_NS = 24 * 3600 * 10**9
+
+
+def dataset() -> Dataset:
+    train = Split(TextTable(["warm soup", "cold soup"]), np.array([0, 1]))
+    return Dataset("soups", "classification", {"train": train}, "f1", ("good", "bad"), {}, {})
+
+
+def fill(root: Path) -> tuple[Store, VectorStore]:
+    """One of everything."""
+    store = Store(root)
+    vectors = VectorStore(store)
+    pool = Pool(TextTable(["a text", "another"]), ["one", "two"], {})
+    store.put_pool(pool, STAMP)
+    store.put_dataset(dataset(), family=None, stamp=STAMP)
+    store.put_model({"ref": "m@1", "id": "m"}, STAMP, lambda _: {"score": 0.5})
+    store.put_outputs(pool.id, "m@1", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP)
+    vectors.put_space(space_row(), STAMP)
+    put(vectors, "m", "e1", [1, 0])
+    vectors.put_neighbors("s1", "n1", neighbors("first"), STAMP)
+    return store, vectors
+
+
+def put(vectors: VectorStore, subject: str, fingerprint: str, vector: list[float]) -> None:
+    vectors.put(embedding_row(subject, fingerprint), TaskEmbedding(np.array(vector, dtype=np.float32)), STAMP)
+
+
+def neighbors(candidate: str) -> pa.Table:
+    row = {"space": "s1", "query": "m", "query_kind": "model", "candidate": candidate, "candidate_kind": "model",
+           "rank": 1, "score": 0.5, "ci_low": None, "ci_high": None, "reference": "none"}  # fmt: skip
+    return pa.Table.from_pylist([row])
+
+
+def pool_id(store: Store) -> str:
+    return next((store.root / "pools").glob("*.parquet")).stem
+
+
+# ------------------------------------------------------------------------------------------------------- a full disk
+
+
+def test_a_full_disk_is_told_at_every_door_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, vectors = fill(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.pq, "write_table", full)
+    monkeypatch.setattr(np, "save", full)
+    other = Dataset("teas", "classification", dataset().splits, "f2", ("good", "bad"), {}, {})
+    doors: list[Callable[[], object]] = [
+        lambda: store.put_dataset(other, family=None, stamp=STAMP),
+        lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP),
+        lambda: store.put_outputs("p", "m@2", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP),
+        lambda: put(vectors, "m", "e2", [0, 1]),
+        lambda: vectors.put_neighbors("s1", "n2", neighbors("second"), STAMP),
+        lambda: store.cached_features("s", lambda table: np.ones((len(table), 2), np.float32))(TextTable(["x"])),
+    ]
+    for door in doors:
+        with pytest.raises(StoreError, match=r"could not be written \(No space left on device\); free disk space"):
+            door()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_on_a_disk_that_is_really_full_what_was_stored_stays_and_the_next_write_works_when_there_is_space(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "store"
+    root.mkdir()
+    noise = Outputs("scores", np.random.default_rng(0).random((100_000, 4), dtype=np.float32))  # 2 MB and more
+    with small_disk(root, megabytes=4):
+        store = Store(root)
+        store.put_outputs("p", "m@0", noise, STAMP)
+        with pytest.raises(StoreError, match=r"m@1\.parquet could not be written .*free disk space"):
+            store.put_outputs("p", "m@1", noise, STAMP)
+        assert list((root / "tmp").iterdir()) == []
+        with pytest.raises(OSError, match="No space left"):  # and not a signal that kills the process
+            Paged(root / "tmp").empty([CHUNK_BYTES], np.uint8)
+        assert store.outputs("p", "m@0").fingerprint == noise.fingerprint
+        store.outputs_path("p", "m@0").unlink()
+        store.put_outputs("p", "m@0", noise, STAMP)
+        assert store.outputs("p", "m@0").fingerprint == noise.fingerprint
+
+
+def test_a_store_without_write_permission_can_be_read_and_says_that_it_cannot_be_written(tmp_path: Path) -> None:
+    store, vectors = fill(tmp_path)
+    with read_only(tmp_path):
+        assert len(vectors.population("s1")) == 1
+        assert catalog.query(tmp_path, "SELECT count(*) FROM embeddings").rows == [(1,)]
+        for write in (lambda: put(vectors, "m", "e2", [0, 1]),
+                      lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP)):  # fmt: skip
+            with pytest.raises(StoreError, match=r"could not be written \(Read-only file system\); give yourself"):
+                write()
+
+
+# ---------------------------------------------------------------------------------------- torn files, foreign files
+
+
+def halve(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def test_a_torn_file_is_named_and_written_again_once_it_is_deleted(tmp_path: Path) -> None:
+    store, vectors = fill(tmp_path)
+    pool = pool_id(store)
+    cases: list[tuple[Path, Callable[[], object]]] = [
+        (store.pool_path(pool), lambda: store.pool(pool)),
+        (store.outputs_path(pool, "m@1"), lambda: store.outputs(pool, "m@1")),
+        (store.model_folder("m@1") / "card.parquet", lambda: store.model_card("m@1")),
+        (store.dataset_folder("soups@f1") / "train.parquet", lambda: store.dataset("soups@f1")),
+        (vectors.path("s1", "model", "e1"), lambda: vectors.population("s1")),
+        (tmp_path / "spaces" / "s1.parquet", lambda: vectors.spaces()),
+        (tmp_path / "neighbors" / "space=s1" / "n1.parquet", lambda: vectors.neighbors("s1")),
+    ]
+    for path, read in cases:
+        halve(path)
+        with pytest.raises(StoreError) as told:
+            read()
+        assert str(path) in str(told.value)
+        assert "delete" in str(told.value)
+        if path.parent.parent.name == "datasets":
+            assert f"delete its folder {path.parent}" in str(told.value)
+            shutil.rmtree(path.parent)
+        else:
+            path.unlink()
+        fill(tmp_path)  # as the next run does
+        assert path.is_file(), path
+        read()
+
+
+def test_a_dataset_or_model_without_its_card_is_made_again(tmp_path: Path) -> None:
+    store, _ = fill(tmp_path)
+    for folder in (store.dataset_folder("soups@f1"), store.model_folder("m@1")):
+        (folder / "card.parquet").unlink()
+        fill(tmp_path)
+        assert (folder / "card.parquet").is_file()
+    assert list(store.dataset("soups@f1").train.inputs.texts) == ["warm soup", "cold soup"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "notes.txt", "e1.parquet.bak", "e1.parquet.tmp", "folder.d/x.txt"])
+def test_foreign_files_of_other_names_are_not_looked_at(tmp_path: Path, name: str) -> None:
+    _, vectors = fill(tmp_path)
+    for folder in ("embeddings/space=s1/kind=model", "neighbors/space=s1", "outputs", "models", "datasets", "runs"):
+        path = tmp_path / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not ours")
+    assert len(vectors.population("s1")) == 1
+    assert len(vectors.neighbors("s1")) == 1
+    assert catalog.query(tmp_path, "SELECT count(*) FROM embeddings").rows == [(1,)]
+
+
+def test_a_foreign_parquet_file_among_ours_is_named(tmp_path: Path) -> None:
+    _, vectors = fill(tmp_path)
+    path = vectors.path("s1", "model", "foreign")
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(StoreError, match=r"foreign\.parquet was not written by fute; move it out"):
+        vectors.population("s1")
+
+
+def test_a_torn_file_of_answers_is_named_by_who_reads_it(tmp_path: Path) -> None:
+    folder = tmp_path / "responses" / "live"
+    file = LiveFile.create(folder)
+    file.close()
+    with file.path.open("r+b") as damaged:
+        damaged.write(b"no database at all")
+    for suffix in ("-wal", "-shm"):
+        file.path.with_name(file.path.name + suffix).unlink(missing_ok=True)
+    with pytest.raises(FuteError, match=rf"{file.path.name}.*(damaged|cannot be read)"):
+        ResponseStore(tmp_path / "responses").arrow_table()
+
+
+# ------------------------------------------------------------------------------------------------------- the clock
+
+
+def test_what_was_written_last_is_the_newest_though_the_clock_went_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = files.time.time_ns()
+    monkeypatch.setattr(files.time, "time_ns", lambda: now + DAY_NS)  # the clock is a day ahead
+    _, vectors = fill(tmp_path)
+    put(vectors, "m", "e2", [0, 1])
+    monkeypatch.setattr(files.time, "time_ns", lambda: now)  # and is set right
+    put(vectors, "m", "e3", [0.6, 0.8])
+    vectors.put_neighbors("s1", "n2", neighbors("second"), STAMP)
+    assert [e.fingerprint for e in vectors.population("s1")] == ["e3"]
+    vectors.touch("s1", "model", "e2")
+    assert [e.fingerprint for e in vectors.population("s1")] == ["e2"]
+    assert [row["candidate"] for row in vectors.neighbors("s1")] == ["second"]
+    assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("second",)]
+    assert vectors.refresh_neighbors("s1", "n1")  # the first ranking counts again
+    assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("first",)]
+
+
+def test_times_of_one_store_never_go_back_in_any_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = files.Scratch(tmp_path)
+    ahead = first.now_ns() + DAY_NS
+    os.utime(tmp_path / "clock", ns=(ahead, ahead))  # another process' clock
+    told = [first.now_ns(), files.Scratch(tmp_path).now_ns(), first.now_ns()]
+    assert ahead < told[0] < told[1] < told[2]
+
+
+# --------------------------------------------------------------------------------------------------- paged arrays
+
+
+def test_paged_arrays_keep_their_numbers_and_leave_no_file(tmp_path: Path) -> None:
+    place = Paged(tmp_path / "tmp")
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape) for shape in ((3,), (5, 7), (2, 3, 4), (0, 4))]
+    kept = [place.keep(array) for array in arrays]
+    for array, copy in zip(arrays, kept, strict=True):
+        np.testing.assert_array_equal(copy, array)
+        assert copy.dtype == array.dtype
+    large = place.empty([CHUNK_BYTES // 4 + 1], np.float32)  # larger than a chunk
+    large[-1] = 1
+    assert list((tmp_path / "tmp").iterdir()) == []
