@@ -16,7 +16,7 @@ from tests.flows.quick_study import assert_same_store, write_quick_study
 from tests.mounts import read_only, small_disk
 
 # What a run says is to be deleted.
-DAMAGED = re.compile(r"delete its folder (\S+)|(\S+) cannot be read \(.*?\); delete it|remove (\S+) and train again")
+DAMAGED = re.compile(r"delete its folder (/\S+)|(/\S+) cannot be read \(.*?\); delete it|remove (/\S+) and train again")
 
 
 @pytest.fixture(scope="module")
