@@ -29,6 +29,11 @@ def write_quick_study(folder: Path, **overrides: Any) -> Path:
     return write_small_study(folder, **{**settings, **overrides})
 
 
+def log_of(study: Path) -> str:
+    """What its runs by a Forker have said."""
+    return (study.parent / "run.log").read_text()
+
+
 def vectors(study: Path) -> dict[tuple[str, str], np.ndarray]:
     """Every embedding by method and subject. A subject that stands twice in a space is a fault in itself."""
     rows = catalog.query(study.parent / "store", "SELECT method, subject, vector FROM embeddings").rows

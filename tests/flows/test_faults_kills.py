@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from prefect.settings import PREFECT_API_URL
 
 from tests.flows.fork_runs import Forker, files_below
-from tests.flows.quick_study import assert_same_store, write_quick_study
+from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 
-STORES, KILLS = 3, 4  # in each store; with those of servers and workers (test_faults_servers) twenty moments
+STORES, KILLS = 3, 5  # in each store; with those of servers and workers (test_faults_servers) twenty moments
 SEED = 20
-
-
-@pytest.fixture(scope="module")
-def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
-    with Forker(PREFECT_API_URL.value(), tmp_path_factory.mktemp("calls") / "calls.txt") as forker:
-        yield forker
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Path:
-    """A study that has run in peace."""
-    study = write_quick_study(tmp_path_factory.mktemp("undisturbed"))
-    assert forker.run(study) == 0, (study.parent / "run.log").read_text()[-3000:]
-    return study
 
 
 def test_a_run_killed_at_random_moments_loses_nothing_and_leaves_nothing_double(
@@ -40,7 +24,7 @@ def test_a_run_killed_at_random_moments_loses_nothing_and_leaves_nothing_double(
         study = write_quick_study(tmp_path / str(number))
         for _ in range(KILLS):
             assert forker.killed_after(study, rng.randint(1, files // KILLS - 1), rng.uniform(0, 0.05))
-        assert forker.run(study) == 0, (study.parent / "run.log").read_text()[-3000:]
+        assert forker.run(study) == 0, log_of(study)[-3000:]
         assert_same_store(study, undisturbed)
 
 
@@ -50,6 +34,6 @@ def test_two_runs_of_one_study_at_once_end_with_one_store(tmp_path: Path, forker
         forker.start(study)
         other.start(study)
         codes = forker.wait(), other.wait()
-    assert codes == (0, 0), (study.parent / "run.log").read_text()[-3000:]
+    assert codes == (0, 0), log_of(study)[-3000:]
     assert forker.run(study) == 0
     assert_same_store(study, undisturbed)

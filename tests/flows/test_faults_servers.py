@@ -14,17 +14,16 @@ from typing import Any
 
 import mlflow
 import pytest
-from prefect.settings import PREFECT_API_URL
 
 from flows.services import command, end, wait_until_up
 from storage.tracker import GAP_TAG
 from tests.conftest import REPOSITORY
 from tests.flows.fork_runs import Forker, files_below
-from tests.flows.quick_study import assert_same_store, write_quick_study
+from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 from tests.flows.test_deployments import free_port
 
 SEED = 8
-MLFLOW_KILLS, PREFECT_KILLS = 3, 3
+MLFLOW_KILLS, PREFECT_KILLS = 2, 1
 GAP = "not in MLflow, or only a part of it"
 
 
@@ -64,36 +63,15 @@ class Server:
                 end(self._process)
 
 
-def log_of(study: Path) -> str:
-    return (study.parent / "run.log").read_text()
-
-
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("calls") / "calls.txt"
-
-
-@pytest.fixture(scope="module")
-def forker(calls: Path) -> Iterator[Forker]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the waiting is MLflow's own, and not what is tested
-        with Forker(PREFECT_API_URL.value(), calls) as forker:
-            yield forker
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> tuple[Path, float, int]:
-    """A study that has run in peace, the seconds that it took, and the files after which a run is nearly done."""
-    study = write_quick_study(tmp_path_factory.mktemp("undisturbed"))
-    started = time.perf_counter()
-    assert forker.run(study) == 0, log_of(study)[-3000:]
-    return study, time.perf_counter() - started, int(0.8 * files_below(study.parent / "store"))
+def files(undisturbed: Path) -> int:
+    """Written files after which a run is nearly done."""
+    return int(0.8 * files_below(undisturbed.parent / "store"))
 
 
 def test_a_run_goes_on_when_the_mlflow_server_is_killed_and_the_next_one_catches_up(
-    tmp_path: Path, forker: Forker, undisturbed: tuple[Path, float, int]
+    tmp_path: Path, forker: Forker, undisturbed: Path, files: int
 ) -> None:
-    whole, _, files = undisturbed
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     arguments = [command("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
@@ -109,7 +87,7 @@ def test_a_run_goes_on_when_the_mlflow_server_is_killed_and_the_next_one_catches
             server.kill()
             assert forker.wait() == 0, log_of(study)[-3000:]
             assert GAP in log_of(study)
-            assert_same_store(study, whole)
+            assert_same_store(study, undisturbed)
             server.start()
             assert forker.run(study) == 0, log_of(study)[-3000:]
             client = mlflow.MlflowClient(tracking_uri=url)
@@ -120,35 +98,34 @@ def test_a_run_goes_on_when_the_mlflow_server_is_killed_and_the_next_one_catches
 
 
 def test_a_run_without_its_tracking_server_completes_soon_and_says_what_is_missing(
-    tmp_path: Path, forker: Forker, undisturbed: tuple[Path, float, int]
+    tmp_path: Path, forker: Forker, undisturbed: Path
 ) -> None:
     study = write_quick_study(tmp_path, tracking={"uri": f"http://127.0.0.1:{free_port()}"})
     started = time.perf_counter()
     assert forker.run(study) == 0, log_of(study)[-3000:]
-    assert time.perf_counter() - started < 3 * undisturbed[1] + 20
+    assert time.perf_counter() - started < 120  # MLflow's own patience would be minutes for each call
     assert GAP in log_of(study)
-    assert_same_store(study, undisturbed[0])
+    assert_same_store(study, undisturbed)
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory, calls: Path) -> tuple[Server, str, dict[str, str]]:
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, str, dict[str, str]]:
     """A Prefect server of its own, its API's address, and the environment of its clients."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = {**os.environ, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_API_URL": url,
-           "PWD": str(REPOSITORY), "FUTE_TEST_CALLS": str(calls)}  # fmt: skip
+           "PWD": str(REPOSITORY), "FUTE_TEST_CALLS": "/dev/null"}  # fmt: skip
     env.pop("PREFECT_API_DATABASE_CONNECTION_URL", None)
     arguments = [command("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     return Server(arguments, f"{url}/health", env), url, env
 
 
 def test_a_run_whose_prefect_server_is_killed_and_started_again_ends_and_the_next_one_is_green(
-    tmp_path: Path, calls: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: tuple[Path, float, int]
+    tmp_path: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: Path, files: int
 ) -> None:
     server, url, _ = prefect
-    whole, _, files = undisturbed
     rng = random.Random(SEED)
-    with Forker(url, calls) as forker, server.running():
+    with Forker(url, tmp_path / "calls.txt") as forker, server.running():
         for number in range(PREFECT_KILLS):
             study = write_quick_study(tmp_path / str(number))
             forker.start_and_reach(study, rng.randint(1, files))
@@ -157,11 +134,11 @@ def test_a_run_whose_prefect_server_is_killed_and_started_again_ends_and_the_nex
             # Prefect's client asks again for about a minute, so that a run may go on; it must not hang in any case.
             assert forker.wait() in (0, 1), log_of(study)[-3000:]
             assert forker.run(study) == 0, log_of(study)[-3000:]
-            assert_same_store(study, whole)
+            assert_same_store(study, undisturbed)
 
 
 def test_a_run_outlives_its_worker_and_a_run_killed_with_it_is_done_again(
-    tmp_path: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: tuple[Path, float, int]
+    tmp_path: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: Path
 ) -> None:
     server, _, env = prefect
     rng = random.Random(SEED)
@@ -179,7 +156,7 @@ def test_a_run_outlives_its_worker_and_a_run_killed_with_it_is_done_again(
             with worker.running():
                 run(study)
                 wait_for(study.parent / "store" / "datasets")
-                time.sleep(rng.uniform(0, 0.5) * undisturbed[1])
+                time.sleep(rng.uniform(0, 2))
                 if with_its_run:
                     worker.kill()
                 else:
@@ -188,7 +165,7 @@ def test_a_run_outlives_its_worker_and_a_run_killed_with_it_is_done_again(
                 wait_for(study.parent / "store" / "runs")
             with worker.running():
                 run(study, "--watch")
-            assert_same_store(study, undisturbed[0])
+            assert_same_store(study, undisturbed)
 
 
 def once(env: dict[str, str], *arguments: str) -> None:

@@ -5,35 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from prefect.settings import PREFECT_API_URL
-
 from tests.flows.fork_runs import Forker
-from tests.flows.quick_study import assert_same_store, write_quick_study
+from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 from tests.mounts import read_only, small_disk
 
 # What a run says is to be deleted.
 DAMAGED = re.compile(r"delete its folder (/\S+)|(/\S+) cannot be read \(.*?\); delete it|remove (/\S+) and train again")
-
-
-@pytest.fixture(scope="module")
-def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
-    with Forker(PREFECT_API_URL.value(), tmp_path_factory.mktemp("calls") / "calls.txt") as forker:
-        yield forker
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Path:
-    study = write_quick_study(tmp_path_factory.mktemp("undisturbed"))
-    assert forker.run(study) == 0, log_of(study)[-3000:]
-    return study
-
-
-def log_of(study: Path) -> str:
-    return (study.parent / "run.log").read_text()
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_told_and_the_run_goes_on_when_there_is_space(
