@@ -98,9 +98,10 @@ def test_the_memory_bound_holds(t5: Surrogate) -> None:
 
 
 def test_copies_of_a_batch_share_the_encoders_half(t5: Surrogate) -> None:
+    method = tupate(t5)
+    t5, sites = method.surrogate, method._sites
     tokens = tokenise(t5, TEXTS)
     batch = pad_batch(t5, tokens, np.arange(6))
-    sites = tupate(t5)._sites
     prefix = torch.randn(2, len(sites), 2, 4, 3, 8, generator=torch.Generator().manual_seed(0))
 
     def states(groups: torch.Tensor, **how: Any) -> torch.Tensor:
