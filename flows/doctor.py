@@ -186,7 +186,10 @@ def _prefect() -> Iterator[Finding]:
     headers = {}
     if api.key is not None:
         headers["Authorization"] = f"Bearer {api.key.get_secret_value()}"
-    auth = tuple(api.auth_string.get_secret_value().split(":", 1)) if api.auth_string is not None else None
+    auth = None
+    if api.auth_string is not None:
+        name, _, password = api.auth_string.get_secret_value().partition(":")
+        auth = (name, password)
     fault = _answer(f"{api.url.rstrip('/')}/health", headers=headers, auth=auth)
     if fault is None:
         yield Finding("prefect", "ok", f"the server at {_place(api.url)} answers")

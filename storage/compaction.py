@@ -206,6 +206,8 @@ def _fold_batch(
     table = pa.concat_tables([table for _, table in whole]).combine_chunks()
     if kind.key is not None:
         table = _once(table, kind.key, known)
+    if len(table) == 0:  # all of it stands in other parts; these files stay, and are counted once by their readers
+        return
     # By what it replaces, so that folding the same files again, here or on another machine, makes the same part.
     part = folder / FOLDED / f"{fingerprint_texts([names])}{PARQUET}"
 
@@ -214,6 +216,7 @@ def _fold_batch(
 
     write_file(store.scratch, part.with_suffix(REPLACES), write_list)
     write_parquet(store.scratch, part, kind.ordered(table), row_group_size=group_rows(table))
+    known.add(part)
     done.files += len(whole)
     done.rows += len(table)
     done.parts += 1

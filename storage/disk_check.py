@@ -69,12 +69,16 @@ def _lock_faults(trial: Path) -> Iterator[str]:
         except OSError as exc:
             yield f"files cannot be locked ({exc.strerror})"
             return
-        other = subprocess.run(
-            [sys.executable, "-S", "-E", "-c", _TRY_LOCK, str(path)],
-            capture_output=True,
-            timeout=LOCK_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            other = subprocess.run(
+                [sys.executable, "-S", "-E", "-c", _TRY_LOCK, str(path)],
+                capture_output=True,
+                timeout=LOCK_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            yield f"asking for a lock took more than {LOCK_TIMEOUT_S} s"
+            return
         if other.returncode == 0:
             yield "a lock of one process is not seen by another"
 

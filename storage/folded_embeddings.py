@@ -46,8 +46,9 @@ class Part:
         column = metadata.schema.to_arrow_schema().get_field_index("fingerprint")
         # Flat columns come before any nested one here, so the index counts leaves too.
         bounds = [metadata.row_group(g).column(column).statistics for g in range(metadata.num_row_groups)]
-        self._least = [b.min for b in bounds]
-        self._most = [b.max for b in bounds]
+        # A part without rows has one group without bounds.
+        self._least = [b.min for b in bounds if b is not None]
+        self._most = [b.max for b in bounds if b is not None]
 
     def find(self, fingerprint: str) -> tuple[int, int] | None:
         """Its row group and row in it."""

@@ -12,12 +12,15 @@ not to be read any more. Whoever is killed in between leaves either state, never
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDED = "folded"
 PARQUET = ".parquet"
 REPLACES = ".replaces"
+
+_OWN = re.compile(rf"({FOLDED}/)?[^/]+{re.escape(PARQUET)}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def _replaced(folder: Path, names: list[str]) -> dict[Path, tuple[Path, ...]] | 
                 lines = (folder / FOLDED / name).read_text(encoding="utf-8").splitlines()
             except FileNotFoundError:
                 return None
-            found[folder / FOLDED / f"{stem}{PARQUET}"] = tuple(folder / line for line in lines)
+            # What is named here is deleted later: only files of this folder may be.
+            own = [line for line in lines if _OWN.fullmatch(line)]
+            found[folder / FOLDED / f"{stem}{PARQUET}"] = tuple(folder / line for line in own)
     return found
 
 

@@ -53,5 +53,7 @@ class Paged:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self._folder) as file:
             # All of it now: on a full disk, writing to a page that has no place yet would kill the process.
+            if not hasattr(os, "posix_fallocate"):
+                raise OSError("this system cannot reserve a file's space")
             os.posix_fallocate(file.fileno(), 0, size)
             return np.asarray(np.memmap(file, np.uint8, "r+", shape=(size,)))

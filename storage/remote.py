@@ -101,6 +101,8 @@ def _place_of(target: Path) -> tuple[Mirror, str] | None:
 def is_mirrored(relative: str) -> bool:
     """Whether object storage holds a file, by its path below the store."""
     top, _, rest = relative.partition("/")
+    if any(part in ("", ".", "..") for part in relative.split("/")):
+        return False  # a key in the bucket that leads out of the mirror
     return top in MIRRORED and (top != "responses" or ("/" not in rest and rest.endswith(".parquet")))
 
 
@@ -252,7 +254,8 @@ class Mirror:
                 if not (self.root / whole).exists():
                     (self.root / whole).parent.mkdir(parents=True, exist_ok=True)
                     os.rename(scratch / whole, self.root / whole)
-            for relative in relatives:
+            # What a part replaces is told before the part is there, as where it was folded.
+            for relative in sorted(relatives, key=lambda r: not r.endswith(".replaces")):
                 if (scratch / relative).exists():  # not moved with its folder
                     (self.root / relative).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(scratch / relative, self.root / relative)

@@ -136,8 +136,9 @@ class VectorStore:
         if path.is_file():
             with suppress(FileNotFoundError):  # removed just now, since it is folded
                 touch_file(self.store.scratch, path)
-                return
-        self.folded(space, kind).use(fingerprint, self.store.scratch.now_ns())
+        folded = self.folded(space, kind)
+        if folded.has(fingerprint):  # the small file may be about to be removed: its time would go with it
+            folded.use(fingerprint, self.store.scratch.now_ns())
 
     def population(self, space: str) -> list[StoredEmbedding]:
         """The embedding of each subject of a space that was made or used last, in the order of kind and subject.

@@ -58,8 +58,9 @@ class Forker:
         store = study.parent / "store"
         before = files_below(store)
         pid = self.start(study)
-        while files_below(store) < before + writes and Path(f"/proc/{pid}/cmdline").read_bytes():  # else it has ended
-            time.sleep(0.005)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, and was reaped
+            while files_below(store) < before + writes and Path(f"/proc/{pid}/cmdline").read_bytes():
+                time.sleep(0.005)
         return pid
 
     def killed_after(self, study: Path, writes: int, seconds: float) -> bool:

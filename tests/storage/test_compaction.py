@@ -321,3 +321,12 @@ def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None
     assert folded > 3
     assert len(counts) > 5
     assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(160)]
+
+
+def test_a_list_may_name_only_files_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "folded").mkdir()
+    (tmp_path / "folded" / "part.parquet").touch()
+    named = ["a.parquet", "folded/b.parquet", "../outside.parquet", "/outside.parquet", "x/c.parquet"]
+    (tmp_path / "folded" / "part.replaces").write_text("\n".join(named))
+    (replaced,) = files_of(tmp_path).replaced.values()
+    assert replaced == (tmp_path / "a.parquet", tmp_path / "folded" / "b.parquet")

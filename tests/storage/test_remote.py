@@ -202,3 +202,9 @@ def test_an_address_that_cannot_be_one_is_told(address: str, told: str, tmp_path
     monkeypatch.setenv("FUTE_MIRROR", str(tmp_path))
     with pytest.raises(StoreError, match=told):
         Store(address).pull()
+
+
+@pytest.mark.parametrize("key", ["runs/../../outside.parquet", "runs//x.parquet", "../runs/x.parquet", "runs/./x"])
+def test_a_key_that_leads_out_of_the_mirror_is_not_the_stores(key: str) -> None:
+    assert not remote.is_mirrored(key)
+    assert remote.is_mirrored("runs/x.parquet")
