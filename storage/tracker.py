@@ -87,12 +87,8 @@ class Tracker:
             if uri.startswith("sqlite:///"):
                 Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             client = mlflow.MlflowClient(tracking_uri=uri)
-            known = client.get_experiment_by_name(experiment)
-            if known is None:
-                location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
-                self._experiment_id = client.create_experiment(experiment, artifact_location=location)
-            else:
-                self._experiment_id = known.experiment_id
+            location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
+            self._experiment_id = _experiment(client, experiment, location)
             self._client = client
             self._end_abandoned()
         except Exception as exc:  # any fault of a tracking server or its database
@@ -199,3 +195,15 @@ class Tracker:
             self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
         except Exception as exc:
             self._give_up(exc)
+
+
+def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    """The id of an experiment, made if need be; of several runs that begin at once one makes it, and all find it."""
+    if (known := client.get_experiment_by_name(name)) is not None:
+        return str(known.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except Exception:
+        if (known := client.get_experiment_by_name(name)) is None:  # not another run's doing
+            raise
+        return str(known.experiment_id)

@@ -23,7 +23,7 @@ def test_a_run_killed_at_random_moments_loses_nothing_and_leaves_nothing_double(
     for number in range(STORES):
         study = write_quick_study(tmp_path / str(number))
         for _ in range(KILLS):
-            assert forker.killed_after(study, rng.randint(1, 3 * files // (4 * KILLS)), rng.uniform(0, 0.05))
+            assert forker.killed_after(study, rng.randint(1, files // KILLS - 1), rng.uniform(0, 0.05))
         assert forker.run(study) == 0, log_of(study)[-3000:]
         assert_same_store(study, undisturbed)
 

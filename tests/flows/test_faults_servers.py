@@ -103,7 +103,7 @@ def test_a_run_without_its_tracking_server_completes_soon_and_says_what_is_missi
     study = write_quick_study(tmp_path, tracking={"uri": f"http://127.0.0.1:{free_port()}"})
     started = time.perf_counter()
     assert forker.run(study) == 0, log_of(study)[-3000:]
-    assert time.perf_counter() - started < 300  # MLflow's own patience would be minutes for each call
+    assert time.perf_counter() - started < 120  # MLflow's own patience would be minutes for each call
     assert GAP in log_of(study)
     assert_same_store(study, undisturbed)
 

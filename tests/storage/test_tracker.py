@@ -86,3 +86,25 @@ def test_a_password_in_the_servers_address_is_not_shown(
     assert tracker.gap is not None
     assert "http://127.0.0.1:9" in caplog.text
     assert "sk-canary" not in caplog.text + tracker.gap
+
+
+def test_runs_that_begin_at_once_share_the_experiment_that_one_of_them_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    first = Tracker(default_uri(tmp_path), "e", tmp_path / "runs").start("first")
+    look = mlflow.MlflowClient.get_experiment_by_name
+    looks: list[str] = []
+
+    def too_early(client: mlflow.MlflowClient, name: str) -> object:
+        looks.append(name)
+        return None if len(looks) == 1 else look(client, name)  # the other made it between the look and the making
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", too_early)
+    second = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    assert second.gap is None
+    run = second.start("second")
+    client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path))
+    assert client.get_run(str(run)).info.experiment_id == client.get_run(str(first)).info.experiment_id
+    assert looks == ["e", "e"]
