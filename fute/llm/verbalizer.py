@@ -26,6 +26,10 @@ MIN_MASS = 0.1
 LEAST = 1e-12
 """No label has less: zeros would be claims that no answer can support."""
 
+MOST_REMEMBERED = 10_000
+"""Beginnings of answers of which it is known which label they begin."""
+_NOT_SEEN = -1
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -76,6 +80,7 @@ class Verbalizer:
                         f"{self.label_names[label]!r}; give each word to one label"
                     )
         self._parser = TextParser(self._label_of, len(self.label_names), parse)
+        self._begun: dict[str, int | None] = {}
 
     def read(self, answer: Answer) -> Reading:
         """Log-probabilities where they speak of the labels, else the text, else what little they say."""
@@ -153,6 +158,15 @@ class Verbalizer:
         return _Masses((shares / shares.sum()).astype(np.float32), total)
 
     def _label_begun(self, text: str) -> int | None:
+        # Twenty tokens come with each answer, and mostly the same ones. Many threads read: one look, no second one.
+        label = self._begun.get(text, _NOT_SEEN)
+        if label == _NOT_SEEN:
+            if len(self._begun) >= MOST_REMEMBERED:
+                self._begun.clear()
+            label = self._begun[text] = self._find_label_begun(text)
+        return label
+
+    def _find_label_begun(self, text: str) -> int | None:
         begun = normal(text)
         if begun in self._label_of:
             return self._label_of[begun]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from fute.llm.fan_out import fan_out
 from fute.llm.limits import LocalPace, Paced
 from fute.llm.retry import Retry
 from fute.llm.types import Answer, ChatRequest, Message
-from storage.budgets import StoredAccount
+from storage.budgets import AHEAD, StoredAccount
 from tests import llm_server
 from tests.llm_server import LlmServer, by_first_word
 
@@ -171,6 +172,56 @@ def test_workers_share_an_account_and_runs_do_not(tmp_path):
     with pytest.raises(BudgetExhausted, match=r"0 of 2 calls are made, 2 are held for calls of other processes"):
         Budget(Counting(), ENDPOINT, [stored(tmp_path, limits)]).complete(ask())
     assert stored(tmp_path, limits, run="run-2").reserve(Spending(1)) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_workers_of_an_account_never_pass_it_and_agree_with_one_plain_account_in_the_end(tmp_path, seed: int):
+    rng = random.Random(seed)
+    limits = BudgetConfig(max_calls=400, max_tokens=9_000, max_usd=40.0)
+    workers = [stored(tmp_path, limits) for _ in range(3)]
+    plain = MemoryAccount("the run", limits)  # told what really happened, at once
+    flying: list[tuple[StoredAccount, Spending]] = []
+    for _ in range(600):
+        if rng.random() < 0.55:
+            worker, most = rng.choice(workers), Spending(1, rng.randint(1, 60), rng.random() / 4)
+            if worker.reserve(most) is None:
+                assert plain.reserve(most) is None  # what the file allows is within the limits in truth
+                flying.append((worker, most))
+        elif flying:
+            worker, most = flying.pop(rng.randrange(len(flying)))
+            spent = Spending(rng.randint(0, 1), rng.randint(0, most.tokens), most.usd * rng.random())
+            for account in (worker, plain):
+                account.settle(most, spent)
+            own = [m for w, m in flying if w is worker]
+            assert worker.in_flight == len(own)
+    for worker, most in flying:
+        for account in (worker, plain):
+            account.settle(most, Spending(1, most.tokens, most.usd))
+    fresh = stored(tmp_path, limits)  # nobody has anything in flight, so all is in the file
+    assert fresh.taken() == fresh.spent()
+    assert (fresh.spent().calls, fresh.spent().tokens) == (plain.spent().calls, plain.spent().tokens)
+    assert fresh.spent().usd == pytest.approx(plain.spent().usd)
+
+
+def test_a_worker_that_dies_leaves_too_much_taken_rather_than_too_little(tmp_path):
+    limits = BudgetConfig(max_calls=AHEAD + 4)
+    one, other = stored(tmp_path, limits), stored(tmp_path, limits)
+    for _ in range(2):
+        assert one.reserve(Spending(1, 10)) is None
+    one.settle(Spending(1, 10), Spending(1, 3))
+    assert one.taken() == Spending(2, 13)  # as it is
+    del one  # killed, with one request in flight
+    assert other.taken() == Spending(AHEAD, 10 * AHEAD)  # with what was held for the next ones
+    for _ in range(4):
+        assert other.reserve(Spending(1, 10)) is None
+    assert other.reserve(Spending(1, 10)) is not None
+
+
+def test_what_is_held_ahead_is_there_for_a_larger_request_of_the_same_worker(tmp_path):
+    account = stored(tmp_path, BudgetConfig(max_tokens=100))
+    assert account.reserve(Spending(1, 10)) is None  # and 70 ahead
+    assert account.reserve(Spending(1, 90)) is None
+    assert account.reserve(Spending(1, 1)) is not None
 
 
 def test_many_threads_use_a_budget_up_before_any_gives_up(account_of):
