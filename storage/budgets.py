@@ -3,9 +3,8 @@
 Reserving is one statement, so two workers cannot both take the last dollar. What a killed worker had reserved stays
 taken in its run, since nobody knows whether its requests were answered; the next run has a budget of its own.
 
-While a worker has requests in flight it reserves for some of the next ones as well, and what it settles is written with
-its next reservation: many threads would wait for a write each. So the file may say too much is taken, never too little;
-a worker gives back what it holds ahead when it needs it for a larger request, or has nothing in flight any more.
+While a worker has requests in flight, what it settles is written with its next reservation: one write for a request
+instead of two. Until then other workers see as held what that request could have cost at most.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from fute.config import BudgetConfig
 from fute.errors import StoreError
 from fute.llm.budget import Refusal, Spending
 
-AHEAD = 8  # requests that are reserved for with one write, where so much is left
+MOST_UNWRITTEN = 4  # settled requests of a worker; the next reservation usually follows at once
 _TABLE = "spending"
 _CREATE = f"""
     CREATE TABLE IF NOT EXISTS {_TABLE} (
@@ -62,58 +61,49 @@ class StoredAccount:
         self._path = folder / "budgets.sqlite"
         self._account = f"{run}/{name}"
         self._lock = threading.Lock()
-        # Since the last write: spent, and freed of what was held. And held ahead, of what was written.
-        self._spent = self._freed = self._ahead = Spending()
+        # Settled since the last write: how many requests, what was spent, and what is held no more.
+        self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
         self._db: sqlite3.Connection | None = None
         self._pid = os.getpid()
         # A handle of before a fork is kept, for closing it would drop the parent's locks.
         self._left_to_parent: sqlite3.Connection | None = None
 
     def reserve(self, most: Spending) -> Refusal | None:
-        with self._lock, self._errors():
-            self._open()  # first: in a forked child what is held ahead is the parent's
-            if not self._take_from_ahead(most):
-                self._give_back_ahead()
-                if self._write(most.times(AHEAD), within_limits=True):
-                    self._ahead = most.times(AHEAD - 1)
-                elif not self._write(most, within_limits=True):
-                    self._write(Spending())
-                    return Refusal(self.in_flight, *self._look())
+        with self._mine(), self._errors():
+            if not self._write(most, within_limits=True):
+                self._flush()
+                return Refusal(self.in_flight, *self._look())
             self.in_flight += 1
             return None
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
-        with self._lock, self._errors():
-            self._open()
+        with self._mine(), self._errors():
             self.in_flight -= 1  # first: whatever becomes of the file, nobody has to wait for this one any more
+            self._unwritten += 1
             self._spent, self._freed = self._spent + spent, self._freed + reserved
-            if self.in_flight <= 0:
-                self._give_back_ahead()
-                self._write(Spending())
+            # That a request cost more than was held for it others should know at once.
+            dearer = spent.calls > reserved.calls or spent.tokens > reserved.tokens or spent.usd > reserved.usd
+            if dearer or self.in_flight <= 0 or self._unwritten >= MOST_UNWRITTEN:
+                self._flush()
 
     def spent(self) -> Spending:
-        with self._lock, self._errors():
+        with self._mine(), self._errors():
             return self._look()[0]
 
     def taken(self) -> Spending:
-        with self._lock, self._errors():
+        with self._mine(), self._errors():
             spent, held = self._look()
             return spent + held
 
     def _look(self) -> tuple[Spending, Spending]:
-        """What is spent and what is held for requests, of all processes; of this one as it is, written or not."""
+        """What is spent and what is held, of all processes; of this one as it is, written or not."""
         row = self._open().execute(_LOOK, (self._account,)).fetchone()
-        return Spending(*row[:3]) + self._spent, Spending(*row[3:]) - self._freed - self._ahead
+        return Spending(*row[:3]) + self._spent, Spending(*row[3:]) - self._freed
 
-    def _take_from_ahead(self, most: Spending) -> bool:
-        left = self._ahead - most
-        if left.calls < 0 or left.tokens < 0 or left.usd < 0:
-            return False
-        self._ahead = left
-        return True
-
-    def _give_back_ahead(self) -> None:
-        self._freed, self._ahead = self._freed + self._ahead, Spending()
+    def _flush(self) -> None:
+        """Write what was settled, with no new reservation."""
+        if self._unwritten:
+            self._write(Spending())
 
     def _write(self, reserve: Spending, *, within_limits: bool = False) -> bool:
         """Write what is to be reserved, and what was settled; whether it was."""
@@ -125,8 +115,19 @@ class StoredAccount:
         }  # fmt: skip
         if self._open().execute(_WRITE + _WITHIN if within_limits else _WRITE, values).rowcount != 1:
             return False
-        self._spent = self._freed = self._ahead = Spending()
+        self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
         return True
+
+    @contextmanager
+    def _mine(self) -> Iterator[None]:
+        """One thread at a time. A forked child begins anew: what is in flight is its parent's, the database handle must
+        not be used on both sides, and the thread that may have held the lock is not there."""
+        if self._pid != os.getpid():
+            self._lock, self.in_flight = threading.Lock(), 0
+            self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
+            self._left_to_parent, self._db, self._pid = self._db, None, os.getpid()
+        with self._lock:
+            yield
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -139,10 +140,7 @@ class StoredAccount:
             ) from exc
 
     def _open(self) -> sqlite3.Connection:
-        # A database handle must not be used on both sides of a fork, and what the parent has in flight is the parent's.
-        if self._db is None or self._pid != os.getpid():
-            self._left_to_parent, self._db, self._pid, self.in_flight = self._db, None, os.getpid(), 0
-            self._spent = self._freed = self._ahead = Spending()
+        if self._db is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self._path, timeout=30.0, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode = WAL")

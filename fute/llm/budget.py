@@ -43,9 +43,6 @@ class Spending:
     def __sub__(self, other: Spending) -> Spending:
         return Spending(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
 
-    def times(self, n: int) -> Spending:
-        return Spending(n * self.calls, n * self.tokens, n * self.usd)
-
 
 @dataclass(frozen=True)
 class Refusal:

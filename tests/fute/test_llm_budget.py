@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from fute.llm.fan_out import fan_out
 from fute.llm.limits import LocalPace, Paced
 from fute.llm.retry import Retry
 from fute.llm.types import Answer, ChatRequest, Message
-from storage.budgets import AHEAD, StoredAccount
+from storage.budgets import StoredAccount
 from tests import llm_server
 from tests.llm_server import LlmServer, by_first_word
 
@@ -177,51 +179,89 @@ def test_workers_share_an_account_and_runs_do_not(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 def test_workers_of_an_account_never_pass_it_and_agree_with_one_plain_account_in_the_end(tmp_path, seed: int):
     rng = random.Random(seed)
-    limits = BudgetConfig(max_calls=400, max_tokens=9_000, max_usd=40.0)
+    limits = BudgetConfig(max_calls=200, max_tokens=4_000, max_usd=20.0)
     workers = [stored(tmp_path, limits) for _ in range(3)]
     plain = MemoryAccount("the run", limits)  # told what really happened, at once
     flying: list[tuple[StoredAccount, Spending]] = []
-    for _ in range(600):
+    refused = 0
+    for _ in range(900):
         if rng.random() < 0.55:
             worker, most = rng.choice(workers), Spending(1, rng.randint(1, 60), rng.random() / 4)
             if worker.reserve(most) is None:
                 assert plain.reserve(most) is None  # what the file allows is within the limits in truth
                 flying.append((worker, most))
+            else:
+                refused += 1
         elif flying:
             worker, most = flying.pop(rng.randrange(len(flying)))
             spent = Spending(rng.randint(0, 1), rng.randint(0, most.tokens), most.usd * rng.random())
             for account in (worker, plain):
                 account.settle(most, spent)
-            own = [m for w, m in flying if w is worker]
-            assert worker.in_flight == len(own)
+            assert worker.in_flight == sum(w is worker for w, _ in flying)
+            assert worker.spent().calls <= plain.spent().calls
+            # What one worker sees as taken is the truth, or more: others' requests at their most.
+            assert worker.taken().tokens >= plain.taken().tokens
     for worker, most in flying:
         for account in (worker, plain):
             account.settle(most, Spending(1, most.tokens, most.usd))
+    assert refused > 10
     fresh = stored(tmp_path, limits)  # nobody has anything in flight, so all is in the file
     assert fresh.taken() == fresh.spent()
     assert (fresh.spent().calls, fresh.spent().tokens) == (plain.spent().calls, plain.spent().tokens)
     assert fresh.spent().usd == pytest.approx(plain.spent().usd)
 
 
+def test_two_workers_use_up_exactly_what_the_run_needs(tmp_path):
+    limits = BudgetConfig(max_calls=120)
+    inner = Counting()
+
+    def worker(_: int) -> BaseException | None:
+        budget = Budget(inner, ENDPOINT, [stored(tmp_path, limits)])
+        return fan_out(range(60), lambda _: budget.complete(ask()), 8)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(worker, range(2))) == [None, None]
+    assert inner.calls == 120
+    assert stored(tmp_path, limits).taken() == Spending(120, 720, pytest.approx(120 * 15e-6))
+
+
+def test_a_request_that_cost_more_than_was_held_for_it_stops_the_next_at_once(tmp_path):
+    limits = BudgetConfig(max_tokens=100)
+    one, other = stored(tmp_path, limits), stored(tmp_path, limits)
+    for _ in range(3):
+        assert one.reserve(Spending(1, 20)) is None
+    one.settle(Spending(1, 20), Spending(1, 70))  # the endpoint counts otherwise
+    assert other.taken() == Spending(3, 110)
+    assert other.reserve(Spending(1, 1)) is not None
+    assert one.reserve(Spending(1, 1)) is not None
+
+
 def test_a_worker_that_dies_leaves_too_much_taken_rather_than_too_little(tmp_path):
-    limits = BudgetConfig(max_calls=AHEAD + 4)
+    limits = BudgetConfig(max_calls=4)
     one, other = stored(tmp_path, limits), stored(tmp_path, limits)
     for _ in range(2):
         assert one.reserve(Spending(1, 10)) is None
     one.settle(Spending(1, 10), Spending(1, 3))
     assert one.taken() == Spending(2, 13)  # as it is
     del one  # killed, with one request in flight
-    assert other.taken() == Spending(AHEAD, 10 * AHEAD)  # with what was held for the next ones
-    for _ in range(4):
+    assert other.taken() == Spending(2, 20)  # at most
+    for _ in range(2):
         assert other.reserve(Spending(1, 10)) is None
     assert other.reserve(Spending(1, 10)) is not None
 
 
-def test_what_is_held_ahead_is_there_for_a_larger_request_of_the_same_worker(tmp_path):
-    account = stored(tmp_path, BudgetConfig(max_tokens=100))
-    assert account.reserve(Spending(1, 10)) is None  # and 70 ahead
-    assert account.reserve(Spending(1, 90)) is None
-    assert account.reserve(Spending(1, 1)) is not None
+def test_a_child_that_was_forked_while_others_reserved_has_a_lock_and_nothing_in_flight_of_its_own(tmp_path):
+    account = stored(tmp_path, BudgetConfig(max_calls=10))
+    assert account.reserve(Spending(1, 5)) is None
+    with account._lock:  # as another thread of the parent may hold it at that moment
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends a child that waits for ever
+            refused = account.reserve(Spending(1, 5))
+            os._exit(0 if refused is None and account.in_flight == 1 else 1)
+        _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert (account.in_flight, account.taken().calls) == (1, 2)
 
 
 def test_many_threads_use_a_budget_up_before_any_gives_up(account_of):
