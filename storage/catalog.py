@@ -75,9 +75,10 @@ DATASET_FILES = View(
 DERIVED = {
     "neighbors": (
         "ranked neighbours of the last unification of each space",
+        # Not by a window over the whole history, which reads all columns of all unifications.
         """
         SELECT * FROM neighbor_history
-        QUALIFY created_at = max(created_at) OVER (PARTITION BY space)
+        WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
         """,
     ),
     "dataset_rows": (
@@ -122,13 +123,15 @@ COMMENTS = {
 """Every view that is documented and kept stable, with what it holds."""
 
 MACROS = [
-    # A prompt's template with an input in it, as fute.llm.prompts fills it in. Backslashes would be taken as groups.
+    # A prompt's template with an input in it, as fute.llm.prompts fills it in. A character without a meaning keeps the
+    # pair's place until the first text is in, whose words may look like a place. Backslashes would be taken as groups.
     r"""
     CREATE MACRO fill_in(template, words, second) AS
-        regexp_replace(
-            regexp_replace(template, '\{\{\s*(text_pair|hypothesis|context|sentence2)\s*\}\}',
-                           replace(coalesce(second, ''), '\', '\\'), 'g'),
-            '\{\{\s*(text|premise|question|sentence|sentence1)\s*\}\}', replace(words, '\', '\\'), 'g')
+        replace(
+            regexp_replace(
+                regexp_replace(template, '\{\{\s*(text_pair|hypothesis|context|sentence2)\s*\}\}', chr(57344), 'g'),
+                '\{\{\s*(text|premise|question|sentence|sentence1)\s*\}\}', replace(words, '\', '\\'), 'g'),
+            chr(57344), coalesce(second, ''))
     """,
     # The k nearest of each kind, in every space that the subject is in.
     """
@@ -192,6 +195,7 @@ MACRO_NAMES = {
 
 T = TypeVar("T")
 
+_DAMAGED = re.compile(r"(?:Invalid Input|IO) Error: .*['\"](/[^'\"]+\.parquet)['\"]")
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 TRIES = 5
@@ -411,4 +415,8 @@ def _told_as_ours() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as exc:
+        if damaged := _DAMAGED.search(str(exc)):
+            raise StoreError(
+                f"{damaged[1]} cannot be read ({str(exc).splitlines()[0]}); delete it and run again"
+            ) from exc
         raise StoreError(f"{exc}\nThe store has these views: {', '.join(sorted(COMMENTS))}.") from exc

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fute.types import Floats, Kind
 from fute.unify.frame import Reference, Subject, unify
-from storage.folded_embeddings import USED, FoldedEmbeddings
+from storage.folded_embeddings import USED, FoldedEmbeddings, told_if_damaged
 from storage.folding import FOLDED
 
 MEMBERS = pa.schema(
@@ -29,14 +29,25 @@ MEMBERS = pa.schema(
 class Scan:
     """Some files of one folder of embeddings.
 
+    Args:
+        rows: more embeddings, of other files, with their columns.
+
     Attributes:
         members: (n rows) whose embeddings they are.
         kept: (n,) which of them are their subject's newest; the others do not count.
     """
 
-    def __init__(self, paths: Sequence[Path], kind: Kind, reference: Reference, folded: FoldedEmbeddings) -> None:
-        self.paths, self.kind, self.reference = paths, kind, reference
-        self.members = _with_marks(pa.concat_tables([MEMBERS.empty_table(), *map(_members, paths)]), folded.marks())
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        kind: Kind,
+        reference: Reference,
+        folded: FoldedEmbeddings,
+        rows: Sequence[pa.Table] = (),
+    ) -> None:
+        self.paths, self.kind, self.reference, self.rows = paths, kind, reference, rows
+        tables = [*map(_members, paths), *(row.select(MEMBERS.names).cast(MEMBERS) for row in rows)]
+        self.members = _with_marks(pa.concat_tables([MEMBERS.empty_table(), *tables]), folded.marks())
         self.kept = newest_rows(self.members)
 
     def blocks(self) -> Iterator[Floats]:
@@ -46,6 +57,8 @@ class Scan:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=["vector", "subject_kind"])
                     yield in_frame(table, self.kind, self.reference)
+        for row in self.rows:
+            yield in_frame(row, self.kind, self.reference)
 
     def kept_blocks(self) -> Iterator[Floats]:
         """The same without those that do not count."""
@@ -67,8 +80,9 @@ class Scan:
 
 
 def _members(path: Path) -> pa.Table:
-    present = pq.read_schema(path).names
-    table = pq.read_table(path, columns=[name for name in MEMBERS.names if name in present], partitioning=None)
+    with told_if_damaged(path):
+        present = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in MEMBERS.names if name in present], partitioning=None)
     if USED not in present:
         used = 0 if path.parent.name == FOLDED else path.stat().st_mtime_ns
         table = table.append_column(USED, pa.array([used] * len(table), pa.int64()))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,14 +30,14 @@ CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 class Scratch:
-    """The folder for files that are being written."""
+    """The folder for files that are being written: <process>-<unique>@<host>."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "tmp"
 
     def path(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
-        return self.root / f"{os.getpid()}-{uuid.uuid4().hex}"
+        return self.root / f"{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
 
     def now_ns(self) -> int:
         """The time in ns since 1970; never earlier than one that was told before, though the clock may go back.
@@ -60,16 +61,44 @@ class Scratch:
         return now
 
     def sweep(self) -> None:
-        """Remove what killed writers left behind more than a day ago."""
+        """Remove what killed writers left behind, and changed last more than a day ago.
+
+        What a process of this host is at work on stays however old it is: a training may write nothing for days. Of
+        one on another host, which shares the store's folder, only the times of its files tell.
+        """
         if not self.root.is_dir():
             return
         for entry in self.root.iterdir():
             try:
-                stale = time.time() - entry.stat().st_mtime > STALE_AFTER_S
+                stale = not _is_at_work(entry.name) and time.time() - _last_change(entry) > STALE_AFTER_S
             except FileNotFoundError:  # its writer has just renamed it
                 continue
             if stale:
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _is_at_work(name: str) -> bool:
+    """Whether the writer of a temporary file or folder is a process of this host that has not ended."""
+    process, host = name.partition("-")[0], name.rpartition("@")[2]
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _last_change(entry: Path) -> float:
+    """The latest time of change of a file, or of a folder and all that is in it."""
+    times = [entry.stat().st_mtime]
+    for folder, _, names in os.walk(entry):
+        for name in (".", *names):
+            with suppress(FileNotFoundError):
+                times.append(os.stat(os.path.join(folder, name)).st_mtime)
+    return max(times)
 
 
 @contextmanager
@@ -120,15 +149,18 @@ def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_
     write_file(scratch, target, write)
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one Parquet file of the store.
+
+    Args:
+        columns: only these; default: all.
 
     Raises:
         StoreError: the file is damaged, or was written by a later version of fute.
     """
     try:
         # One file is one table: no hive columns are to be made from the folder names.
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, columns=columns, partitioning=None)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as exc:
@@ -169,23 +201,22 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def touch_file(scratch: Scratch, path: Path) -> None:
-    """Set a file's time to now: it counts as the one used last."""
-    now = scratch.now_ns()
-    with written_through(path):
-        try:
-            os.utime(path, ns=(now, now))
-        except PermissionError:  # another user's: only its owner may set its time, but it may be replaced by a copy
-            mine = scratch.path()
-            shutil.copyfile(path, mine)
-            os.utime(mine, ns=(now, now))
-            os.replace(mine, path)
+def set_time(path: Path, ns: int) -> bool:
+    """Set a file's time of change, here and not on object storage; whether it is there and may be changed.
+
+    Only its owner may. It is not put there again in any way: it may have been folded and deleted just now.
+    """
+    try:
+        os.utime(path, ns=(ns, ns))
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
 
 
 def remove_file(path: Path) -> None:
     """Delete a file whose content stands elsewhere by now."""
+    removed_through(path)  # first: what is here and not there is dropped by the next pull, and the other way fetched
     path.unlink(missing_ok=True)
-    removed_through(path)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

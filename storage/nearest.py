@@ -13,7 +13,7 @@ from fute.types import Floats, Kind
 from fute.unify.frame import Reference, unify
 from storage.embedding_scan import Scan, best
 from storage.folding import files_of
-from storage.nearest_index import file_name, search, usable_index
+from storage.nearest_index import newer_files, search, usable_index, used_again
 from storage.store import Store
 from storage.vectors import VectorStore
 
@@ -26,7 +26,7 @@ class Neighbor:
 
 
 class Side:
-    """The embeddings of one kind in one space: what an index covers, and the rest."""
+    """The embeddings of one kind in one space: what an index covers, and what is newer or was used again since."""
 
     def __init__(self, store: Store, space: str, kind: Kind, reference: Reference) -> None:
         self.space, self.kind, self.reference = space, kind, reference
@@ -34,8 +34,13 @@ class Side:
         folded = self._vectors.folded(space, kind)
         files = files_of(folded.folder).live
         self.index = usable_index(store, space, kind, reference, files)
-        covered = set(self.index.card.files) if self.index else set()
-        self.scan = Scan([path for path in files if file_name(store, path) not in covered], kind, reference, folded)
+        self.scan = Scan(files if self.index is None else newer_files(store, self.index.card, files),
+                         kind, reference, folded)  # fmt: skip
+        again = used_again(self.index, folded, files, self.scan.members) if self.index is not None else []
+        if again is None:
+            self.index, self.scan = None, Scan(files, kind, reference, folded)
+        elif again:
+            self.scan = Scan(self.scan.paths, kind, reference, folded, again)
 
     @property
     def found_by(self) -> str:

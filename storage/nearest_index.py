@@ -3,8 +3,9 @@
     indexes/space=<space>/kind=<kind>/<build>/{vectors.faiss, members.parquet, card.json}
 
 An index is built by the maintenance flow for kinds with many embeddings, and is no part of the record: it may be
-deleted at any time. It covers the files that it was built of. Newer files are looked at beside it; when one that it
-covers is gone, or the space has another reference by now, it is stale and everything is looked at.
+deleted at any time. It covers the files that it was built of. Newer files are looked at beside it, and so are subjects
+that went back to an earlier version since; when a file that it covers is gone, the space has another reference by now,
+or very many subjects went back, it is stale and everything is looked at.
 
 faiss, for two reasons: its inverted file in half precision is built in a stream, in a tenth of the time that a graph
 of the same recall took here, and it is read by mapping, so that opening one costs nothing. Its format is its own, and
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
@@ -33,6 +35,7 @@ from fute.types import Floats, Kind
 from fute.unify.frame import Reference
 from storage.embedding_scan import Scan, best
 from storage.files import write_folder, write_parquet
+from storage.folded_embeddings import FoldedEmbeddings, told_if_damaged
 from storage.folding import FOLDED, files_of
 from storage.stamp import code_version
 from storage.store import Store, to_json
@@ -47,6 +50,9 @@ ROWS_A_LIST_TO_TRAIN = 50
 NEWER_SHARE = 0.1
 KEPT_BUILDS = 2  # one may be in use by who has just found it
 
+MOST_READ_AGAIN = 100
+"""Rows of covered files that are read one by one beside an index; each costs some ms."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -54,6 +60,7 @@ class Card:
 
     Attributes:
         files: of the store, that it was built of.
+        used: times of last use that might change, as they were: of marks and small files, by fingerprint.
         reference: version of the space's reference; what was removed from the vectors.
         probes: lists that are looked into for a query: the fewest that gave the wanted recall.
         recall_at_10: share of the true ten nearest that it finds, over `queries` of its own subjects.
@@ -64,6 +71,7 @@ class Card:
     rows: int
     dim: int
     files: list[str]
+    used: dict[str, int]
     reference: int
     library: str
     lists: int
@@ -102,7 +110,9 @@ def build_index(store: Store, space: str, kind: Kind) -> Card:
     started = time.perf_counter()
     vectors = VectorStore(store)
     folded, reference = vectors.folded(space, kind), vectors.reference(space)
-    scan = Scan(files_of(folded.folder).live, kind, reference, folded)
+    files = files_of(folded.folder)
+    used = folded.uses(files.singles)  # first: what is used from now on is taken for used after the building
+    scan = Scan(files.live, kind, reference, folded)
     members = scan.kept_members()
     rng = np.random.default_rng(0)
     lists = max(1, min(int(2 * np.sqrt(len(members))), len(members) // ROWS_A_LIST_TO_TRAIN))
@@ -126,14 +136,15 @@ def build_index(store: Store, space: str, kind: Kind) -> Card:
         faiss.write_index(index, str(folder / "vectors.faiss"))
         write_parquet(store.scratch, folder / "members.parquet", members)
         card = Card(space, kind, len(members), sample.shape[1],
-                    [file_name(store, path) for path in scan.paths], reference.version, f"faiss {faiss.__version__}",
-                    lists, index.nprobe, recall, len(queries), time.perf_counter() - started,
-                    (folder / "vectors.faiss").stat().st_size, code_version())  # fmt: skip
+                    [file_name(store, path) for path in scan.paths], used, reference.version,
+                    f"faiss {faiss.__version__}", lists, index.nprobe, recall, len(queries),
+                    time.perf_counter() - started, (folder / "vectors.faiss").stat().st_size,
+                    code_version())  # fmt: skip
         (folder / "card.json").write_text(to_json(asdict(card)) + "\n")
 
     folder = index_folder(store, space, kind)
-    # By time, so that the newest is the last by name.
-    build = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    # By time, so that the newest is the last by name; the store's own, which a clock that is set back does not.
+    build = folder / f"{store.scratch.now_ns():020d}-{uuid.uuid4().hex[:8]}"
     write_folder(store.scratch, build, write)
     for old in sorted(folder.iterdir())[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
@@ -160,19 +171,73 @@ def is_stale(store: Store, card: Card, reference: Reference, files: Sequence[Pat
     return card.reference != reference.version or not set(card.files) <= {file_name(store, path) for path in files}
 
 
+def newer_files(store: Store, card: Card, files: Sequence[Path]) -> list[Path]:
+    """Those that the index does not cover."""
+    covered = set(card.files)
+    return [path for path in files if file_name(store, path) not in covered]
+
+
+def used_again(index: Index, folded: FoldedEmbeddings, files: Sequence[Path], newer: pa.Table) -> list[pa.Table] | None:
+    """Rows that the index has not, or has but may have to give up, since versions were used again after its building.
+
+    Args:
+        files: all that count now.
+        newer: members of those that the index does not cover.
+
+    Returns:
+        The rows to be looked at beside it, of each subject all versions that may count now; None: they are too many.
+
+    Raises:
+        StoreError: a file is damaged.
+    """
+    later = _used_later(index.card, folded, files) - set(newer["fingerprint"].to_pylist())
+    if not later:
+        return []
+    members = index.members.filter(pc.is_in(index.members["fingerprint"], value_set=pa.array(sorted(later))))
+    ours = dict(zip(members["fingerprint"].to_pylist(), members["subject"].to_pylist(), strict=True))
+    others = sorted(later - ours.keys())
+    if len(others) > MOST_READ_AGAIN:
+        return None
+    rows = {fingerprint: row for fingerprint in others if (row := folded.row(fingerprint)) is not None}
+    gone_back = pa.array([row["subject"][0].as_py() for row in rows.values()], pa.string())
+    theirs = index.members.filter(pc.is_in(index.members["subject"], value_set=gone_back))["fingerprint"].to_pylist()
+    versions = set(newer["subject"].to_pylist())
+    contested = [*theirs, *(fingerprint for fingerprint, subject in ours.items() if subject in versions)]
+    if len(rows) + len(contested) > MOST_READ_AGAIN:
+        return None
+    rows |= {fingerprint: row for fingerprint in contested if (row := folded.row(fingerprint)) is not None}
+    return list(rows.values())
+
+
+def _used_later(card: Card, folded: FoldedEmbeddings, files: Sequence[Path]) -> set[str]:
+    """Fingerprints of what was used after the building."""
+    now = folded.uses(path for path in files if path.parent.name != FOLDED)
+    return {fingerprint for fingerprint, ns in now.items() if ns > card.used.get(fingerprint, 0)}
+
+
 def count_rows(files: Sequence[Path]) -> int:
-    """Embeddings in some files; small ones hold one each."""
-    return sum(pq.read_metadata(path).num_rows if path.parent.name == FOLDED else 1 for path in files)
+    """Embeddings in some files; small ones hold one each. Raises StoreError: a folded one is damaged."""
+    rows = 0
+    for path in files:
+        with told_if_damaged(path):
+            rows += pq.read_metadata(path).num_rows if path.parent.name == FOLDED else 1
+    return rows
 
 
 def is_due(store: Store, space: str, kind: Kind, files: Sequence[Path], rows: int) -> bool:
-    """Whether a new index is worth building: none is there, it is stale, or it leaves a tenth out."""
+    """Whether a new index is worth building: none is there, it is stale or nearly so, or it leaves a tenth out."""
     found = newest_card(store, space, kind)
-    if found is None or is_stale(store, found[1], VectorStore(store).reference(space), files):
+    vectors = VectorStore(store)
+    if found is None or is_stale(store, found[1], vectors.reference(space), files):
         return True
-    covered = set(found[1].files)
-    newer = count_rows([path for path in files if file_name(store, path) not in covered])
-    return newer > NEWER_SHARE * rows
+    build, card = found
+    newer = newer_files(store, card, files)
+    if count_rows(newer) > NEWER_SHARE * rows:
+        return True
+    later = _used_later(card, vectors.folded(space, kind), files) - {path.stem for path in newer}
+    known = pq.read_table(build / "members.parquet", columns=["fingerprint"], partitioning=None)["fingerprint"]
+    gone_back = later - set(known.filter(pc.is_in(known, value_set=pa.array(sorted(later), pa.string()))).to_pylist())
+    return len(gone_back) > MOST_READ_AGAIN // 2
 
 
 def usable_index(store: Store, space: str, kind: Kind, reference: Reference, files: Sequence[Path]) -> Index | None:

@@ -52,8 +52,14 @@ def mirror_at(address: str) -> Mirror:
     It lies in the folder FUTE_MIRROR, else in the user's cache.
 
     Raises:
-        StoreError: the address is of a folder.
+        StoreError: the address is of a folder, or has a key or password in it.
     """
+    scheme, _, rest = address.partition("://")
+    if ":" in rest.rpartition("@")[0]:  # not within the host alone: a secret key may have a slash in it
+        raise StoreError(
+            f"store {scheme}://...: its address has a key or password in it, which would stand in logs and file names; "
+            "give the bucket alone, and keys in the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
     if address.startswith("file:"):
         raise StoreError(f"store {address}: give the folder's path itself, without file://")
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -147,6 +153,24 @@ class Mirror:
             for relative in gone:
                 (self.root / relative).unlink(missing_ok=True)
 
+    def folders(self) -> list[str]:
+        """Which of a store's folders object storage holds, none of a new store. Fetches nothing.
+
+        Raises:
+            StoreError: as for `pull`.
+        """
+        with self._told("it cannot be listed"):
+            fs, prefix = self._open()
+            try:
+                listed = fs.ls(prefix, detail=False)
+            except FileNotFoundError:
+                listed = []
+            if not listed:
+                with suppress(PermissionError):
+                    fs.ls(prefix.partition("/")[0])  # as in _there: is there such a bucket?
+            names = {path.rstrip("/").rpartition("/")[2] for path in listed}
+            return [name for name in MIRRORED if name in names]
+
     def note(self, relative: str) -> Path:
         """Remember that something is to be sent; the entry to delete when it was."""
         self._outbox.mkdir(parents=True, exist_ok=True)
@@ -177,6 +201,21 @@ class Mirror:
             fs, prefix = self._open()
             with suppress(FileNotFoundError):
                 fs.rm_file(f"{prefix}/{relative}")
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Put a small object there that no mirror holds. Raises StoreError: as for `pull`."""
+        with self._told(f"{relative} cannot be written"):
+            fs, prefix = self._open()
+            fs.pipe_file(f"{prefix}/{relative}", content)
+
+    def times(self, folder: str) -> dict[str, int]:
+        """The objects in a folder there, with their times of change in seconds. Raises StoreError: as for `pull`."""
+        with self._told(f"{folder} cannot be listed"):
+            fs, prefix = self._open()
+            found = fs.find(f"{prefix}/{folder}", detail=True)
+            # Of a folder that is empty some servers tell the folder itself.
+            held = {path: info for path, info in found.items() if path.startswith(f"{prefix}/{folder}/")}
+            return {path.rpartition("/")[2]: _version(info)[1] for path, info in held.items()}
 
     # --------------------------------------------------------------------------------------------------------- inside
 

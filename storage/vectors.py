@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +15,7 @@ from fute.errors import StoreError
 from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
 from storage import schemas
-from storage.files import read_parquet, touch_file, write_parquet
+from storage.files import read_parquet, set_time, write_parquet
 from storage.folded_embeddings import TRIES, USED, FoldedEmbeddings, group_rows
 from storage.folding import FOLDED, PARQUET, files_of
 from storage.paged import Paged
@@ -132,13 +131,13 @@ class VectorStore:
 
     def touch(self, space: str, kind: Kind, fingerprint: str) -> None:
         """Mark an embedding as the one in use: a subject that went back to an earlier version counts as that one."""
-        path = self.path(space, kind, fingerprint)
-        if path.is_file():
-            with suppress(FileNotFoundError):  # removed just now, since it is folded
-                touch_file(self.store.scratch, path)
         folded = self.folded(space, kind)
-        if folded.has(fingerprint):  # the small file may be about to be removed: its time would go with it
-            folded.use(fingerprint, self.store.scratch.now_ns())
+        now = self.store.scratch.now_ns()
+        # On object storage only a mark tells it: sent again, a small file would be back where another machine has
+        # folded and deleted it meanwhile.
+        timed = self.store.mirror is None and set_time(self.path(space, kind, fingerprint), now)
+        if not timed or folded.has(fingerprint):  # a folded one's small file may be about to be removed with its time
+            folded.use(fingerprint, now)
 
     def population(self, space: str) -> list[StoredEmbedding]:
         """The embedding of each subject of a space that was made or used last, in the order of kind and subject.
@@ -163,7 +162,9 @@ class VectorStore:
             found: list[tuple[int, StoredEmbedding]] = []
             try:
                 for path in files.singles:
-                    found += [(path.stat().st_mtime_ns, embedding) for embedding in _stored(read_parquet(path), place)]
+                    changed_ns = path.stat().st_mtime_ns
+                    found += [(max(changed_ns, marks.get(e.fingerprint, 0)), e)
+                              for e in _stored(read_parquet(path), place)]  # fmt: skip
                 for path in files.parts:
                     table = read_parquet(path)
                     used = table[USED].to_pylist() if USED in table.column_names else [0] * len(table)
@@ -242,13 +243,15 @@ class VectorStore:
     def neighbors(self, space: str) -> list[dict[str, Any]]:
         """The rows of the last unification of a space, best first within each query and kind."""
         files = list((self.root / "neighbors" / f"space={space}").glob("*.parquet"))
-        tables = [table for table in map(read_parquet, files) if len(table)]
-        if not tables:
+        times = {path: read_parquet(path, ["created_at"])["created_at"] for path in files}
+        written = {path: time[0].as_py() for path, time in times.items() if len(time)}
+        if not written:
             return []
-        newest = max(tables, key=lambda table: table["created_at"][0].as_py())
-        return newest.sort_by(
-            [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
-        ).to_pylist()
+        return (
+            read_parquet(max(written, key=written.__getitem__))
+            .sort_by([("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")])
+            .to_pylist()
+        )
 
 
 def _table(rows: Sequence[Mapping[str, Any]], embeddings: Sequence[TaskEmbedding], stamp: Stamp) -> pa.Table:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
+from fute.llm.client import service_of
 from fute.llm.providers import PROVIDERS
 from fute.methods.tupate.config import TupateConfig
 from fute.models.build import build_model
@@ -23,6 +24,7 @@ from fute.surrogate.load import find_device
 from fute.train.backbone import backbone_identity
 from fute.train.training import recipe_fingerprint, train
 from fute.types import Embedder, Model, Outputs, TaskEmbedding
+from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
 from tasks.endpoints import prompted_model
@@ -150,13 +152,21 @@ def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> 
         "fingerprint": model.fingerprint,
         "kind": kind,
         "task": task_of,
-        "settings": config.model_dump_json(),
+        "settings": to_json(config.model_dump(mode="json") | _asked_at(config, parts)),
     }
     store.put_model(row, run.stamp)
     card = store.model_card(ref)
     if card["score"] is not None:
         metrics |= {"score": card["score"], "majority": card["majority"]}
     return OutputsRef(id=model.id, ref=ref, kind=kind, task=task_of, pool=pool, reused=reused, metrics=metrics)
+
+
+def _asked_at(config: ModelConfig, parts: StudyParts) -> dict[str, str]:
+    """What the answers of a prompted model carry, so that SQL finds them: an endpoint's name is the study's own."""
+    if not isinstance(config, PromptModel):
+        return {}
+    endpoint = parts.endpoints[str(config.endpoint)]
+    return {"service": service_of(endpoint), "llm": endpoint.model}
 
 
 @task(cache_policy=NO_CACHE, task_run_name="dte-{dataset.id}-{space.method.method}")

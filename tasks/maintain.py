@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -11,12 +12,15 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
+from fute.errors import StoreError
 from fute.types import Kind
 from storage import compaction, nearest_index
 from storage.folding import files_of
 from storage.store import Store
 from storage.vectors import VectorStore
 from tasks import resources
+
+log = logging.getLogger(__name__)
 
 
 class Folder(BaseModel):
@@ -89,9 +93,12 @@ def indexes_due(store: str, index_from: int) -> list[Due]:
     for space in vectors.spaces():
         for kind in get_args(Kind):
             files = files_of(vectors.folded(space["space"], kind).folder).live
-            rows = nearest_index.count_rows(files)
-            if rows >= index_from and nearest_index.is_due(opened, space["space"], kind, files, rows):
-                due.append(Due(space=space["space"], kind=kind))
+            try:
+                rows = nearest_index.count_rows(files)
+                if rows >= index_from and nearest_index.is_due(opened, space["space"], kind, files, rows):
+                    due.append(Due(space=space["space"], kind=kind))
+            except StoreError as exc:  # a part is damaged, which is a fault of its folding already
+                log.warning("maintain: no index of %s, %s: %s", space["space"], kind, exc)
     return due
 
 

@@ -136,7 +136,9 @@ def _models(store: Store, pool: str, run: Stamp) -> None:
         ("plain/api", "prompt", "reviews", None), ("terse/api", "prompt", "reviews", None),
     ):  # fmt: skip
         name, _, of = subject.partition("/")
-        settings = {"kind": "prompt", "prompt": name, "endpoint": of} if kind == "prompt" else {"kind": "trained"}
+        settings = {"kind": "trained"}
+        if kind == "prompt":
+            settings = {"kind": kind, "prompt": name, "endpoint": of, "service": "hosted", "llm": "small"}
         row = {"ref": f"{subject}@1", "id": subject, "fingerprint": "1", "kind": kind, "task": task,
                "settings": json.dumps(settings), "score": score, "score_name": "accuracy" if score else None,
                "majority": 0.5 if score else None}  # fmt: skip
@@ -209,7 +211,8 @@ def _watch(store: Store, pool: str, run: Stamp) -> None:
     checks = DriftStore(store)
     answered = np.ones((2, 2), bool)
     values = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.3, 0.7]]], np.float32)
-    name, _ = checks.put_baseline("plain/api@1", "panel", [0, 3], Baseline(values, answered), run)
+    baseline = Baseline(values, answered)
+    name = checks.put_baseline("plain/api@1", "panel", [0, 3], baseline, run, study="nightly", settings={})
     row = {"study": "nightly", "model": "plain/api", "model_ref": "plain/api@1", "pool": pool, "panel": "panel",
            "baseline": name, "drifted": True, "reasons": ["the answers changed by 0.40 (limit 0.12)"],
            "distance": 0.31, "distance_threshold": 0.05, "noise": 0.01, "spread": 0.02, "change": 0.4,

@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 from flows.cli import main
 from flows.maintain import maintain
 from storage import catalog, nearest_index
+from storage.folding import files_of
+from tasks.maintain import indexes_due
 from tests.flows.small_study import write_small_study
-from tests.storage.small_store import FOLDER, fingerprints, write
+from tests.storage.small_store import FOLDER, fingerprints, fold, write
 
 
 def call(*arguments: str) -> Result:
@@ -59,6 +61,20 @@ def test_a_file_that_cannot_be_folded_is_a_failure_and_the_rest_is_done(
     (store / FOLDER / "torn.parquet").unlink()
     assert len(fingerprints(store)) == 20
     assert catalog.query(store, "SELECT study, state FROM runs").rows == [("small", "CompletedWithFailures")]
+
+
+def test_a_damaged_part_is_a_failure_and_keeps_no_other_kind_from_its_index(tmp_path: Path) -> None:
+    store = write(tmp_path, range(60))
+    fold(store)
+    write(tmp_path, range(60), kind="dataset")
+    (torn,) = files_of(tmp_path / FOLDER).parts
+    torn.write_bytes(torn.read_bytes()[:-10])
+    assert [due.kind for due in indexes_due(str(tmp_path), 50)] == ["dataset"]
+    state = maintain(store=str(tmp_path), grace_s=0.0, index_from=50, return_state=True)
+    assert state.name == "CompletedWithFailures"
+    assert torn.name in str(state.message)
+    assert not nearest_index.index_folder(store, "s1", "model").exists()
+    assert nearest_index.newest_card(store, "s1", "dataset") is not None
 
 
 def test_a_store_must_be_named_once() -> None:

@@ -22,7 +22,10 @@ def vector(i: int, dim: int = 4) -> np.ndarray:
 
 def write(root: Path, numbers: range, kind: Kind = "model", space: str = "s1") -> Store:
     """One embedding for each number, a file each."""
-    store = Store(root)
+    return write_into(Store(root), numbers, kind, space)
+
+
+def write_into(store: Store, numbers: range, kind: Kind = "model", space: str = "s1") -> Store:
     vectors = VectorStore(store)
     vectors.put_space(space_row(space), Stamp())
     for i in numbers:

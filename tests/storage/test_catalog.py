@@ -9,11 +9,17 @@ import pyarrow as pa
 import pytest
 
 from fute.errors import NotInStoreError, StoreError
+from fute.llm.prompts import Template
+from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
+from storage.live_responses import Bill
+from storage.responses import ResponseStore
 from storage.stamp import Stamp
-from storage.store import Store
+from storage.store import Store, to_json
 from storage.vectors import VectorStore
+from tests.conftest import REPOSITORY
+from tests.docs_store import PROMPTS, write_docs_store
 from tests.storage.test_store import embedding_row, space_row
 
 
@@ -105,8 +111,9 @@ def test_only_one_reading_statement_is_run(tmp_path: Path, sql: str) -> None:
 
 def test_a_damaged_file_is_an_error_of_ours(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    (store.root / "spaces" / "broken.parquet").write_bytes(b"rubbish")
-    with pytest.raises(StoreError, match="broken"):
+    torn = next((store.root / "spaces").glob("*.parquet"))
+    torn.write_bytes(torn.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=rf"{torn} cannot be read \(.*\); delete it and run again"):
         catalog.query(store.root, "SELECT * FROM spaces")
 
 
@@ -154,3 +161,38 @@ def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
     VectorStore(store).put_neighbors("s1", "n2", newer, Stamp())
     assert catalog.query(store.root, "SELECT candidate, reference FROM neighbors").rows == [("m2", "v1")]
     assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3
+
+
+@pytest.mark.parametrize("source", ["{{text}} / {{ text_pair }}", "{{hypothesis}}{{premise}}{{text}}", r"\1 {{text}}"])
+@pytest.mark.parametrize(("text", "pair"), [("A", "{{text}}"), ("{{text_pair}}", "B"), (r"a\1", r"\0b"), ("", "")])
+def test_a_template_is_filled_in_as_the_model_is_asked(tmp_path: Path, source: str, text: str, pair: str) -> None:
+    answer = catalog.query(tmp_path, "SELECT fill_in($source, $text, $pair)",
+                           {"source": source, "text": text, "pair": pair})  # fmt: skip
+    assert answer.rows[0][0] == Template(source).render(text, pair)
+
+
+def test_what_a_correct_answer_costs_is_told_for_each_llm(tmp_path: Path) -> None:
+    store = write_docs_store(tmp_path / "store")
+    query = (REPOSITORY / "docs" / "sql.md").read_text("utf-8").split("what does a correct answer cost?")[1]
+    query = query.split("```sql\n")[1].split("```")[0]
+    pool = str(catalog.query(store.root, "SELECT pool FROM pools").rows[0][0])
+    texts = store.pool(pool).inputs.texts
+    # The same prompt at an LLM that is always wrong, through an endpoint of another name.
+    settings = {"kind": "prompt", "prompt": "plain", "endpoint": "other", "service": "elsewhere", "llm": "wrong"}
+    store.put_model({"ref": "plain/other@1", "id": "plain/other", "fingerprint": "1", "kind": "prompt",
+                     "task": "reviews", "settings": to_json(settings), "score": None, "score_name": None,
+                     "majority": None}, Stamp("r", "f"))  # fmt: skip
+    wrong = [1, 1, 1, 0, 0, 0, 0, 0]
+    outputs = Outputs("probabilities", np.eye(2, dtype=np.float32)[wrong] * 0.8 + 0.1, ("good", "bad"))
+    store.put_outputs(pool, "plain/other@1", outputs, Stamp("r", "f"))
+    with ResponseStore(store.root / "responses") as responses:
+        for text, label in zip(texts, wrong, strict=True):
+            question = Template(PROMPTS["plain"]).render(text)
+            request = ChatRequest("elsewhere", "https://other.example/v1", "wrong", (Message("user", question),))
+            responses.put(request, Answer(("good", "bad")[label], None, 12, 1, 80.0, "w", "stop"), Bill(0.001))
+        responses.fold()
+    found = {(row["prompt"], row["llm"]): row for row in catalog.query(store.root, query).records()}
+    assert {key: (row["graded"], row["correct"]) for key, row in found.items()} == {
+        ("plain", "small"): (6, 6), ("terse", "small"): (6, 4), ("plain", "wrong"): (6, 0),
+    }  # fmt: skip
+    assert found["plain", "wrong"]["usd"] == pytest.approx(0.008)

@@ -6,14 +6,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction, files
+from storage import catalog, compaction, files, nearest, nearest_index
+from storage.folded_embeddings import FoldedEmbeddings
 from storage.folding import files_of
 from storage.schema_version import CURRENT, stored_version
 from storage.stamp import Stamp
@@ -199,6 +203,135 @@ def test_one_folder_is_folded_by_one_process_at_a_time(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2).parts == 1
+
+
+# ------------------------------------------------------------------------------- written twice, foreign, damaged
+
+
+ROOM_FOR_4 = 4 * (4 * 4 + compaction.ROW_BYTES)
+
+
+@pytest.fixture
+def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    """Write embeddings that are there already, as a writer does that has looked before they were."""
+
+    def write_again(numbers: range, *, together: bool, subject: str | None = None) -> Store:
+        vectors = VectorStore(Store(tmp_path))
+        rows = [embedding_row(subject or f"m{i}", f"e{i:04d}") for i in numbers]
+        with monkeypatch.context() as patch:
+            patch.setattr(VectorStore, "has", lambda *_: False)
+            patch.setattr(FoldedEmbeddings, "known", lambda *_: set())
+            if together:
+                vectors.put_many(rows, [TaskEmbedding(vector(i)) for i in numbers], Stamp())
+            else:
+                for row, i in zip(rows, numbers, strict=True):
+                    vectors.put(row, TaskEmbedding(vector(i)), Stamp())
+        return vectors.store
+
+    return write_again
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("numbers", "of"), [(range(1, 3), 4), (range(1, 2), 4), (range(2, 6), 6), (range(4), 4)])
+def test_what_was_written_twice_is_seen_once_after_the_next_folding(
+    tmp_path: Path, raced: Callable[..., Store], together: bool, numbers: range, of: int
+) -> None:
+    fold(write(tmp_path, range(4)), part_bytes=ROOM_FOR_4)  # a part that is not folded again
+    store = raced(numbers, together=together)
+    expected = [f"e{i:04d}" for i in range(of)]
+    assert len(fingerprints(tmp_path)) > len(expected)
+    fold(store, min_files=100, part_bytes=ROOM_FOR_4, grace_s=1000)
+    assert fingerprints(tmp_path) == expected
+    fold(store, min_files=100, part_bytes=ROOM_FOR_4)
+    assert fingerprints(tmp_path) == expected
+    assert list((tmp_path / FOLDER).glob("*.parquet")) == []
+    assert list((tmp_path / FOLDER / "folded").glob("*.replaces")) == []
+    assert fold_again(store).files == 0
+
+
+def fold_again(store: Store) -> compaction.Folded:
+    return compaction.fold(store, store.root / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=100)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("large", [True, False])
+def test_of_what_was_written_twice_the_later_use_is_kept(
+    tmp_path: Path, raced: Callable[..., Store], together: bool, large: bool
+) -> None:
+    store = raced(range(4), together=False, subject="m")
+    options = {"part_bytes": ROOM_FOR_4} if large else {}
+    fold(store, **options)
+    raced(range(1, 2), together=together, subject="m")
+    for _ in range(2):
+        assert [e.fingerprint for e in VectorStore(store).population("s1")] == ["e0001"]
+        fold(store, **options)
+    assert fingerprints(tmp_path) == [f"e{i:04d}" for i in range(4)]
+
+
+def test_a_file_is_kept_as_long_as_its_rows_stand_in_no_part_that_counts(tmp_path: Path) -> None:
+    store = write(tmp_path, range(6))
+    fold(store, grace_s=1000)
+    (part,) = files_of(tmp_path / FOLDER).parts
+    with part.with_suffix(".replaces").open("a") as named:
+        named.write("e0006.parquet\n")
+    write(tmp_path, range(6, 7))
+    path = VectorStore(store).path("s1", "model", "e0006")
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert (done.removed, len(done.faults)) == (6, 1)
+    assert "e0006.parquet: not all of it stands in another file" in done.faults[0]
+    assert path.exists()
+
+
+def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def test_files_of_an_earlier_fute_are_folded_with_the_others_and_those_of_a_later_one_are_named(tmp_path: Path) -> None:
+    store = write(tmp_path, range(6))
+    vectors = VectorStore(store)
+    earlier, later = (vectors.path("s1", "model", f"e000{i}") for i in (0, 1))
+    rewritten(earlier, lambda table: table.drop_columns(["git_commit"]))
+    rewritten(later, lambda table: table.append_column("mood", pa.array(["good"])))
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    assert (done.files, done.faults) == (5, [
+        f"{FOLDER}/e0001.parquet: it has columns that this fute does not know (mood); fold with a later fute"
+    ])  # fmt: skip
+    found = catalog.query(tmp_path, "SELECT fingerprint, git_commit IS NULL FROM embeddings ORDER BY 1").rows
+    assert found == [(f"e000{i}", i == 0) for i in range(6)]
+
+
+def test_a_file_with_vectors_of_another_length_is_named_though_it_comes_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    VectorStore(store).put(embedding_row("foreign", "a"), TaskEmbedding(vector(0, dim=7)), Stamp())
+    write(tmp_path, range(4))
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    assert done.faults == [f"{FOLDER}/a.parquet: its vectors have 7 numbers, and most here 4; move it out of the store"]
+    assert (done.files, done.parts) == (4, 1)
+
+
+def test_a_part_that_is_torn_is_named_by_who_reads_it_and_the_others_are_folded(tmp_path: Path) -> None:
+    store = write(tmp_path, range(4))
+    fold(store, part_bytes=ROOM_FOR_4)
+    (torn,) = files_of(tmp_path / FOLDER).parts
+    torn.write_bytes(torn.read_bytes()[:-100])
+    write(tmp_path / "other", range(4, 8))
+    for path in (tmp_path / "other" / FOLDER).glob("*.parquet"):
+        path.rename(tmp_path / FOLDER / path.name)
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    assert (done.files, len(done.faults)) == (4, 1)
+    assert done.faults[0].startswith(f"{FOLDER}/folded/{torn.name}: ")
+    vectors, folded = VectorStore(store), VectorStore(store).folded("s1", "model")
+    readers: list[Callable[[], object]] = [
+        lambda: vectors.has("s1", "model", "e0001"),
+        lambda: folded.known(pa.array(["e0001"])),
+        lambda: vectors.population("s1"),
+        lambda: nearest_index.count_rows(files_of(tmp_path / FOLDER).live),
+        lambda: nearest.nearest(store, "m5"),
+    ]
+    for read in readers:
+        with pytest.raises(StoreError, match=torn.name):
+            read()
 
 
 # ------------------------------------------------------------------------------------------------------ kill -9

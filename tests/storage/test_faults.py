@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +202,32 @@ def test_a_torn_file_of_answers_is_named_by_who_reads_it(tmp_path: Path) -> None
         ResponseStore(tmp_path / "responses").arrow_table()
 
 
+def test_what_killed_writers_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    scratch = files.Scratch(tmp_path)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    training = scratch.path()  # this process is at work on it for days
+    others = {
+        "killed": f"{child}-1@{socket.gethostname()}",
+        "elsewhere": "1-2@another-host",
+        "elsewhere and killed": "1-3@another-host",
+        "of an earlier fute": f"{child}-4",
+    }
+    for folder in (training, *(scratch.root / name for name in others.values())):
+        (folder / "weights").mkdir(parents=True)
+        (folder / "weights" / "model.safetensors").write_text("half")
+    (scratch.root / f"{child}-5@{socket.gethostname()}").write_text("half a file")
+    long_ago = time.time() - 2 * files.STALE_AFTER_S
+    for path in [*scratch.root.rglob("*")]:
+        os.utime(path, (long_ago, long_ago))
+    os.utime(scratch.root / others["elsewhere"] / "weights" / "model.safetensors")
+    scratch.sweep()
+    assert {path.name for path in scratch.root.iterdir()} == {training.name, others["elsewhere"]}
+    assert (training / "weights" / "model.safetensors").exists()
+
+
 # ------------------------------------------------------------------------------------------------------- the clock
 
 
@@ -220,6 +248,26 @@ def test_what_was_written_last_is_the_newest_though_the_clock_went_back(
     assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("second",)]
     assert vectors.refresh_neighbors("s1", "n1")  # the first ranking counts again
     assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("first",)]
+
+
+def test_a_use_of_another_users_file_is_told_by_a_mark_and_the_file_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, vectors = fill(tmp_path)
+    put(vectors, "m", "e2", [0, 1])
+    file = vectors.path("s1", "model", "e1")
+    before = file.stat()
+    set_time = os.utime
+
+    def only_its_owner_may(path: Path, **times: tuple[int, int]) -> None:
+        if path == file:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        set_time(path, **times)
+
+    monkeypatch.setattr(os, "utime", only_its_owner_may)
+    vectors.touch("s1", "model", "e1")
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [e.fingerprint for e in vectors.population("s1")] == ["e1"]
 
 
 def test_times_of_one_store_never_go_back_in_any_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,87 @@ def test_a_stale_missing_or_damaged_index_is_not_used(large: Store, monkeypatch:
     part.rename(part.with_name("other.parquet"))
     assert candidates(large, "m17")[1] == {"brute force"}
     assert len(list(nearest_index.index_folder(large, "s1", "model").iterdir())) == nearest_index.KEPT_BUILDS
+
+
+def both_ways(store: Store, subject: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str], set[str]]:
+    """The nearest with the index and without it, and how they were found with it."""
+    found, by = candidates(store, subject)
+    with monkeypatch.context() as without:
+        without.setattr(nearest, "usable_index", lambda *_: None)
+        return found, candidates(store, subject)[0], by
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_subject_that_went_back_to_an_earlier_version_counts_as_that_one(
+    large: Store, monkeypatch: pytest.MonkeyPatch, folded: bool
+) -> None:
+    vectors, mean = VectorStore(large), clustered()
+    row, embedding = embedding_row("m9", "e00009-new"), TaskEmbedding(mean[5] * 2)
+    if folded:
+        vectors.put_many([row], [embedding], Stamp())
+    else:
+        vectors.put(row, embedding, Stamp())
+    files = files_of(large.root / FOLDER).live
+    nearest_index.build_index(large, "s1", "model")
+    assert candidates(large, "m5")[0][0] == "m9"
+    vectors.touch("s1", "model", "e00009")
+    found, expected_now, by = both_ways(large, "m5", monkeypatch)
+    assert by == {"index + 2 newer"}
+    assert "m9" not in found
+    assert found == expected_now == [n for n in expected(mean, 5, 11) if n != "m9"][:10]
+    found, expected_now, _ = both_ways(large, "m9", monkeypatch)
+    assert found == expected_now == expected(mean, 9, 10)
+    vectors.touch("s1", "model", "e00009-new")  # and forth again
+    found, expected_now, _ = both_ways(large, "m5", monkeypatch)
+    assert found == expected_now
+    assert found[0] == "m9"
+    assert not nearest_index.is_due(large, "s1", "model", files, ROWS)
+
+
+def test_a_version_of_the_index_that_is_used_after_a_newer_one_counts(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = VectorStore(large)
+    nearest_index.build_index(large, "s1", "model")
+    put(large, "m9", "e00009-new", clustered()[5] * 2)
+    vectors.touch("s1", "model", "e00009")
+    found, expected_now, _ = both_ways(large, "m9", monkeypatch)
+    assert found == expected_now == expected(clustered(), 9, 10)
+    vectors.touch("s1", "model", "e00009-new")
+    found, expected_now, by = both_ways(large, "m5", monkeypatch)
+    assert found == expected_now
+    assert (found[0], by) == ("m9", {"index + 2 newer"})
+
+
+def test_an_index_is_stale_when_too_many_subjects_went_back(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest_index, "MOST_READ_AGAIN", 4)
+    vectors, values = VectorStore(large), clustered()
+    new = [embedding_row(f"m{i}", f"e{i:05d}-new") for i in range(5)]
+    vectors.put_many(new, [TaskEmbedding(values[i + 100]) for i in range(5)], Stamp())
+    nearest_index.build_index(large, "s1", "model")
+    files = files_of(large.root / FOLDER).live
+    due = []
+    for i in range(5):
+        vectors.touch("s1", "model", f"e{i:05d}")
+        due.append(nearest_index.is_due(large, "s1", "model", files, ROWS))
+        found, expected_now, by = both_ways(large, f"m{i + 100}", monkeypatch)
+        assert found == expected_now
+    assert due == [False, False, True, True, True]
+    assert by == {"brute force"}
+
+
+def test_a_clock_that_was_set_back_leaves_the_newest_build_the_newest(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        nearest_index.build_index(large, "s1", "model")
+    day_ns = 86_400 * 10**9
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() - day_ns)
+    card = nearest_index.build_index(large, "s1", "model")
+    found = nearest_index.newest_card(large, "s1", "model")
+    assert found is not None
+    assert found[1] == card
 
 
 def test_kinds_are_ranked_apart_and_the_newest_version_counts(tmp_path: Path) -> None:

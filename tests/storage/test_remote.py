@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import fsspec
@@ -11,12 +12,16 @@ import pytest
 
 from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, Message
+from fute.types import TaskEmbedding
 from storage import remote
 from storage.catalog import VIEWS
-from storage.files import remove_file, touch_file
+from storage.files import remove_file
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.vectors import VectorStore
+from tests.storage.small_store import FOLDER, fingerprints, fold, vector
+from tests.storage.test_store import embedding_row
 
 On = Callable[[str], Store]
 
@@ -156,21 +161,75 @@ def test_an_emptied_bucket_does_not_empty_the_mirror(on: On) -> None:
     assert prompts(a)
 
 
+def put_versions(store: Store, *names: str) -> VectorStore:
+    """Embeddings of one subject, a file each."""
+    vectors = VectorStore(store)
+    for i, name in enumerate(names):
+        vectors.put(embedding_row("m", name), TaskEmbedding(vector(i)), Stamp())
+    return vectors
+
+
+def counts(store: Store) -> list[str]:
+    return [e.fingerprint for e in VectorStore(store).population("s1")]
+
+
+def listed(store: Store) -> list[str]:
+    return fingerprints(store.root)
+
+
+def later(store: Store, *relatives: str, seconds: int) -> None:
+    """In memory, times are those of the test: some seconds later."""
+    prefix = store.address.partition("://")[2]
+    for relative in relatives:
+        held = fsspec.filesystem("memory").store[f"/{prefix}/{relative}"]
+        held.created = held.modified = held.created + timedelta(seconds=seconds)
+
+
 def test_the_time_of_last_use_is_the_same_everywhere(on: On) -> None:
     a = on("a")
-    for name in ("p", "q"):
-        a.put_prompt({"id": name, "template": name}, Stamp())
-    first, second = sorted((a.root / "prompts").glob("*.parquet"))
+    vectors = put_versions(a, "e1", "e2")
+    later(a, f"{FOLDER}/e2.parquet", seconds=60)
+    assert counts(on("b")) == counts(on("a")) == ["e2"]
+    vectors.touch("s1", "model", "e1")
+    assert f"{FOLDER}/used/e1" in there(a)
+    later(a, f"{FOLDER}/used/e1", seconds=120)
+    assert counts(on("b")) == counts(on("a")) == ["e1"]
+    fold(on("b"))
+    assert counts(on("a")) == counts(on("b")) == ["e1"]
+
+
+def test_where_there_is_nothing_to_choose_a_use_sends_nothing(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = on("a")
+    put_versions(a, "e1")
+    monkeypatch.setattr(remote.Mirror, "send", lambda self, relative: pytest.fail(f"{relative} was sent"))
+    VectorStore(a).touch("s1", "model", "e1")
+
+
+def test_a_use_does_not_bring_back_what_another_machine_has_folded_and_deleted(on: On) -> None:
+    a = on("a")
+    put_versions(a, "e1", "e2", "e3")
+    later(a, *(r for r in there(a) if r.startswith(FOLDER)), seconds=-60)
     b = on("b")
-    memory = fsspec.filesystem("memory")
-    prefix = a.address.partition("://")[2]
-    touch_file(a.scratch, first)
-    # In memory, times are those of the test: an hour later.
-    later = memory.store[f"/{prefix}/prompts/{first.name}"]
-    later.created = later.modified = later.created.replace(year=later.created.year + 1)
-    on("b")
-    times = [(b.root / "prompts" / path.name).stat().st_mtime for path in (first, second)]
-    assert times[0] > times[1]
+    fold(on("a"))
+    assert (b.root / FOLDER / "e1.parquet").exists()  # not pulled since
+    VectorStore(b).touch("s1", "model", "e1")
+    for machine in ("a", "b", "c"):
+        assert listed(on(machine)) == ["e1", "e2", "e3"]
+        assert counts(on(machine)) == ["e1"]
+
+
+def test_a_file_that_is_written_where_another_machine_has_folded_it_goes_with_the_next_fold(on: On) -> None:
+    a, b = on("a"), on("b")
+    put_versions(a, "e1", "e2", "e3")
+    later(a, *(r for r in there(a) if r.startswith(FOLDER)), seconds=-60)
+    fold(on("a"))
+    put_versions(b, "e1")  # made on both machines at once
+    assert listed(on("c")) == ["e1", "e1", "e2", "e3"]
+    assert len(counts(on("c"))) == 1
+    fold(on("c"), min_files=16)  # though there is little to fold
+    for machine in ("a", "b", "c"):
+        assert listed(on(machine)) == ["e1", "e2", "e3"]
+        assert counts(on(machine)) == ["e1"]
 
 
 def test_answers_of_another_machine_are_found_by_a_ledger_that_is_open(on: On) -> None:
@@ -208,3 +267,16 @@ def test_an_address_that_cannot_be_one_is_told(address: str, told: str, tmp_path
 def test_a_key_that_leads_out_of_the_mirror_is_not_the_stores(key: str) -> None:
     assert not remote.is_mirrored(key)
     assert remote.is_mirrored("runs/x.parquet")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://KEY:hush-hush@bucket/store", "s3://KEY:hush/hush@bucket", "sftp://me:hush@host/x"]
+)
+def test_an_address_with_a_key_in_it_is_refused_without_repeating_it(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path))
+    with pytest.raises(StoreError, match="has a key or password in it") as told:
+        Store(address)
+    assert "hush" not in str(told.value)
+    assert not list(tmp_path.iterdir())
