@@ -30,7 +30,7 @@ from rich.table import Table
 
 from flows.select_cli import select
 from flows.sql_cli import maintain, nearest, sql, write_csv
-from flows.store_option import store_option
+from flows.store_option import store_address_option, store_option
 from fute.errors import FuteError
 
 if TYPE_CHECKING:
@@ -208,12 +208,12 @@ def check(study: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("study", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one object a check.")
-@store_option
-def doctor(study: Path | None, as_json: bool, store: Path) -> None:
+@store_address_option
+def doctor(study: Path | None, as_json: bool, store: str) -> None:
     """Check the installation, the servers, GPU, hub and store, and with a STUDY its keys too (never shown)."""
     from flows.doctor import examine, print_findings
 
-    findings = examine(study, store.resolve())
+    findings = examine(study, store)
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

@@ -24,7 +24,8 @@ from fute.errors import ConfigError, FuteError, StoreError
 from fute.expand import expand_models
 from fute.load_study import load_study
 from storage.disk_check import file_system_faults, free_bytes, nearest_existing
-from storage.store import Store
+from storage.remote import is_remote, mirror_at
+from storage.schema_version import require_readable
 from storage.tracker import default_uri
 
 Status = Literal["ok", "warning", "problem"]
@@ -47,12 +48,12 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-def examine(study_file: Path | None, store: Path) -> list[Finding]:
+def examine(study_file: Path | None, store: str) -> list[Finding]:
     """All checks, in the order in which a run would meet their faults.
 
     Args:
         study_file: its own needs are looked at too: keys, servers, device, store.
-        store: the folder to look at where there is no study.
+        store: folder or URL of the store to look at where there is no study.
     """
     findings = [*_packages(), *_surrogate()]
     study = None
@@ -64,20 +65,13 @@ def examine(study_file: Path | None, store: Path) -> list[Finding]:
                                     f"{len(expand_models(study))} models"))  # fmt: skip
         except FuteError as exc:
             findings.append(Finding("study", "problem", str(exc), f"mend {study_file}; `fute schema` explains fields"))
-    if study is not None:
-        try:
-            opened = Store(study.store_address)
-            store = opened.root
-            if opened.mirror is not None:
-                opened.pull()
-                findings.append(Finding("storage", "ok", f"{opened.address} answers; its mirror here is {store}"))
-        except StoreError as exc:
-            findings.append(Finding("storage", "problem", f"{study.store} cannot be opened ({_kind(exc)})",
-                                    "look at the address, the network and the credentials"))  # fmt: skip
-    findings += [*_device(study), *_prefect(), *_mlflow(study, store), *_hub(study)]
+    address = store if study is None else study.store_address
+    folder, opened = _opened(address)
+    findings += opened
+    findings += [*_device(study), *_prefect(), *_mlflow(study, folder), *_hub(study)]
     if study is not None:
         findings += _keys(study)
-    return [*findings, *_store(store)]
+    return [*findings, *_store(folder)]
 
 
 # ------------------------------------------------------------------------------------------------------ installation
@@ -280,6 +274,33 @@ def _keys(study: Study) -> Iterator[Finding]:
 
 
 # ------------------------------------------------------------------------------------------------------------- store
+
+
+def _opened(address: str) -> tuple[Path, list[Finding]]:
+    """The store's folder on this machine, and how it opens. Of one on object storage, which may be large, no file is
+    fetched: it is asked for its folders."""
+    if not is_remote(address):
+        folder = Path(address).expanduser().resolve()
+        try:
+            require_readable(folder)
+        except (StoreError, OSError) as exc:
+            return folder, [Finding("store", "problem", str(exc), "install the fute that wrote it")]
+        return folder, []
+    folder, shown = Path(address.removeprefix("file://")), _without_password(address)
+    try:
+        mirror = mirror_at(address)
+        folder = mirror.root
+        held = mirror.folders()
+    except StoreError as exc:
+        return folder, [Finding("storage", "problem", f"{shown} cannot be opened ({_kind(exc)})",
+                                "look at the address, the network and the credentials")]  # fmt: skip
+    told = f"has {', '.join(held)}" if held else "has no store yet"
+    return folder, [Finding("storage", "ok", f"{shown} answers and {told}; its mirror here is {folder}")]
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _store(store: Path) -> Iterator[Finding]:

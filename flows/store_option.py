@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class StoreFolder(click.Path):
@@ -17,12 +20,18 @@ class StoreFolder(click.Path):
         return Store(value).pull().root if is_remote(str(value)) else super().convert(value, param, ctx)
 
 
-store_option = click.option(
-    "--store",
-    type=StoreFolder(file_okay=False, path_type=Path),
-    default="store",
-    show_default=True,
-    envvar="FUTE_STORE",
-    show_envvar=True,
-    help="Folder of the store, or its URL (s3://bucket/prefix).",
-)
+def _option(kind: click.ParamType) -> Callable[[F], F]:
+    return click.option(
+        "--store",
+        type=kind,
+        default="store",
+        show_default=True,
+        envvar="FUTE_STORE",
+        show_envvar=True,
+        help="Folder of the store, or its URL (s3://bucket/prefix).",
+    )
+
+
+store_option = _option(StoreFolder(file_okay=False, path_type=Path))
+store_address_option = _option(click.STRING)
+"""As it was given: nothing of a store on object storage is fetched."""

@@ -17,6 +17,7 @@ from fute.did_you_mean import did_you_mean, listed
 
 Schema = Mapping[str, Any]
 _SECRET = re.compile(r"(^|_)(api_?key|key|token|secret|password)(_|$)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(^|_)ur[il]$")
 _SHOWN = 60
 
 
@@ -143,11 +144,21 @@ def _description(place: _Place) -> str:
 
 
 def _shown(place: _Place, value: Any) -> str:
-    if _SECRET.search(place.name) or (isinstance(value, str) and re.search(r"://[^/\s]*@", value)):
-        return "not shown"  # a key in a wrong place must not come back out of a log
+    # A key in a wrong place must not come back out of a log.
+    if _SECRET.search(place.name):
+        return "not shown"
+    if isinstance(value, str) and ("://" in value or _ADDRESS.search(place.name)):
+        if re.search(r"(://|^)[^/\s]*@", value):
+            return "not shown"
+        address, *query = re.split(r"[?#]", value, maxsplit=1)
+        return f"{_cut(address)} and a query, which is not shown" if query else _cut(address)
     if isinstance(value, Mapping):
         return f"a mapping of {listed(map(str, value), 6)}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
+    return _cut(value)
+
+
+def _cut(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -7,6 +7,7 @@ features/<surrogate>/<table>.npy                        a cache: may be deleted 
 outputs/<pool>/<ref>.parquet
 spaces/<space>.parquet
 embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
+layouts/<space>.npz                                     a cache too: what is shown of a space
 references/space=<space>/<version>.parquet, neighbors/space=<space>/<fingerprint>.parquet
 drift/
 evaluations/, runs/, reports/, prompts/, responses/
@@ -17,11 +18,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
 from fute.errors import NotInStoreError, StoreError
@@ -29,6 +36,7 @@ from fute.fingerprint import fingerprint
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
+from storage.folding import files_of
 from storage.remote import is_remote, mirror_at
 from storage.schema_version import mark_current, require_readable
 from storage.stamp import Stamp
@@ -166,6 +174,29 @@ class Store:
 
         return features
 
+    # ------------------------------------------------------------------------------------------------- layouts
+
+    def cached_layout(
+        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        """`compute`, looked up in the cache of layouts first, which keeps the newest of a space.
+
+        Args:
+            key: tells the layout from earlier ones of the space. A damaged cache file is computed again.
+        """
+        path = self.root / "layouts" / f"{slug(space)}.npz"
+        with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
+            if kept["key"].item() == key:
+                return {name: kept[name] for name in kept.files if name != "key"}
+        computed = dict(compute())
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, key=np.array(key), **computed)
+
+        write_file(self.scratch, path, write)
+        return computed
+
     # -------------------------------------------------------------------------------------------------- models
 
     def model_folder(self, ref: str) -> Path:
@@ -295,9 +326,25 @@ class Store:
         write_parquet(self.scratch, self.root / "runs" / f"{name}.parquet", card(schemas.RUNS, row, stamp))
 
     def run_state(self, flow_run_id: str) -> str | None:
-        """How a flow run ended; None of one that has not, or was killed."""
-        path = self.root / "runs" / f"{flow_run_id}.parquet"
-        return read_parquet(path)["state"][0].as_py() if path.is_file() else None
+        """How a flow run ended; None of one that has not, or was killed.
+
+        Raises:
+            StoreError: its record, or folded records that it may be among, cannot be read.
+        """
+        folder, fault = self.root / "runs", None
+        # Its own file first: it is removed only after the folded one is there, and a retry writes it anew.
+        with suppress(FileNotFoundError):
+            if own := _ends(folder / f"{flow_run_id}.parquet", flow_run_id):
+                return max(own)[1]
+        folded: list[tuple[datetime, str]] = []
+        for part in files_of(folder).parts:
+            try:
+                folded += _ends(part, flow_run_id)
+            except StoreError as exc:  # it may be in another one
+                fault = exc
+        if fault is not None and not folded:
+            raise fault
+        return max(folded)[1] if folded else None
 
     def put_report(self, name: str, html: str) -> Path:
         path = self.root / "reports" / slug(name)
@@ -307,3 +354,21 @@ class Store:
 
         write_file(self.scratch, path, write)
         return path
+
+
+def _ends(path: Path, flow_run_id: str) -> list[tuple[datetime, str]]:
+    """When a flow run ended and how, by a file of run records; empty when it is not among them.
+
+    Raises:
+        StoreError: the file cannot be read as such.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        # Two columns only: a record holds its whole study.
+        rows = pq.read_table(path, columns=["created_at", "state"], filters=pc.field("flow_run_id") == flow_run_id,
+                             partitioning=None)  # fmt: skip
+        return list(zip(rows["created_at"].to_pylist(), rows["state"].to_pylist(), strict=True))
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as exc:
+        raise StoreError(f"the record of runs {path} cannot be read ({exc}); move it out of the store") from exc

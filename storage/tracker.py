@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fute.errors import StoreError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -63,7 +65,7 @@ class Tracker:
 
     Args:
         state_of: what the store knows of a flow run's end by the id of its Prefect run (Completed, ...), None while it
-            knows nothing; for runs that ended while the server was away.
+            knows nothing; for runs that ended while the server was away. Raises StoreError where it cannot tell.
 
     Attributes:
         gap: why MLflow lacks a part of what it was told, in words; None when it lacks nothing.
@@ -114,7 +116,11 @@ class Tracker:
         for run in running:
             if _is_alive(run.data.tags.get(PROCESS_TAG, "")):
                 continue
-            state = self._state_of(run.data.tags.get("prefect.flow_run_id", ""))
+            try:
+                state = self._state_of(run.data.tags.get("prefect.flow_run_id", ""))
+            except StoreError as exc:  # how it ended is not known, so nothing is said of it
+                log.warning("MLflow run %s was left as RUNNING: %s", run.info.run_id, exc)
+                continue
             if state is None:
                 self._client.set_terminated(run.info.run_id, "KILLED")
             else:

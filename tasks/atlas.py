@@ -17,17 +17,15 @@ from typing import Any
 from fute.config import EndpointConfig
 from fute.errors import NotInStoreError
 from fute.report import types as page
-from fute.report.layout import cluster_tree, projections
 from fute.report.page import render_atlas
 from fute.types import Kind
-from fute.unify.frame import NO_REFERENCE, similarities
+from fute.unify.frame import NO_REFERENCE
 from storage.catalog import Catalog
-from storage.paged import Paged
 from storage.store import Store
 from storage.summary import SpaceSummary, summarise
 from storage.vectors import StoredEmbedding, VectorStore
+from tasks.layouts import layout_of
 from tasks.subjects import Key, SubjectReader
-from tasks.unify import unified_vectors
 
 NEAREST = 10
 MOST_SUBJECTS = 2000  # of a space; every pair is a cell, and no screen has more
@@ -51,7 +49,7 @@ class SpaceContents:
 
 @dataclass
 class AtlasReader:
-    """Reads one store, in a `with`. What several pages share, the spaces above all, is read and laid out once.
+    """Reads one store, in a `with`. What several pages share, the spaces above all, is read once.
 
     Attributes:
         store: the store.
@@ -125,15 +123,15 @@ class AtlasReader:
         row, population = summary.space, list(summary.population)
         space = row["space"]
         reference = NO_REFERENCE if summary.reference == "none" else VectorStore(self.store).reference(space)
-        similarity = similarities(unified_vectors(population, reference, Paged(self.store.scratch.root)))
+        layout = layout_of(self.store, space, population, reference)
         made = {(e.kind, e.subject): e.row["created_at"] for e in population}
         subjects = {key: (made[key], subject) for key, subject in self._subjects.of(summary).items()}
         fields = {
             "id": space,
             "about": f"{row['method']} on {row['surrogate']}, pool {row['pool']}, space {space}",
-            "similarities": similarity,
-            "projections": projections(similarity),
-            "tree": cluster_tree(similarity),
+            "similarities": layout.similarities,
+            "projections": layout.projections,
+            "tree": layout.tree,
             "nearest": [_nearest(summary, e) for e in population],
             "notes": [f"Reference means removed: {summary.reference}.", *self.notes.get(space, ())],
         }

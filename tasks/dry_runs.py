@@ -18,14 +18,14 @@ from tasks.ingest import DatasetRef
 from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
-from tasks.study import StudyParts
+from tasks.study import parts_of
 
 
 def plan_selection(
     study: Study, config: SelectConfig, models: Sequence[PromptModel], target: str, text: str, text_pair: str | None
 ) -> Plan:
     """A step for each candidate. With successive halving each stands for the mean: who stays is not known before."""
-    run, parts = _run(study), _parts(study)
+    run, parts = _run(study), parts_of(study)
     run.open_store().pull()
     inputs = _target(study, run, config, target, text, text_pair)
     share = config.share if halves(config, len(models)) else 1.0
@@ -49,7 +49,7 @@ def plan_selection(
 
 def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan:
     """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
-    run, parts = _run(study), _parts(study)
+    run, parts = _run(study), parts_of(study)
     store = run.open_store().pull()
     refs = {}
     for dataset in study.datasets:
@@ -62,9 +62,10 @@ def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan
         model = prompted_model(run, config, parts, with_key=False)
         askable = [row for row, _ in model.requests(pool.inputs)]
         rows = panel_rows(list(pool.source_ids), askable, study.drift.panel_rows, run.seed)
-        known = checks.baseline(f"{model.id}@{model.fingerprint}", panel_id(pool.id, rows))
+        ref = f"{model.id}@{model.fingerprint}"
+        known = checks.baseline(study.name, ref, panel_id(pool.id, rows))
         once = estimate.of(model, parts.endpoints[str(config.endpoint)], pool.inputs.take(rows), MemoryLedger())
-        return times(once, study.drift.askings if renew or known is None else 1)
+        return times(once, study.drift.askings if renew or known is None or known.ref != ref else 1)
 
     return _plan(study, "drift", models, cost_of)
 
@@ -81,15 +82,6 @@ def _plan(study: Study, stage: str, models: Sequence[PromptModel], cost_of: Call
 
 def _run(study: Study) -> Run:
     return Run(study=study.name, store=study.store_address, base_dir=str(study.base_dir), seed=study.seed)
-
-
-def _parts(study: Study) -> StudyParts:
-    return StudyParts(
-        surrogate=study.surrogate,
-        endpoints={e.id: e for e in study.endpoints},
-        prompts={p.id: p for p in study.prompts},
-        budget=study.budget,
-    )
 
 
 def label_names(study: Study, target: str) -> Sequence[str] | None:

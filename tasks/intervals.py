@@ -9,7 +9,7 @@ from typing import cast
 
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov, targets_as_outputs
-from fute.methods.crosscov.intervals import Resamples, interval, resample, resampled_cosines
+from fute.methods.crosscov.intervals import Draws, Resamples, interval, resample, resampled_cosines
 from fute.methods.crosscov.symmetric import to_matrix
 from fute.methods.crosscov.whitening import Doubles
 from fute.unify.frame import Reference
@@ -22,6 +22,7 @@ from tasks.surrogate import SpaceRef
 
 BEST = 3  # neighbours of each kind that get an interval: those that are shown first
 RESAMPLES_KEPT_BYTES = 2**33  # in a file; those of later subjects are made again each time
+DRAWS_KEPT = 2  # of the pool's rows, which most models answer, and of what was drawn last
 
 Interval = tuple[float | None, float | None]
 
@@ -36,11 +37,11 @@ def neighbor_intervals(
     """An interval for each of the best neighbours, (None, None) for the others and for other methods."""
     if not isinstance(space.method, CrosscovConfig) or space.method.bootstrap == 0:
         return [(None, None)] * len(neighbors)
-    times = space.method.bootstrap
+    drawn = _KeptDraws(space.method.bootstrap, space.seed)
     embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
     means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
     of = _KeptResamples(
-        lambda i: _resamples(run, embedder, population[i], reference, means, times, space.seed),
+        lambda i: _resamples(run, embedder, population[i], reference, means, drawn),
         Paged(run.open_store().scratch.root),
         RESAMPLES_KEPT_BYTES,
     )
@@ -73,14 +74,30 @@ class _KeptResamples:
         return made
 
 
+class _KeptDraws:
+    """Draws of the rows of features, the latest kept: models that answered the same rows share them."""
+
+    def __init__(self, times: int, seed: int) -> None:
+        self._times = times
+        self._seed = seed
+        self._kept: list[tuple[Doubles, Draws]] = []
+
+    def __call__(self, z: Doubles) -> Draws:
+        found = next((draws for rows, draws in self._kept if rows is z), None)
+        if found is None:
+            found = Draws.of(z, times=self._times, seed=self._seed)
+        others = [(rows, draws) for rows, draws in self._kept if rows is not z]
+        self._kept = [*others, (z, found)][-DRAWS_KEPT:]
+        return found
+
+
 def _resamples(
     run: Run,
     embedder: Crosscov,
     embedding: StoredEmbedding,
     reference: Reference,
     means: Mapping[str, Doubles],
-    times: int,
-    seed: int,
+    drawn: _KeptDraws,
 ) -> Resamples:
     store = run.open_store()
     ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
@@ -91,4 +108,4 @@ def _resamples(
         z, y = embedder.model_rows(store.outputs(embedding.row["pool"], ref))
     found = reference.of(embedding.group)
     mixing, mean = (None, None) if found is None else (found[1].mixing, means[found[0]])
-    return resample(z, y, times=times, seed=seed, mixing=mixing, mean=mean)
+    return resample(drawn(z), y, mixing=mixing, mean=mean)

@@ -22,7 +22,7 @@ from tasks.embed import open_model, trained_ref
 from tasks.endpoints import prompted_model
 from tasks.ingest import DatasetRef
 from tasks.run import Run
-from tasks.study import StudyParts
+from tasks.study import parts_of
 
 DONE, TODO = "in the store", "to do"
 
@@ -93,13 +93,7 @@ def plan(study: Study) -> Plan:
 
     identity = surrogate_identity(study.surrogate, run.folder)
     spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
-    parts = StudyParts(
-        surrogate=study.surrogate,
-        datasets=refs,
-        endpoints={e.id: e for e in study.endpoints},
-        prompts={p.id: p for p in study.prompts},
-        budget=study.budget,
-    )
+    parts = parts_of(study, refs.values())
 
     def embedded(kind: Kind, subject: str, fingerprint: str | None) -> list[Step]:
         found = []

@@ -69,7 +69,7 @@ class SubjectReader:
         )
 
     def _model(self, summary: SpaceSummary, e: StoredEmbedding, history: list[page.Version]) -> page.Subject:
-        card = self.store.model_card(_ref(e))
+        card = summary.model_cards[e.subject]
         settings = {k: v for k, v in json.loads(card["settings"] or "{}").items() if v not in (None, "", [], {})}
         prompted = e.row["subject_kind"] == "prompt"
         details = outputs_details(self.store, summary.space["pool"], _ref(e))

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fute.config import Method, SurrogateConfig
 from fute.space import space_id
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.load import resolve_dtype, surrogate_identity
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
@@ -21,6 +21,7 @@ class SpaceRef(BaseModel):
 
     id: str
     surrogate: SurrogateConfig
+    """Its dtype is decided: a worker with other hardware would decide otherwise, and mix two precisions in a space."""
     revision: str
     method: Method
     pool: str
@@ -48,7 +49,8 @@ def pool_features(run: Run, config: SurrogateConfig, pool: PoolRef) -> int:
 
 @task(cache_policy=NO_CACHE, task_run_name="space-{method.method}")
 def register_space(run: Run, config: SurrogateConfig, method: Method, pool: PoolRef) -> SpaceRef:
-    """Name the space of surrogate, method and pool, and record what it is."""
+    """Name the space of surrogate, method and pool, and record what it is. Called in the flow's own process."""
+    config = resolve_dtype(config)
     identity = surrogate_identity(config, run.folder)
     space = SpaceRef(
         id=space_id(identity, method, pool.id, run.seed, run.folder),

@@ -94,7 +94,7 @@ def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any
     Raises:
         SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
     """
-    return _identity(_with_dtype(config), find_source(config.model, config.revision, base_dir))
+    return _identity(resolve_dtype(config), find_source(config.model, config.revision, base_dir))
 
 
 def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = False) -> Surrogate:
@@ -106,11 +106,14 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
 
     Raises:
         SurrogateError: no such model, the hub cannot be reached, a family that is not supported, weights missing,
-            no fast tokenizer, a layer or length that the model does not have, or no such device.
+            no fast tokenizer, a layer or length that the model does not have, no such device, or one that cannot
+            compute in the dtype.
     """
-    config = _with_dtype(config)
+    config = resolve_dtype(config)
     source = find_source(config.model, config.revision, base_dir)
     device = find_device(config.device)
+    if config.dtype == "bfloat16":
+        _require_bfloat16(device)
     model_type = read_config(source).model_type
     family = FAMILIES.get(model_type)
     if family is None:
@@ -177,11 +180,38 @@ def _has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _with_dtype(config: SurrogateConfig) -> SurrogateConfig:
-    """The settings with dtype auto decided."""
+def _require_bfloat16(device: torch.device) -> None:
+    """That a forward pass on a device is one in bfloat16, computed or imitated, and not in silence another.
+
+    Raises:
+        SurrogateError: it is not.
+    """
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            one = torch.ones(1, 1, device=device)
+            found: object = (one @ one).dtype
+    except (RuntimeError, TypeError) as exc:
+        found = exc
+    if found != torch.bfloat16:
+        raise SurrogateError(
+            f"this machine's device {device} cannot compute in surrogate.dtype bfloat16 ({found}); set "
+            "surrogate.dtype: float32, which makes another space, or use machines of one kind"
+        )
+
+
+def resolve_dtype(config: SurrogateConfig) -> SurrogateConfig:
+    """The settings with dtype auto decided by the hardware of this machine; others that get them keep to it.
+
+    Raises:
+        SurrogateError: this machine lacks the device that would decide.
+    """
     if config.dtype != "auto":
         return config
-    found = "bfloat16" if _has_bfloat16(find_device(config.device)) else "float32"
+    try:
+        found = "bfloat16" if _has_bfloat16(find_device(config.device)) else "float32"
+    except SurrogateError as exc:
+        raise SurrogateError(f"surrogate.dtype auto is decided where the run starts, and there {exc}; or name the "
+                             "dtype: float32 or bfloat16") from exc  # fmt: skip
     return config.model_copy(update={"dtype": found})
 
 

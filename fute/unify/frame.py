@@ -115,16 +115,20 @@ def make_reference(
     for i, subject in enumerate(subjects):
         for group in subject.groups[:-1]:
             by_group.setdefault(group, []).append(i)
-    groups = {}
+    groups: dict[str, GroupReference] = {}
+    same: dict[tuple[int, ...], GroupReference] = {}  # all models, and those of one make where there is but one
     for group, rows in sorted(by_group.items()):
         if len(rows) < min_population:
+            continue
+        if (made := same.get(tuple(rows))) is not None:
+            groups[group] = made
             continue
         mixing = mixing_matrix([vectors[i] for i in rows]) if recentred else None
         total = np.zeros(len(vectors[0]), dtype=np.float64)
         for i in rows:  # one after the other: a large population's vectors are not all in memory
             total += vectors[i] if mixing is None else recentre(vectors[i], mixing)
         mean = (total / len(rows)).astype(np.float32)
-        groups[group] = GroupReference(mean, mixing, tuple(members[i] for i in rows))
+        groups[group] = same[tuple(rows)] = GroupReference(mean, mixing, tuple(members[i] for i in rows))
     return Reference(version if groups else 0, groups)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from click.testing import CliRunner, Result
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
@@ -153,6 +155,40 @@ def test_a_wrong_study_and_a_damaged_tracking_file_are_told(tmp_path: Path) -> N
     damaged = findings("--store", str(tmp_path / "store"))["mlflow"]
     assert damaged["status"] == "warning"
     assert "move it away" in damaged["fix"]
+
+
+def test_a_store_on_object_storage_is_looked_at_and_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"memory://bucket-{uuid.uuid4().hex}"
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"{bucket}/store/prompts/p.parquet", b"x" * 100)
+    memory.pipe(f"{bucket}/store/models/m@1/card.parquet", b"x" * 100)
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "mirrors"))
+
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("a file was fetched")
+
+    monkeypatch.setattr(type(memory), "cat_file", fetch)
+    monkeypatch.setattr(type(memory), "get_file", fetch)
+    study = write_small_study(tmp_path, store=f"{bucket}/store")
+    for asked in (["--store", f"{bucket}/store"], [str(study)]):
+        found = findings(*asked)
+        assert found["storage"]["status"] == "ok"
+        assert f"{bucket}/store answers and has models, prompts; its mirror here is" in found["storage"]["message"]
+        assert found["store"]["status"] == "ok"
+    assert "has no store yet" in findings("--store", f"{bucket}/another")["storage"]["message"]
+    away = findings("--store", f"nosuchprotocol://user:{CANARY}@bucket/store")["storage"]
+    assert away["message"] == "nosuchprotocol://bucket/store cannot be opened (ValueError)"
+    assert not (tmp_path / "mirrors").exists()
+
+
+def test_a_store_of_a_later_fute_is_told(tmp_path: Path) -> None:
+    (tmp_path / "schema").mkdir()
+    (tmp_path / "schema" / "version.json").write_text('{"schema_version": 99}')
+    result = call("--store", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    assert "has schema version 99" in result.stdout
 
 
 def test_object_storage_that_is_away_is_told(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_mlflow_holds_the_run_and_a_nested_run_for_each_model(finished: tuple[Pa
     status = {r.info.run_name: r.info.status for r in nested}
     assert status["tfidf/topic"] == "FINISHED"
     assert status["raises"] == "FAILED"
+    assert {r.data.tags.get("prefect.flow_run_id") for r in nested} == {flow_run_id}
     scored = next(r for r in nested if r.info.run_name == "tfidf/topic")
     assert 0 <= scored.data.metrics["score"] <= 1
     rows = catalog.query(store, "SELECT DISTINCT run_id, flow_run_id FROM embeddings").rows

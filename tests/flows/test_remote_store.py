@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,25 @@ import yaml
 from click.testing import CliRunner
 
 from flows.cli import main
+from flows.doctor import examine
 from flows.embed import embed
+from flows.maintain import maintain
 from fute.errors import StoreError
-from storage import catalog, remote
+from fute.types import TaskEmbedding
+from storage import catalog, compaction, remote
+from storage.folding import files_of
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.turns import BucketTurn
+from storage.vectors import VectorStore
 from tests.flows.small_study import write_small_study
 from tests.flows.test_prompted_study import CANARY, answer, everything_written
 from tests.flows.test_prompted_study import write_study as write_prompted
 from tests.llm_server import LlmServer
 from tests.s3_server import ADMIN, READER, S3Server, s3_server
+from tests.storage import small_store
+from tests.storage.small_store import FOLDER, fingerprints, write_into
+from tests.storage.test_store import embedding_row
 
 Machine = Callable[[str], Path]
 
@@ -154,6 +165,48 @@ def test_dask_workers_with_mirrors_of_their_own_hand_in_what_they_made_and_paid_
     assert vectors(address).keys() == made.keys()
 
 
+def test_two_machines_that_fold_at_once_take_turns_and_uses_bring_nothing_back(machine: Machine) -> None:
+    address = f"s3://{BUCKET}/folded"
+    stores = []
+    for name in ("first", "second"):
+        machine(name)
+        stores.append(Store(address))
+    first, second = stores
+    write_into(first, range(20))
+    VectorStore(first).put(embedding_row("m3", "e0003-new"), TaskEmbedding(small_store.vector(30)), Stamp())
+    second.pull()
+    stale = second.root / FOLDER / "e0003.parquet"
+    small = stale.read_bytes()
+    kind = compaction.KINDS[0]
+    mirror = first.mirror
+    assert mirror is not None
+    turn = BucketTurn(mirror, FOLDER)
+    assert turn.take()
+    done = compaction.fold(second, second.root / FOLDER, kind)
+    assert (done.parts, len(done.faults)) == (0, 1)
+    turn.release()
+    with ThreadPoolExecutor(2) as pool:
+        each = list(pool.map(lambda store: compaction.fold(store, store.root / FOLDER, kind), stores))
+    for store, done in zip(stores, each, strict=True):
+        compaction.remove_folded(store, store.root / FOLDER, compaction.Folded(done.folder), 0.0)
+    assert sum(done.parts for done in each) == 1
+    stale.write_bytes(small)  # as in a mirror that has not been pulled since
+    VectorStore(second).touch("s1", "model", "e0003")
+    machine("third")
+    third = Store(address).pull()
+    assert fingerprints(third.root) == sorted([*(f"e{i:04d}" for i in range(20)), "e0003-new"])
+    assert mirror.times(f"claims/{FOLDER.replace('/', '~')}") == {}
+    time.sleep(1)  # the bucket's times are in seconds
+    VectorStore(second).touch("s1", "model", "e0003")
+    third.pull()
+    assert [e.fingerprint for e in VectorStore(third).population("s1") if e.subject == "m3"] == ["e0003"]
+    write_into(first, range(20, 22))
+    assert maintain(store=address, grace_s=0.0, min_files=2, return_state=True).is_completed()
+    assert len(files_of(third.root / FOLDER).live) == 1
+    assert len(fingerprints(first.pull().root)) == 23
+    assert [e.fingerprint for e in VectorStore(first).population("s1") if e.subject == "m3"] == ["e0003"]
+
+
 def test_what_the_bucket_refuses_is_told_with_what_to_do(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine("unlucky")
     with pytest.raises(StoreError, match="no such bucket.*create the bucket, or mend the address"):
@@ -167,3 +220,22 @@ def test_what_the_bucket_refuses_is_told_with_what_to_do(machine: Machine, monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StoreError, match="cannot be listed: no permission"):
         Store(f"s3://{BUCKET}/refused").pull()
+
+
+def test_the_doctor_lists_the_bucket_and_fetches_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("writer")
+    for name in ("p", "q"):
+        Store(f"s3://{BUCKET}/looked-at").put_prompt({"id": name, "template": "x"}, Stamp())
+    patient = machine("patient")
+
+    def told(bucket: str) -> str:
+        (line,) = [found.message for found in examine(None, f"s3://{bucket}") if found.check == "storage"]
+        return line
+
+    assert "/looked-at answers and has prompts; its mirror here is" in told(f"{BUCKET}/looked-at")
+    assert "answers and has no store yet" in told(f"{BUCKET}/another")
+    assert told("no-such-bucket/store").endswith("cannot be opened (FileNotFoundError)")
+    assert not patient.exists()
+    machine("another patient")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert told(f"{BUCKET}/looked-at").endswith("cannot be opened (PermissionError)")

@@ -11,7 +11,7 @@ from fute.errors import MethodError, OutputsError
 from fute.fingerprint import fingerprint_texts
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov, cross_covariance, targets_as_outputs
-from fute.methods.crosscov.whitening import source_groups
+from fute.methods.crosscov.whitening import centred_within, source_groups
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
@@ -233,3 +233,15 @@ def test_a_constant_model_is_refused() -> None:
 def test_a_pool_of_one_text_is_refused() -> None:
     with pytest.raises(MethodError, match="two different texts"):
         opened(Pool(TextTable(["same"] * 5), ["s"] * 5))
+
+
+def test_rows_are_centred_within_their_source_to_the_last_digit_as_if_added_one_by_one() -> None:
+    """Else the same outputs would have other embeddings than those that are stored."""
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(size=(500, 7)), rng.integers(0, 9, 500)
+    groups[groups == 4] = 5  # a number that no row has
+    sums = np.zeros((groups.max() + 1, 7))
+    for row, group in zip(values, groups, strict=True):
+        sums[group] += row
+    means = sums / np.maximum(np.bincount(groups), 1)[:, None]
+    np.testing.assert_array_equal(centred_within(values, groups), values - means[groups])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fute.methods.crosscov.embed import cross_covariance
-from fute.methods.crosscov.intervals import interval, resample, resampled_cosines
+from fute.methods.crosscov.intervals import Draws, interval, resample, resampled_cosines
 from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector
 
 RNG = np.random.default_rng(0)
@@ -36,14 +36,33 @@ def slow_cosines(y1: np.ndarray, y2: np.ndarray, mixing: np.ndarray | None, mean
 @pytest.mark.parametrize("mean", [None, MEAN])
 def test_resampled_cosines_are_those_of_resampled_rows(mixing: np.ndarray | None, mean: np.ndarray | None) -> None:
     matrix = None if mean is None else to_matrix(mean)
-    one, other = (resample(Z, y, times=4, seed=7, mixing=mixing, mean=matrix) for y in (Y, OTHER))
-    np.testing.assert_allclose(resampled_cosines(one, other), slow_cosines(Y, OTHER, mixing, mean), atol=1e-8)
+    draws = Draws.of(Z, times=4, seed=7)
+    one, other = (resample(draws, y, mixing=mixing, mean=matrix) for y in (Y, OTHER))
+    np.testing.assert_allclose(resampled_cosines(one, other), slow_cosines(Y, OTHER, mixing, mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("likeness", [0.0, 0.9, 1.0])
+def test_intervals_of_probabilities_are_those_of_resampled_rows_in_doubles(likeness: float) -> None:
+    """Many columns that add up to 1, of which one is spared; alike, apart, and the same."""
+    rng = np.random.default_rng(3)
+    columns = np.exp(rng.normal(size=(N, 7)))
+    y1 = columns / columns.sum(axis=1, keepdims=True)
+    columns = np.exp(rng.normal(size=(N, 4)))
+    columns = np.hstack([columns / columns.sum(axis=1, keepdims=True), np.zeros((N, 3))])
+    y2 = likeness * y1 + (1 - likeness) * columns
+    draws = Draws.of(Z, times=4, seed=7)
+    one, other = (resample(draws, y, mixing=MIXING, mean=to_matrix(MEAN)) for y in (y1, y2))
+    assert one.axes.shape == (4, 6, D)
+    slow = slow_cosines(y1, y2, MIXING, MEAN)
+    np.testing.assert_allclose(resampled_cosines(one, other), slow, atol=1e-6)
+    score = float(slow.mean())
+    np.testing.assert_allclose(interval(score, resampled_cosines(one, other)), interval(score, slow), atol=5e-6)
 
 
 def test_outputs_of_lower_rank_than_columns_are_handled() -> None:
     doubled = np.hstack([Y, Y[:, :1]])
-    one = resample(Z, doubled, times=4, seed=7)
-    np.testing.assert_allclose(resampled_cosines(one, one), 1, atol=1e-8)
+    one = resample(Draws.of(Z, times=4, seed=7), doubled)
+    np.testing.assert_allclose(resampled_cosines(one, one), 1, atol=1e-6)
 
 
 def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
@@ -51,7 +70,8 @@ def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
     for n in (60, 600):
         rng = np.random.default_rng(1)
         z = rng.normal(size=(n, D))
-        pair = [resample(z, z[:, :2] + rng.normal(size=(n, 2)), times=200, seed=0) for _ in range(2)]
+        draws = Draws.of(z, times=200, seed=0)
+        pair = [resample(draws, z[:, :2] + rng.normal(size=(n, 2))) for _ in range(2)]
         low, high = interval(0.8, resampled_cosines(*pair))
         assert -1 <= low < 0.8 < high <= 1
         widths.append(high - low)
@@ -75,7 +95,8 @@ def test_intervals_cover_the_true_similarity_about_as_often_as_they_say() -> Non
     covered = []
     for trial in range(100):
         z, y1, y2 = draw(400)
-        cosines = resampled_cosines(*(resample(z, y, times=100, seed=trial) for y in (y1, y2)))
+        draws = Draws.of(z, times=100, seed=trial)
+        cosines = resampled_cosines(*(resample(draws, y) for y in (y1, y2)))
         low, high = interval(similarity(z, y1, y2), cosines)
         covered.append(low <= truth <= high)
     assert 0.85 <= np.mean(covered) <= 1.0

@@ -102,11 +102,27 @@ def test_many_wrong_fields_stand_in_one_error(folder):
 
 
 @pytest.mark.parametrize(
-    "field", ["api_key: sk-very-secret", "api_key_env: sk-very-secret", "base_url: 'http://a:very-secret@b'"]
+    "field",
+    [
+        "api_key: sk-very-secret",
+        "api_key_env: sk-very-secret",
+        "base_url: 'http://a:very-secret@b'",
+        "base_url: 'http://b/v1?api=very-secret'",
+        "base_url: 'http://b/v1#very-secret'",
+        "base_url: 'b/v1?api=very-secret'",
+        "base_url: 'a:very-secret@b/v1'",
+        "address: 'http://b/v1?api=very-secret'",
+    ],
 )
 def test_a_key_in_a_wrong_place_is_never_shown(folder, field):
     text = GOOD.replace('base_url: "http://127.0.0.1:9/v1"', field)
     assert "very-secret" not in "\n".join(problems(folder, text))
+
+
+def test_an_address_with_a_query_is_shown_without_it(folder):
+    text = GOOD.replace("http://127.0.0.1:9/v1", "https://127.0.0.1:9/v1?x=very-secret")
+    (line,) = problems(folder, text)
+    assert "(got 'https://127.0.0.1:9/v1' and a query, which is not shown)" in line
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
 from fute.surrogate import load, source
-from fute.surrogate.load import find_device, load_surrogate, surrogate_identity
+from fute.surrogate.load import find_device, load_surrogate, resolve_dtype, surrogate_identity
 
 from .tiny_surrogates import build_tokenizer, load_tiny, save_tiny
 
@@ -186,3 +187,27 @@ def test_dtype_auto_asks_the_hardware_and_names_the_answer_in_the_identity(
     config = SurrogateConfig(model="bert", max_tokens=24, device="cpu", dtype="auto")
     assert surrogate_identity(config, tmp_path)["dtype"] == expected
     assert surrogate.id == load_tiny("bert", tmp_path, dtype=expected).id
+
+
+def test_a_device_that_cannot_compute_in_the_dtype_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA device without bfloat16 refuses to autocast to it; an autocast that is off would go on in float32."""
+    load_tiny("bert", tmp_path, dtype="bfloat16")  # imitated where the CPU has none
+
+    class Refusing(torch.autocast):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            raise RuntimeError("Current CUDA Device does not support bfloat16.")
+
+    class Off(torch.autocast):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "enabled": False})
+
+    for broken in (Refusing, Off):
+        monkeypatch.setattr(torch, "autocast", broken)
+        with pytest.raises(SurrogateError, match="device cpu cannot compute in surrogate.dtype bfloat16"):
+            load_tiny("bert", tmp_path, dtype="bfloat16")
+
+
+def test_dtype_auto_without_its_device_says_who_decides_and_what_to_set(tmp_path: Path) -> None:
+    config = SurrogateConfig(model="bert", device="cuda:99", dtype="auto")
+    with pytest.raises(SurrogateError, match="auto is decided where the run starts.*name the dtype"):
+        resolve_dtype(config)

@@ -51,6 +51,18 @@ def test_each_group_loses_its_own_mean() -> None:
     np.testing.assert_allclose(np.linalg.norm(unified, axis=1), 1, atol=1e-5)
 
 
+def test_where_all_models_are_of_one_make_their_references_are_the_same() -> None:
+    vectors, subjects = population(3, ("tfidf", 4))
+    vectors = np.stack([to_vector(root_of_gram(to_matrix(v))) for v in vectors.astype(np.float64)]).astype(np.float32)
+    groups = reference_of(vectors, subjects, 3, recentred=True).groups
+    assert set(groups) == {"dataset", "model", "model: tfidf"}
+    alone = reference_of(vectors[3:], [Subject("model")] * 4, 3, recentred=True).groups["model"]
+    for name in ("model", "model: tfidf"):
+        assert groups[name].members == ("3", "4", "5", "6")
+        np.testing.assert_array_equal(groups[name].mean, alone.mean)
+        np.testing.assert_array_equal(groups[name].mixing, alone.mixing)
+
+
 def test_a_make_with_few_models_takes_the_reference_of_all_models() -> None:
     vectors, subjects = population(0, ("tfidf", 8), ("prompt", 2))
     reference = reference_of(vectors, subjects, 8)

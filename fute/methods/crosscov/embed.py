@@ -53,6 +53,7 @@ class Crosscov:
         sources = source_groups(self._source_ids)
         self.whitening = Whitening.fit(pool_features, config.components, config.ridge, sources)
         self._whitened_pool = self.whitening.apply(pool_features)  # (n, d), the same for every model
+        self._all_rows: Doubles | None = None  # the same, centred, for the models that answered every row: most
 
     def model(self, outputs: Outputs) -> TaskEmbedding:
         """MTE from outputs on the pool; rows without an answer do not count.
@@ -78,11 +79,17 @@ class Crosscov:
         """
         rows = outputs.answered_rows
         groups = source_groups(self._source_ids[rows])
+        if len(rows) < len(self._inputs):
+            z = centred_within(self._whitened_pool[rows], groups)
+        else:
+            if self._all_rows is None:
+                self._all_rows = centred_within(self._whitened_pool, groups)
+            z = self._all_rows
         if outputs.kind == "spans":
             y = expected_positions(*unpack_spans(outputs.values[rows]), self._context_lengths[rows])
         else:
             y = outputs.values[rows].astype(np.float64)
-        return centred_within(self._whitened_pool[rows], groups), centred_within(y, groups)
+        return z, centred_within(y, groups)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
         """DTE from the labels of the training rows, whitened as the pool is and centred on the dataset's own mean.

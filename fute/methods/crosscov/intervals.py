@@ -1,7 +1,7 @@
 """Bootstrap intervals of a similarity: what if the pool, or the dataset, had been another draw of rows?
 
 Rows are resampled with replacement and the whole way is gone again: cross-covariance, root, reference, cosine. Matrices
-are kept as factors of their rank (the number of outputs), so a resample costs one thin product and not a d x d root.
+are kept as factors of their rank (that of the outputs), so a resample costs one thin product and not a d x d root.
 
 Resampling adds noise of its own to both sides, which pulls every resampled cosine down. So the interval is centred on
 the similarity as measured and takes only its spread from the resamples: a normal interval on Fisher's z scale.
@@ -15,9 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.methods.crosscov.whitening import Doubles
+from fute.types import Floats
 
 NORMAL_95 = 1.959964
 EDGE = 1 - 1e-6  # Fisher's z of 1 is infinite
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Rows of one table, drawn B times with replacement; shared by all subjects that answered these rows.
+
+    The same seed and n give the same rows: all models are resampled on the same rows of the pool, so that what they
+    share by answering the same texts stays shared. In float32, in which counts are exact: rounding is far below what
+    resampling adds, and the product over the rows, by far the most work, takes half the time.
+
+    Attributes:
+        z: (n, d) features.
+        counts: (n, B) how often each row was drawn.
+        z_means: (B, d) of the drawn rows.
+    """
+
+    z: Floats
+    counts: Floats
+    z_means: Doubles
+
+    @classmethod
+    def of(cls, z: Doubles, *, times: int, seed: int) -> Draws:
+        n = len(z)
+        counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=times)  # (B, n)
+        return cls(z.astype(np.float32), np.ascontiguousarray(counts.T, np.float32), counts @ z / n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +51,13 @@ class Resamples:
     """B resampled embeddings of one subject, (A A')^1/2 = U diag(s) U' each.
 
     Attributes:
-        axes: (B, d, r) U.
+        axes: (B, r, d) U'.
         strengths: (B, r) s, norm 1.
         mean: (d, d) the reference mean that is subtracted; None for none.
         lengths: (B,) norm after the mean is subtracted.
     """
 
-    axes: Doubles
+    axes: Floats
     strengths: Doubles
     mean: Doubles | None
     lengths: Doubles
@@ -45,38 +71,30 @@ class Resamples:
 
 
 def resample(
-    z: Doubles,
-    y: Doubles,
-    *,
-    times: int,
-    seed: int,
-    mixing: NDArray[np.floating] | None = None,
-    mean: Doubles | None = None,
+    draws: Draws, y: Doubles, *, mixing: NDArray[np.floating] | None = None, mean: Doubles | None = None
 ) -> Resamples:
-    """Resample the rows of (n, d) features and (n, c) outputs.
-
-    The same seed and n give the same rows: all models are resampled on the same rows of the pool, so that what they
-    share by answering the same texts stays shared.
+    """The embedding of (n, c) outputs for each draw of their rows.
 
     Args:
         mixing: (d, d) recentring matrix of the subject's reference.
         mean: its mean as a matrix, (d, d).
     """
-    n = len(z)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=times).T / n  # (n, B)
-    z_means, y_means = z.T @ weights, y.T @ weights  # (d, B), (c, B)
-    a = np.stack([(z * column[:, None]).T @ weights for column in y.T], axis=2)  # (d, B, c)
-    a -= z_means[:, :, None] * y_means.T[None, :, :]
+    n, times = draws.counts.shape
+    columns = _independent(y).T.astype(np.float32)  # (r, n)
+    y_means = (columns @ draws.counts).T / n  # (B, r)
+    a = np.empty((times, len(columns), draws.z.shape[1]))  # (B, r, d) A'
+    for k, column in enumerate(columns):
+        a[:, k] = (draws.counts * column[:, None]).T @ draws.z
+    a = a / n - y_means[:, :, None] * draws.z_means[:, None, :]
     if mixing is not None:
-        a = (mixing @ a.reshape(len(a), -1)).reshape(a.shape)
-    a = np.ascontiguousarray(a.transpose(1, 0, 2))  # (B, d, c)
-    # The left singular vectors through the small matrix A'A.
-    squared, right = np.linalg.eigh(a.transpose(0, 2, 1) @ a)
+        a = (a.reshape(-1, a.shape[2]) @ mixing.T).reshape(a.shape)
+    # The left singular vectors of A through the small matrix A'A.
+    squared, right = np.linalg.eigh(a @ a.transpose(0, 2, 1))
     singular = np.sqrt(np.maximum(squared, 0.0))
     largest = singular[:, -1:]
     kept = singular > 1e-6 * np.maximum(largest, 1e-300)
     inverse = np.divide(1.0, singular, out=np.zeros_like(singular), where=kept)
-    axes = a @ right * inverse[:, None, :]
+    axes = (inverse[:, :, None] * (right.transpose(0, 2, 1) @ a)).astype(np.float32)
     strengths = np.where(kept, singular, 0.0)
     strengths = strengths / np.maximum(np.linalg.norm(strengths, axis=1, keepdims=True), 1e-300)
     if mean is None:
@@ -86,9 +104,16 @@ def resample(
     return Resamples(axes, strengths, mean, lengths, {id(mean): overlap})
 
 
+def _independent(y: Doubles) -> Doubles:
+    """(n, c) outputs -> (n, r) columns with the same Y Y' once centred: probabilities add up to 1, so one is spared."""
+    centred = y - y.mean(axis=0)
+    variances, directions = np.linalg.eigh(centred.T @ centred)
+    return centred @ directions[:, variances > 1e-12 * variances[-1]]
+
+
 def resampled_cosines(one: Resamples, other: Resamples) -> Doubles:
     """(B,) cosines of the resampled, unified embeddings."""
-    crossed = one.axes.transpose(0, 2, 1) @ other.axes  # (B, r, r')
+    crossed = one.axes @ other.axes.transpose(0, 2, 1)  # (B, r, r')
     dots = ((crossed**2 * other.strengths[:, None, :]).sum(axis=2) * one.strengths).sum(axis=1)
     for a, b in ((one, other), (other, one)):
         if b.mean is not None:
@@ -105,7 +130,8 @@ def interval(score: float, cosines: Doubles) -> tuple[float, float]:
     return float(np.tanh(middle - NORMAL_95 * spread)), float(np.tanh(middle + NORMAL_95 * spread))
 
 
-def _overlap_with(axes: Doubles, strengths: Doubles, matrix: Doubles) -> Doubles:
+def _overlap_with(axes: Floats, strengths: Doubles, matrix: Doubles) -> Doubles:
     """<U diag(s) U', M> for each resample, (B,)."""
-    flat = axes.transpose(1, 0, 2).reshape(len(matrix), -1)  # (d, B x r): one product instead of B thin ones
-    return ((flat * (matrix @ flat)).sum(axis=0).reshape(strengths.shape) * strengths).sum(axis=1)
+    flat = axes.reshape(-1, len(matrix))  # (B x r, d): one product instead of B thin ones
+    products = np.einsum("ij,ij->i", flat @ matrix.astype(np.float32), flat)
+    return (products.reshape(strengths.shape) * strengths).sum(axis=1)

@@ -32,8 +32,8 @@ def source_groups(source_ids: NDArray[np.str_]) -> NDArray[np.intp]:
 
 def centred_within(values: Doubles, groups: NDArray[np.intp]) -> Doubles:
     """(n, k) with the mean of each row's group subtracted."""
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
+    # In the order of the rows, as np.add.at adds them, to the last digit; this takes a fraction of its time.
+    sums = np.column_stack([np.bincount(groups, column) for column in values.T])
     return values - (sums / np.maximum(np.bincount(groups), 1)[:, None])[groups]
 
 
