@@ -1,5 +1,8 @@
 """Is it worth it? All three methods on the same tasks, zoo and pool: retrieval, seeds, and transfer source selection.
 
+Retrieval is measured twice: with the reference that a space of so many subjects makes (of the very subjects that are
+ranked, models by architecture; crosscov recentres as well), and without any, as in a small space.
+
     python benchmarks/quality.py                     # one split, one seed
     python benchmarks/quality.py --splits 0 1 2 --methods crosscov
     python benchmarks/quality.py --seeds 0 1 2 3 4 --few     # how much the seed alone moves a ranking
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from population import Stopwatch, Vectors, model_refs, train_zoos
 from rankings import Measures, Similarities, over_seeds, table
 from real_tasks import Task, labelled_rows, manifest, read_task, real_pool, split_rows, task_lists
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from transfer_scores import load_scores
 from zoo import ARCHITECTURES
@@ -94,6 +98,7 @@ class Measured:
     """What was found of one method, a value for each split and seed."""
 
     retrieval: list[Measures] = field(default_factory=list)
+    no_reference: list[Measures] = field(default_factory=list)
     similarities: list[Similarities] = field(default_factory=list)
     selection: list[dict[str, dict[str, float]]] = field(default_factory=list)
     seconds: float = 0.0
@@ -124,6 +129,7 @@ def main() -> None:
     scores = None if options.few or not options.transfer.exists() else load_scores(options.transfer)
     found = {name: Measured() for name in options.methods}
     baselines: dict[str, list[Measures]] = {}
+    words_selection: list[dict[str, dict[str, float]]] = []
     for split, pool in pools.items():
         for name, measured in found.items():
             method = METHODS[name]
@@ -140,15 +146,22 @@ def main() -> None:
                 ids, families = [t.id for t in tasks], [t.family for t in tasks]
                 similar = Similarities.of(ids, families, unified.datasets, unified.models)
                 measured.retrieval.append(similar.measure())
+                plain_vectors = Similarities.of(ids, families, normalize(vectors.datasets), normalize(vectors.models))
+                measured.no_reference.append(plain_vectors.measure())
                 measured.similarities.append(similar)
                 if scores is not None:
                     placed = np.concatenate([unified.datasets, strangers.datasets_in(reference)])
                     names = [t.id for t in [*tasks, *others]]
                     measured.selection.append(select_sources(scores, dict(zip(names, placed, strict=True))))
                 print(f"{name}, split {split}, seed {seed}: {measured.seconds_a_subject:.2f} s a subject", flush=True)
-        for name, similar in _baselines(tasks, pool, split, store).items():
+        words = BagOfWords(pool.inputs)
+        for name, similar in _baselines(words, tasks, pool, split, store).items():
             baselines.setdefault(name, []).append(similar.measure())
+        if scores is not None:
+            by_words = {t.id: words.dataset(t.inputs.take(split_rows(t, split).dataset)) for t in [*tasks, *others]}
+            words_selection.append(select_sources(scores, by_words))
     summary = {name: over_seeds(m.retrieval) for name, m in found.items()}
+    summary |= {f"{name}, no reference": over_seeds(m.no_reference) for name, m in found.items()}
     summary |= {name: over_seeds(runs) for name, runs in baselines.items()}
     title = f"{len(tasks)} tasks x {len(ARCHITECTURES)}, splits {options.splits}, seeds {options.seeds}"
     print("\n" + table(title, summary))
@@ -159,7 +172,8 @@ def main() -> None:
               f"same first candidate {value['same_first']:.3f}")  # fmt: skip
     selection = {}
     if scores is not None:
-        selection = {name: _mean_of(m.selection) for name, m in found.items()} | {"chance": by_chance(scores)}
+        selection = {name: _mean_of(m.selection) for name, m in found.items()}
+        selection |= {"bag of words": _mean_of(words_selection), "chance": by_chance(scores)}
         print("\n" + selection_table(selection))
     record = {
         "settings": {
@@ -297,13 +311,17 @@ def selection_table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def _baselines(tasks: Sequence[Task], pool: Pool, split: int, store: Store) -> dict[str, Similarities]:
-    words = BagOfWords(pool.inputs)
+def _baselines(
+    words: BagOfWords, tasks: Sequence[Task], pool: Pool, split: int, store: Store
+) -> dict[str, Similarities]:
     datasets = np.stack([words.dataset(t.inputs.take(split_rows(t, split).dataset)) for t in tasks])
     models = np.stack([words.model(store.outputs(pool.id, r)) for t in tasks for r in model_refs(t, split, "main")])
     names, families = [t.id for t in tasks], [t.family for t in tasks]
+    vectors = Vectors(datasets, models)
+    unified = vectors.unified(vectors.reference(recentred=False))  # what the trained methods get as well
     return {
-        "bag of words": Similarities.of(names, families, datasets, models),
+        "bag of words": Similarities.of(names, families, unified.datasets, unified.models),
+        "bag of words, no reference": Similarities.of(names, families, datasets, models),
         "random": random_vectors(names, families, split),
     }
 
