@@ -24,19 +24,19 @@ class Head:
     """A linear layer from hidden states to answers.
 
     Attributes:
-        weight: (outputs, width) float32.
-        bias: (outputs,) float32.
+        weight: (outputs, width) float32 (float64 over weights of float64).
+        bias: (outputs,), of the same type.
     """
 
     weight: Tensor
     bias: Tensor
 
     @classmethod
-    def zeros(cls, n_outputs: int, width: int, device: torch.device) -> Head:
+    def zeros(cls, n_outputs: int, width: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Head:
         """A head to train. It starts at zero, so that the order of the classes cannot matter."""
         return cls(
-            torch.zeros(n_outputs, width, device=device, requires_grad=True),
-            torch.zeros(n_outputs, device=device, requires_grad=True),
+            torch.zeros(n_outputs, width, device=device, dtype=dtype, requires_grad=True),
+            torch.zeros(n_outputs, device=device, dtype=dtype, requires_grad=True),
         )
 
     @property
@@ -44,8 +44,8 @@ class Head:
         return [self.weight, self.bias]
 
     def __call__(self, states: Tensor) -> Tensor:
-        """(..., width) -> (..., outputs), in float32 whatever the surrogate's precision."""
-        return F.linear(states.to(torch.float32), self.weight, self.bias)
+        """(..., width) -> (..., outputs), in the head's precision whatever the surrogate's."""
+        return F.linear(states.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +92,14 @@ def target_batch(
 
 
 def pooled(states: Tensor, batch: TargetBatch, pooling: Pooling, family: Family) -> Tensor:
-    """One vector for each input: states (rows, length, width) -> (rows, width) float32.
+    """One vector for each input: states (rows, length, width) -> (rows, width).
 
     mean: over the tokens. token: BERT's first token; elsewhere the last, the only one that has seen all others.
     """
     if pooling == "mean":
         return mean_over_mask(states, batch.mask)
     at = torch.zeros_like(batch.last) if family == "bert" else batch.last
-    return states[torch.arange(len(at), device=at.device), at].to(torch.float32)
+    return states[torch.arange(len(at), device=at.device), at]
 
 
 def head_answers(head: Head, states: Tensor, batch: TargetBatch, pooling: Pooling, family: Family) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.labels import check_labels
-from fute.methods.row_order import in_an_order_of_its_own
+from fute.methods.row_order import in_an_order_of_its_own, pool_order
 from fute.methods.targets import Targets, label_targets, output_targets, span_targets
 from fute.spans import check_spans, unpack_spans
 from fute.surrogate.load import Surrogate
@@ -27,7 +27,7 @@ class Supervision:
 
     Attributes:
         targets: as many as tokens, in the same order.
-        pool_rows: (n,) which rows of the pool these are; None for a dataset's own rows and for answer spans.
+        pool_rows: (n,) which rows of pool_tokens these are; None for a dataset's own rows and for answer spans.
         max_tokens: what a row of the pool was cut to.
         counts: of rows and candidates that were left out, or say "no answer"; named as they stand in the metrics.
     """
@@ -51,35 +51,54 @@ HELD_OUT = 0.1
 
 
 class Supervisor:
-    """Samples and tokenises what each subject of a space is learned from; the pool is tokenised once for all."""
+    """Samples and tokenises what each subject of a space is learned from; the pool is tokenised once for all.
+
+    Which rows are sampled, and in which order they stand in a supervision, follows from the seed and the rows' texts,
+    for datasets and for the pool.
+
+    Attributes:
+        pool_order: (n,) the number, in the pool as it was given, of each row of pool_tokens.
+    """
 
     def __init__(
-        self, surrogate: Surrogate, pool: Pool, *, max_rows: int, max_tokens: int, max_tokens_spans: int, seed: int
+        self,
+        surrogate: Surrogate,
+        pool: Pool,
+        *,
+        max_rows: int,
+        max_tokens: int,
+        max_tokens_spans: int,
+        seed: int,
+        max_tokens_llm: int | None = None,
     ) -> None:
         """
         Args:
             max_rows: rows used at most, the same seeded sample of the pool for every model.
-            max_tokens: longer inputs are cut to this; questions with their contexts to max_tokens_spans.
+            max_tokens: longer inputs are cut to this; questions with their contexts to max_tokens_spans, and rows of
+                the pool that a prompted LLM answered to max_tokens_llm (default: max_tokens as well).
         """
         self.surrogate = surrogate
         self.pool = pool
         self.max_rows = max_rows
         self.max_tokens = max_tokens
         self.max_tokens_spans = max_tokens_spans
+        self.max_tokens_llm = max_tokens_llm
+        self.pool_order = pool_order(pool)
         self._seed = int(fingerprint(seed=seed, use="rows")[:15], 16)
         self._pool_tokens: dict[int, Tokens] = {}
         self._question_tokens: tuple[bytes, Tokens] | None = None
 
     def pool_tokens(self, max_tokens: int | None = None) -> Tokens:
-        """The whole pool, cut to max_tokens (default: the supervisor's) and tokenised once for all models."""
+        """The pool in pool_order, cut to max_tokens (default: the supervisor's) and tokenised once for all models."""
         cut = max_tokens or self.max_tokens
         if cut not in self._pool_tokens:
-            self._pool_tokens[cut] = tokenise(self.surrogate, self.pool.inputs, cut)
+            # Ordered afterwards: an input without a token is named by its number in the pool as it was given.
+            self._pool_tokens[cut] = tokenise(self.surrogate, self.pool.inputs, cut).take(self.pool_order)
         return self._pool_tokens[cut]
 
     @property
     def usual_rows(self) -> NDArray[np.intp]:
-        """The rows of the pool that a model is learned from when it answered all of them."""
+        """The rows of pool_tokens that a model is learned from when it answered all of them."""
         return self._sample(np.arange(len(self.pool)), len(self.pool))
 
     def dataset(self, dataset: Dataset) -> Supervision:
@@ -143,22 +162,23 @@ class Supervisor:
         tokens, targets, kept, counts = self._spans(tokens, starts, ends, certain, f"dataset {dataset.id}")
         return Supervision(tokens, targets, counts=counts), kept
 
-    def model(self, outputs: Outputs, max_tokens: int | None = None) -> Supervision:
+    def model(self, outputs: Outputs) -> Supervision:
         """Rows of the pool that a model answered.
 
         Args:
-            max_tokens: cut to this instead of what holds for other models; not for answer spans.
+            outputs: one row for each row of the pool as it was given.
 
         Raises:
             OutputsError: wrong shape, not finite, constant, spans outside their text, or too few answers.
             MethodError: the same answer for all rows used, or no answer left within max_tokens_spans.
         """
         n = len(self.pool)
-        answered = check_spans(outputs.validate(n), self.pool.inputs).answered_rows
+        outputs = check_spans(outputs.validate(n), self.pool.inputs).take(self.pool_order)
+        answered = outputs.answered_rows
         rows = self._sample(answered, n)
         unanswered = {"rows_not_answered": n - len(answered)}
         if outputs.kind != "spans":
-            cut = max_tokens or self.max_tokens
+            cut = (self.max_tokens_llm if is_prompted(outputs) else None) or self.max_tokens
             tokens, targets = self.pool_tokens(cut).take(rows), output_targets(outputs, rows)
             return Supervision(tokens, targets, rows, cut, unanswered)
         starts, ends, probabilities = unpack_spans(outputs.values[rows])
@@ -168,10 +188,10 @@ class Supervisor:
         return Supervision(tokens, targets, counts={**unanswered, **counts})
 
     def _questions(self, rows: NDArray[np.intp]) -> Tokens:
-        """Rows of the pool read as questions with contexts; kept, for the next answerer has most likely the same."""
+        """Rows of pool_order, read as questions with contexts; kept, for the next answerer has most likely the same."""
         key = rows.tobytes()
         if self._question_tokens is None or self._question_tokens[0] != key:
-            inputs = self.pool.inputs.take(rows)
+            inputs = self.pool.inputs.take(self.pool_order[rows])
             self._question_tokens = key, tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
         return self._question_tokens[1]
 
@@ -190,3 +210,8 @@ class Supervisor:
         """At most max_rows of some of n_rows rows, in order. A model that left one row out still shares the others."""
         priority = np.random.default_rng(self._seed).permutation(n_rows)[rows]
         return np.sort(rows[np.argsort(priority)[: self.max_rows]])
+
+
+def is_prompted(outputs: Outputs) -> bool:
+    """A prompted LLM's outputs say how many calls they took."""
+    return "calls" in outputs.details

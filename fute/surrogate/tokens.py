@@ -127,9 +127,11 @@ def parts_of_like_length(lengths: NDArray[np.int64], batch: NDArray[np.intp]) ->
 
 
 def mean_over_mask(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean of hidden states (rows, length, width) over the tokens of a mask (rows, length): (rows, width) float32."""
-    weights = mask.to(torch.float32).unsqueeze(-1)  # (rows, length, 1)
-    return (states.to(torch.float32) * weights).sum(dim=1) / weights.sum(dim=1)
+    """Mean of hidden states (rows, length, width) over the tokens of a mask (rows, length): (rows, width), float32 (of
+    float64 states float64)."""
+    precise = torch.promote_types(states.dtype, torch.float32)
+    weights = mask.to(precise).unsqueeze(-1)  # (rows, length, 1)
+    return (states.to(precise) * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def takes_types(surrogate: Surrogate) -> bool:

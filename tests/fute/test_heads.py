@@ -118,7 +118,7 @@ def test_supervision_says_what_was_left_out_and_where_its_rows_are(tmp_path: Pat
     assert supervision.counts == {"rows_not_answered": 10}
     assert supervision.pool_rows is not None
     assert len(supervision) == 25
-    assert answered[supervision.pool_rows].all()
+    assert answered[supervisor.pool_order[supervision.pool_rows]].all()
     for i, row in enumerate(supervision.pool_rows):
         assert list(supervision.tokens.ids[i]) == list(supervisor.pool_tokens().ids[row])
     part = supervision.take(np.array([3, 1]))

@@ -266,3 +266,36 @@ def test_answerers_of_the_same_questions_share_their_tokens(folder: Path, monkey
     supervisor.model(fewer)
     assert read == [20, 20]  # the first two share; the third answered other rows
     np.testing.assert_array_equal(first.tokens.lengths, second.tokens.lengths)
+
+
+@pytest.mark.parametrize("max_rows", [1000, 20])
+def test_the_order_of_the_pools_rows_does_not_matter_to_answer_spans(folder: Path, max_rows: int) -> None:
+    pool, outputs = pool_of(), outputs_of(pool_of())
+    order = np.random.default_rng(0).permutation(len(pool))
+    shuffled = Pool(pool.inputs.take(order), ["made up"] * len(pool))
+    surrogate = load_tiny("bert", folder)
+    first = tupate(surrogate, pool, max_rows=max_rows).model(outputs)
+    second = tupate(surrogate, shuffled, max_rows=max_rows).model(outputs.take(order))
+    assert first.vector.tobytes() == second.vector.tobytes()
+    with pytest.raises(OutputsError, match="a span outside its text"):
+        tupate(surrogate, shuffled).model(outputs)  # answers to other rows
+
+
+def test_a_wrong_answer_is_named_by_its_row_in_the_pool_as_it_was_given(folder: Path) -> None:
+    surrogate, pool = load_tiny("bert", folder), pool_of()
+    for row in (0, 7, 39):
+        values = outputs_of(pool).values.copy()
+        values[row, :2] = 500, 503
+        with pytest.raises(OutputsError, match=f"a span outside its text: row {row}\\b"):
+            tupate(surrogate, pool).model(Outputs("spans", values))
+    for row in (0, 7):
+        inputs = TextTable([" " if i == row else text for i, text in enumerate(pool.inputs.texts)])
+        with pytest.raises(SurrogateError, match=rf"row {row} for one"):
+            Supervisor(
+                load_tiny("gpt2", folder),
+                Pool(inputs, ["made up"] * 40),
+                max_rows=20,
+                max_tokens=12,
+                max_tokens_spans=20,
+                seed=0,
+            ).pool_tokens()

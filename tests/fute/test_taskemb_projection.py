@@ -6,6 +6,30 @@ import pytest
 from fute.methods.taskemb import projection
 from fute.methods.taskemb.projection import NONZEROS, SparseProjection
 
+from .test_taskemb import dataset_of, pool_of, probabilities, taskemb
+from .tiny_surrogates import load_tiny
+
+
+@pytest.fixture(scope="module")
+def information(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
+    """Of three tasks, each as a dataset and as a model."""
+    method = taskemb(load_tiny("bert", tmp_path_factory.mktemp("surrogates")))
+    found = []
+    for words in ("cat dog bird fish", "big small", "red blue"):
+        for supervision in (
+            method._supervisor.dataset(dataset_of(words)),
+            method._supervisor.model(probabilities(pool_of(), words)),
+        ):
+            head, _ = method._fine_tune(supervision, epochs=2)
+            found.append({name: v.numpy() for name, v in method._information(head, supervision).items()})
+    return found
+
+
+def cosines(vectors: np.ndarray) -> np.ndarray:
+    """Of all pairs of rows."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+
 
 def tensors(seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -81,3 +105,21 @@ def test_inner_products_are_kept() -> None:
     deviation = np.std(found)
     assert abs(np.mean(found) - true) < 4 * deviation / np.sqrt(len(found))
     assert deviation < 1.5 / np.sqrt(512)
+
+
+@pytest.mark.parametrize("scale", ["sqrt", "raw"])
+@pytest.mark.parametrize("dim", [256, 1024])
+def test_cosines_of_real_information_are_kept(information: list[dict[str, np.ndarray]], dim: int, scale: str) -> None:
+    """Fisher information of a tiny BERT's 28,000 parameters: the cosines of all pairs, projected and not.
+
+    A random projection turns a cosine c into one with a deviation of about (1 - c^2) / sqrt(dim) at most.
+    """
+    vectors = [{name: np.sqrt(v) if scale == "sqrt" else v for name, v in each.items()} for each in information]
+    whole = cosines(np.stack([np.concatenate([v.ravel() for v in each.values()]) for each in vectors]))
+    errors = []
+    for seed in range(40):
+        made = SparseProjection(dim, seed)
+        errors.append(cosines(np.stack([project(made, each) for each in vectors])) - whole)
+    measured = np.sqrt(np.mean(np.square(errors)))
+    bound = np.sqrt(np.mean((1 - whole**2) ** 2)) / np.sqrt(dim)
+    assert measured < 1.2 * bound

@@ -72,10 +72,12 @@ def test_logits_and_prefix_gradients_equal_a_slow_version(folder: Path, kind: st
     loss = torch.zeros((), dtype=torch.float64)
     for row, ids in enumerate(tokens.ids):
         answer = weights @ SLOW[kind](model, list(ids), prefix).mean(dim=0)
-        torch.testing.assert_close(answers[row].double(), answer.detach(), rtol=1e-5, atol=2e-6)
+        off = torch.linalg.vector_norm(answers[row] - answer.detach())
+        assert float(off / torch.linalg.vector_norm(answer.detach())) < 1e-5
         loss = loss - (torch.from_numpy(SOFT[row]).double() * answer.log_softmax(dim=0)).sum() / 5
     (slow,) = torch.autograd.grad(loss, prefix)
-    assert float(torch.linalg.vector_norm(gradient - slow) / torch.linalg.vector_norm(slow)) < 1e-5
+    for site, expected in zip(gradient, slow, strict=True):
+        assert float(torch.linalg.vector_norm(site - expected) / torch.linalg.vector_norm(expected)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -237,11 +239,14 @@ def test_training_lowers_the_loss_in_every_family(folder: Path, kind: str) -> No
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_bfloat16_gives_nearly_the_same_vector_in_every_family(folder: Path, kind: str) -> None:
-    exact = tupate(load_tiny(kind, folder, whole=True)).model(probabilities(pool_of())).vector
-    surrogate = load_tiny(kind, folder, whole=True, dtype="bfloat16")
-    near = tupate(surrogate).model(probabilities(pool_of())).vector
-    assert 0.9 < cosine(exact, near) < 1 - 1e-9
-    assert near.dtype == np.float32
+    exact, half = (load_tiny(kind, folder, whole=True, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    cosines = []
+    for seed in range(3):
+        first, second = (tupate(each, seed=seed).model(probabilities(pool_of())).vector for each in (exact, half))
+        assert second.dtype == np.float32
+        cosines.append(cosine(first, second))
+    # Not of each: Adam divides by a gradient's own size, so a start whose first gradients are small can go elsewhere.
+    assert 0.99 < np.median(cosines) < 1 - 1e-9
 
 
 def test_a_t5_without_its_decoder_is_refused(folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,19 @@ def test_own_starts_differ_between_subjects_and_follow_from_what_they_are(surrog
     assert cosine(shared.model(first).vector, shared.model(second).vector) > 0.5
 
 
+def test_under_the_paper_preset_swapped_classes_and_shuffled_rows_start_elsewhere(surrogate: Surrogate) -> None:
+    """Its random start follows from the dataset's fingerprint, and the raw prefix hardly leaves it."""
+    method = tupate(surrogate, preset="paper", epochs_dataset=3)
+    dataset = dataset_of()
+    train = dataset.train
+    swapped = replace(dataset, splits={"train": Split(train.inputs, 1 - train.targets)})
+    shuffled = shuffled_rows(dataset)
+    vector = method.dataset(dataset).vector
+    for other in (swapped, shuffled):
+        assert abs(cosine(vector, method.dataset(replace(other, fingerprint="of other content")).vector)) < 0.5
+        assert cosine(vector, method.dataset(other).vector) > 0.9999  # it is the start alone
+
+
 def test_the_paper_preset_embeds_datasets_and_models(surrogate: Surrogate) -> None:
     method = tupate(surrogate, preset="paper", epochs_dataset=3)
     dataset = method.dataset(with_validation(dataset_of()))
@@ -122,7 +136,6 @@ def test_prompted_models_get_inputs_of_their_own_length(surrogate: Surrogate) ->
     np.testing.assert_array_equal(vectors[1], long.model(plain).vector)
     np.testing.assert_array_equal(vectors[2], vectors[0])
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
-    assert "max_tokens_llm" not in TupateConfig().identity()  # it came after the first spaces
     assert both.config.identity() != short.config.identity()
 
 
@@ -137,6 +150,50 @@ def test_training_stops_early_and_keeps_the_best_prefix(surrogate: Surrogate) ->
     assert long.metrics["passes"] < 60
     assert long.metrics["steps"] == 8 * long.metrics["passes"]
     assert long.metrics["loss_held_out"] < 1
+
+
+def test_the_vector_is_that_of_the_pass_with_the_lowest_loss_on_held_out_rows(
+    surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    class Watched(EarlyStop):
+        def after(self, loss: float, prefix: torch.Tensor) -> bool:
+            seen.append((loss, prefix.detach().clone()))
+            return super().after(loss, prefix)
+
+    monkeypatch.setattr("fute.methods.tupate.train.EarlyStop", Watched)
+    method = tupate(surrogate, patience=3, epochs_dataset=40, learning_rate_dataset=3e-2, embedding="raw")
+    embedding = method.dataset(with_validation(dataset_of()))
+    losses = [loss for loss, _ in seen]
+    best = int(np.argmin(losses))
+    assert 0 < best == len(losses) - 4  # three more passes, none of them better
+    assert embedding.metrics["loss_held_out"] == losses[best]
+    by_pass = [prefix[0].mean(dim=0).flatten().numpy() for _, prefix in seen]
+    np.testing.assert_allclose(embedding.vector, by_pass[best] / np.linalg.norm(by_pass[best]), rtol=1e-5, atol=1e-7)
+    assert cosine(by_pass[best], by_pass[-1]) < 0.9999
+
+
+@pytest.mark.parametrize(
+    ("setting", "of_datasets"),
+    [
+        ({"learning_rate_dataset": 2e-2}, True), ({"learning_rate_model": 2e-2}, False),
+        ({"batch_size_dataset": 12}, True), ({"batch_size_model": 12}, False),
+        ({"epochs_dataset": 3}, True), ({"epochs_model": 3}, False),
+    ],
+)  # fmt: skip
+def test_datasets_and_models_have_settings_of_their_own_and_are_otherwise_embedded_alike(
+    surrogate: Surrogate, setting: dict[str, Any], of_datasets: bool
+) -> None:
+    pool = pool_of()
+    labels = mentions(pool.inputs.texts, "cat dog bird fish")
+    dataset = dataset_of(splits={"train": Split(pool.inputs, labels)})
+    outputs = Outputs("labels", np.eye(2, dtype=np.float32)[labels])
+    plain, changed = tupate(surrogate, pool), tupate(surrogate, pool, **setting)
+    expected = plain.dataset(dataset).vector
+    assert plain.model(outputs).vector.tobytes() == expected.tobytes()
+    assert (changed.dataset(dataset).vector.tobytes() == expected.tobytes()) == (not of_datasets)
+    assert (changed.model(outputs).vector.tobytes() == expected.tobytes()) == of_datasets
 
 
 def test_early_stopping_waits_for_patience_and_returns_to_the_best() -> None:

@@ -17,7 +17,7 @@ from fute.methods.heads import row_losses
 from fute.methods.tupate.config import AUTO_GROUP, TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.methods.tupate.prefixed import PrefixedModels
-from fute.types import Floats, Outputs, TaskEmbedding
+from fute.types import Floats, Outputs, Pool, TaskEmbedding
 
 from .test_tupate import dataset_of, mentions, pool_of, probabilities, tupate
 from .tiny_surrogates import load_tiny
@@ -31,7 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def three_classes() -> Outputs:
-    texts = pool_of().inputs.texts
+    return three_classes_of(pool_of())
+
+
+def three_classes_of(pool: Pool) -> Outputs:
+    texts = pool.inputs.texts
     which = mentions(texts, "cat dog bird fish") + mentions(texts, "big small")
     return Outputs("probabilities", np.eye(3, dtype=np.float32)[which] * 0.7 + 0.1)
 
@@ -95,6 +99,30 @@ def test_models_together_equal_models_one_by_one(folder: Path, kind: str, settin
         assert isinstance(other, TaskEmbedding)
         assert other.metrics["rows"] == one.metrics["rows"]
         assert other.metrics["loss_last"] == pytest.approx(one.metrics["loss_last"], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("max_rows", [1000, 20])
+def test_the_order_of_the_pools_rows_does_not_matter(folder: Path, kind: str, max_rows: int) -> None:
+    pool = pool_of()
+    same = pool.inputs.take([*range(40), 3, 8])  # two texts from two sources each
+    pool = Pool(same, [*pool.source_ids, "another", "another"])
+    labels = mentions(same.texts, "cat dog bird fish")
+    labels[40:] = 1 - labels[40:]  # and answered otherwise
+    half = Outputs("scores", np.array([[len(text)] for text in same.texts], "f4"), answered=np.arange(42) % 4 != 0)
+    outputs = [Outputs("labels", np.eye(2, dtype=np.float32)[labels]), three_classes_of(pool), half]
+    order = np.random.default_rng(0).permutation(42)[::-1]
+    assert list(order).index(40) < list(order).index(3)  # the sources of one text change places
+    shuffled = Pool(same.take(order), [pool.source_ids[row] for row in order])
+    settings: dict[str, Any] = {"max_rows": max_rows, "models_at_once": 8, "epochs_model": 1}
+    surrogate = load_tiny(kind, folder, whole=True)
+    first = tupate(surrogate, pool, **settings).models(outputs)
+    second = tupate(surrogate, shuffled, **settings).models([each.take(order) for each in outputs])
+    for one, other in zip(first, second, strict=True):
+        assert vector(one).tobytes() == vector(other).tobytes()
+    # Other answers to the same rows are another task: the rows were not only sorted, their answers came along.
+    apart = tupate(surrogate, shuffled, **settings).models(outputs)
+    assert relative(vector(apart[0]), vector(first[0])) > 0.1
 
 
 def test_groups_of_one_give_the_same_bytes_as_single_models(folder: Path) -> None:

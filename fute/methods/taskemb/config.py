@@ -20,6 +20,7 @@ PAPER: dict[str, Any] = {
     "max_rows": 100_000,
     "max_tokens": 128,
     "max_tokens_spans": 384,
+    "max_tokens_llm": 496,  # as for tupate: 512 less a prefix
     "estimator": "mean",
     "scale": "raw",
     "balance": False,
@@ -64,6 +65,8 @@ class TaskembConfig(Settings):
     """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
     max_tokens_spans: int = Field(default=256, ge=16)
     """The same for questions with their contexts, where answer spans are learned."""
+    max_tokens_llm: int | None = Field(default=None, ge=4)
+    """The same for the pool where a prompted LLM answered it; null: max_tokens."""
     estimator: Estimator = "per_example"
     """per_example: the mean over rows of the squared gradient, which the Fisher information is; batch: the square of
     each batch's gradient (TaskEmb's own code); mean: the square of the mean gradient (FUTE's released code)."""

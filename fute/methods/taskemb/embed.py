@@ -60,7 +60,7 @@ class Taskemb:
         self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("training", "fisher rows")}
         self._supervisor = Supervisor(
             surrogate, pool, max_rows=config.max_rows, max_tokens=config.max_tokens,
-            max_tokens_spans=config.max_tokens_spans, seed=seed,
+            max_tokens_spans=config.max_tokens_spans, max_tokens_llm=config.max_tokens_llm, seed=seed,
         )  # fmt: skip
         self._projection = SparseProjection(config.dim, seed)
         self._pretrained = surrogate
@@ -177,7 +177,8 @@ class Taskemb:
         def losses_of(chosen: NDArray[np.intp]) -> Tensor:
             batch = pad_batch(exact, tokens, chosen)
             states = token_states(exact, batch)  # every token counts, and each otherwise than the others
-            return (mean_over_mask(states.square() + states, batch["attention_mask"]) @ direction).square()
+            means = mean_over_mask(states.square() + states, batch["attention_mask"])
+            return (means @ direction.to(means.dtype)).square()
 
         return find_coverage(self._tuned.model, losses_of, rows)
 
@@ -189,7 +190,7 @@ def _in_batches(rows: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
 def by_content(supervision: Supervision) -> Supervision:
     """The same rows in an order that looks random but follows from their tokens and targets alone.
 
-    So a dataset and a model that teach the same rows get the same vector, although the pool has an order of its own.
+    So a dataset and a model that teach the same rows get the same vector.
     """
     tokens, targets = supervision.tokens, supervision.targets
 

@@ -29,9 +29,9 @@ Progress = Callable[[int, int], None]
 MAX_GRADIENT_NORM = 1.0
 
 
-def new_head(n_outputs: int, width: int, deviation: float, seed: int, device: torch.device) -> Head:
-    """A head of zeros, or of small random numbers that follow from the seed."""
-    head = Head.zeros(n_outputs, width, device)
+def new_head(n_outputs: int, width: int, deviation: float, seed: int, like: Tensor) -> Head:
+    """A head of zeros, or of small random numbers that follow from the seed; where `like` is, and of its type."""
+    head = Head.zeros(n_outputs, width, like.device, like.dtype)
     if deviation > 0:
         start = torch.randn(n_outputs, width, generator=torch.Generator().manual_seed(seed)) * deviation
         head.weight.data.copy_(start)
@@ -75,7 +75,7 @@ def fine_tune(
         MethodError: the loss or a weight became NaN or infinite.
     """
     started = time.perf_counter()
-    head = new_head(supervision.targets.n_outputs, surrogate.width, config.head_deviation, seed, surrogate.device)
+    head = new_head(supervision.targets.n_outputs, surrogate.width, config.head_deviation, seed, trained[0])
     for parameter in trained:
         parameter.requires_grad_(True)
     head_rate = learning_rate if config.head_learning_rate is None else config.head_learning_rate

@@ -69,9 +69,12 @@ class TupateConfig(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the prefix during training."""
     warmup: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps over which the learning rate rises linearly, before it falls linearly to zero."""
+    """Share of the steps over which the learning rate rises linearly, before it falls linearly to zero. With patience
+    the steps of all epochs_dataset passes count: where training stops is not known before."""
     start: Literal["shared", "own"] = "shared"
-    """shared: all embeddings of a space start from one random prefix; own: each from a random prefix of its own."""
+    """shared: all embeddings of a space start from one random prefix; own: each from a random prefix of its own, drawn
+    by the subject's fingerprint. With own and embedding raw, a dataset whose classes are numbered otherwise, or whose
+    rows are shuffled, gets an unrelated vector."""
     embedding: Literal["delta", "raw"] = "delta"
     """delta: trained minus initial prefix; raw: the trained prefix itself."""
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
@@ -105,10 +108,8 @@ class TupateConfig(Settings):
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """What can change a vector, with the preset's fields as it filled them."""
-        left_out = {"preset", "kernel", "checkpointing", "models_at_once", "keep_gib"} | (exclude or set())
-        if self.max_tokens_llm is None:
-            left_out.add("max_tokens_llm")  # came later: spaces made without it keep their names
-        return super().identity(exclude=left_out)
+        no_vector = {"preset", "kernel", "checkpointing", "models_at_once", "keep_gib"}
+        return super().identity(exclude=no_vector | (exclude or set()))
 
     def group_size(self, device_type: str) -> int:
         """Models that are trained in one pass, if so many are to be embedded."""

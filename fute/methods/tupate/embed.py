@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fute.errors import FuteError, MethodError
 from fute.fingerprint import fingerprint
-from fute.methods.supervision import Supervision, Supervisor
+from fute.methods.supervision import Supervision, Supervisor, is_prompted
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
 from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
@@ -65,6 +65,7 @@ class Tupate:
             max_rows=config.max_rows,
             max_tokens=config.max_tokens,
             max_tokens_spans=config.max_tokens_spans,
+            max_tokens_llm=config.max_tokens_llm,
             seed=seed,
         )
         # All of them now: what is left of keep_gib for others must not depend on which subject comes first.
@@ -114,7 +115,7 @@ class Tupate:
         together: dict[tuple[int, object], list[tuple[int, Supervision]]] = {}
         for i, each in enumerate(outputs):
             try:
-                supervision = self.supervisor.model(each, self._max_tokens(each))
+                supervision = self.supervisor.model(each)
             except FuteError as exc:
                 results[i] = exc
                 continue
@@ -219,9 +220,6 @@ class Tupate:
         """GiB of keep_gib that no reader of the pool holds."""
         return self.config.keep_gib - sum(reader.kept_gib for reader in self._pool_readers.values())
 
-    def _max_tokens(self, outputs: Outputs) -> int | None:
-        return self.config.max_tokens_llm if is_prompted(outputs) else None
-
     def _passes(self, outputs: Outputs) -> int:
         if self.config.epochs_llm is not None and is_prompted(outputs):
             return self.config.epochs_llm
@@ -247,11 +245,6 @@ class Tupate:
     def _seed_for(self, use: str, subject: str | None = None) -> int:
         parts = {"seed": self._seed, "use": use} | ({} if subject is None else {"subject": subject})
         return int(fingerprint(**parts)[:15], 16)
-
-
-def is_prompted(outputs: Outputs) -> bool:
-    """A prompted LLM's outputs say how many calls they took."""
-    return "calls" in outputs.details
 
 
 def _or_raise(result: TaskEmbedding | FuteError) -> TaskEmbedding:

@@ -63,7 +63,7 @@ class PrefixedModels:
         self.pooling = pooling
         device = self.surrogate.device
         self.prefix = starts.to(device, copy=True).requires_grad_()
-        self.heads = [Head.zeros(t.n_outputs, self.surrogate.width, device) for t in targets]
+        self.heads = [Head.zeros(t.n_outputs, self.surrogate.width, device, starts.dtype) for t in targets]
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -80,7 +80,7 @@ def train_prefixes(
 
     The models do not see each other: each comes out as if it had been trained alone, with the same order of rows and
     the same dropout. Nothing is drawn from global random state: with one seed a CPU gives the same bytes again. Heads
-    start at zero, so that the order of the classes has no influence.
+    start at zero, so that from one start the order of the classes has no influence.
 
     Args:
         targets: what each of K models says of the rows.
