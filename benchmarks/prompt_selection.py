@@ -56,6 +56,11 @@ SHARE = 1 / 3
 POOLED = ("closeness", "oriented_closeness", "oriented_strength", "consensus_strength", "mutual_information")
 """Methods that are tried with answers on the generic pool, too."""
 SHOWN = ("rank_correlation", "regret", "ndcg")
+JUDGES: dict[str, Callable[[Evidence, Integers], Doubles]] = {
+    "oriented_information": lambda e, rows: oriented_merits(e, rows)[:, rows],
+    "consensus": lambda e, rows: find_merits(e)[:, rows],
+}
+"""Methods that successive halving is tried with: the defaults, with and without log-probabilities."""
 Rows = dict[str, list[dict[str, float]]]
 
 
@@ -111,6 +116,9 @@ def main() -> None:
         for title, found in results.items():
             show(title, found)
         halved = halve([*cases, *unseen], options.seeds)
+        # The default for text answers. It looks at labels alone, so that the same is to be expected of it.
+        as_text = halve([case.as_text() for case in [*cases, *unseen]], options.seeds, ["consensus"])
+        halved |= {f"{method}, answers as text": found for method, found in as_text.items()}
         calibration = {
             f"{case.set} {case.target.id}": float(np.mean(METHODS["consensus"](case.evidence) - case.accuracies))
             for case in [*cases, *unseen]
@@ -252,14 +260,10 @@ def compare(cases: Sequence[Case], seeds: int, rows: int) -> dict[str, dict[str,
     }
 
 
-def halve(cases: Sequence[Case], seeds: int) -> dict[str, dict[str, Any]]:
+def halve(cases: Sequence[Case], seeds: int, methods: Sequence[str] = tuple(JUDGES)) -> dict[str, dict[str, Any]]:
     """Method -> "set target" -> regret with all calls, and with a share of them, over orders of the rows."""
-    judges: dict[str, Callable[[Evidence, Integers], Doubles]] = {
-        "oriented_information": lambda e, rows: oriented_merits(e, rows)[:, rows],
-        "consensus": lambda e, rows: find_merits(e)[:, rows],
-    }
     found: dict[str, dict[str, Any]] = {}
-    for method, judge in judges.items():
+    for method in methods:
         for case in cases:
             full, space = case.evidence.candidates, case.evidence.space
             every = int(full.calls_per_row.sum()) * full.n_rows
@@ -267,7 +271,7 @@ def halve(cases: Sequence[Case], seeds: int) -> dict[str, dict[str, Any]]:
             best = float(case.accuracies.max())
             regrets, calls = [], []
             for seed in range(seeds):
-                halving = race(full, space, judge, seed)
+                halving = race(full, space, JUDGES[method], seed)
                 regrets.append(best - float(case.accuracies[int(halving.scores.argmax())]))
                 calls.append(halving.calls / every)
             found.setdefault(method, {})[f"{case.set} {case.target.id}"] = {
@@ -324,10 +328,10 @@ def show_halving(found: dict[str, dict[str, Any]]) -> None:
     print(f"\nsuccessive halving, at most {SHARE:.0%} of the calls: regret (worst order), with all calls, share")
     for method, of in found.items():
         for name, v in of.items():
-            print(f"  {method:<22}{name:<28}{v['regret']:.3f} ({v['worst_regret']:.3f})  {v['regret_all_calls']:.3f}  "
+            print(f"  {method:<28}{name:<28}{v['regret']:.3f} ({v['worst_regret']:.3f})  {v['regret_all_calls']:.3f}  "
                   f"{v['share_of_calls']:.2f}")  # fmt: skip
         change = np.mean([v["regret"] - v["regret_all_calls"] for v in of.values()])
-        print(f"  {method:<22}mean regret less that with all calls: {change:+.4f}")
+        print(f"  {method:<28}mean regret less that with all calls: {change:+.4f}")
 
 
 def _short(name: str) -> str:

@@ -37,6 +37,7 @@ from fute.surrogate.source import Source, find_source
 from fute.train.finetune import FOLDER, finetune, finetuned_classifier
 from fute.train.split import take
 from fute.train.transfer import TargetRows, known_texts, source_recipe, target_rows, transfer
+from storage.stamp import code_version
 
 HERE = Path(__file__).parent
 TARGETS = [
@@ -156,7 +157,10 @@ def _open(out: Path, tasks: dict[str, Task], backbone: Source) -> dict[str, Any]
         "python": platform.python_version()
     }
     command = "OMP_NUM_THREADS=1 python benchmarks/transfer.py"
-    return {"command": command, "settings": settings, "versions": versions, "sources": {}, "targets": {}, "cells": []}
+    return {
+        "command": command, "settings": settings, "versions": versions, "git_commit": code_version(), "sources": {},
+        "targets": {}, "cells": [],
+    }  # fmt: skip
 
 
 def _write(out: Path, record: dict[str, Any]) -> None:

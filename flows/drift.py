@@ -18,7 +18,7 @@ from tasks.drift import DriftCheck, check_drift
 from tasks.endpoints import check_keys
 from tasks.prompts import fold_responses
 from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.study import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ def drift(
 ) -> Any:
     """Check every prompted model of a study. The first check makes the baseline; a model that drifted is not green.
 
+    Nor is one whose settings were changed in the study, if it answers otherwise since: once, for the new answers are
+    then its baseline.
+
     Args:
         study: path of the study file.
         run: the run that this stage belongs to; none when it runs alone.
@@ -53,13 +56,7 @@ def drift(
         if not models:
             raise ConfigError(f"study {session.study.name} has no prompted model to watch; add one of kind prompt")
         ingested = ingested or ingest(study, session.run)
-        parts = StudyParts(
-            surrogate=session.study.surrogate,
-            datasets={d.id: d for d in ingested.datasets},
-            endpoints={e.id: e for e in session.study.endpoints},
-            prompts={p.id: p for p in session.study.prompts},
-            budget=session.study.budget,
-        )
+        parts = parts_of(session.study, ingested.datasets)
         futures = [
             (str(m.id), check_drift.submit(session.run, m, parts, ingested.pool.id, session.study.drift, renew))
             for m in models
@@ -67,6 +64,10 @@ def drift(
         checks, failures = settle(futures, "drift")
         fold_responses(session.run)
         drifted = [check for check in checks if check.drifted]
+        for check in checks:
+            if check.changed and not check.drifted:
+                log.warning("%s: the study has changed its %s; it answers as before, and what it answers now is its "
+                            "baseline from now on", check.model, " and ".join(check.changed))  # fmt: skip
         session.failures += failures
         session.failures += [Failure(subject=c.model, stage="drift", reason="; ".join(c.reasons)) for c in drifted]
         session.tracker.metrics(

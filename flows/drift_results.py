@@ -34,11 +34,15 @@ def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
                 Text(check["baseline"]),
             )
         console.print(table)
+    for check in checks:
+        if check["changed"] and not check["drifted"]:
+            changed = " and ".join(check["changed"])
+            console.print(Text(f"{check['model']}: the study has changed its {changed}; it answers as before"))
     for model, baseline in baselines:
         console.print(Text(f"new baseline of {model}: {baseline}; the next check compares with it"))
     for (told,) in failures:
         for failure in json.loads(told):
             console.print(Text(f"{failure['subject']} ({failure['stage']}): {failure['reason']}"))
-    if any(check["drifted"] for check in checks):
+    if any(check["drifted"] and not check["changed"] for check in checks):
         console.print("\nWhere a change was meant, make new baselines: fute drift STUDY --renew", highlight=False)
     console.print(f"\nstore  {store.root}", highlight=False, soft_wrap=True)

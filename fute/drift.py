@@ -14,7 +14,8 @@ panel is another draw of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from fute.types import Floats
 SIMULATED = 200  # checks of an unchanged model that are made up, and bootstrap samples of the panel
 MAX_COLUMNS = 32  # wider answers (embeddings of free text) are taken along their leading directions
 MIN_ROWS = 16
+NO_TASK = "the baseline's answers are the same for every row: there is no task to watch"
+IN_A_STUDY = {"fields": "parameters", "embedding": "surrogate", "reading": "the reading of answers (fute's version)"}
+"""Settings of a prompted model that a study calls otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,20 @@ class Baseline:
 
     values: Floats
     answered: NDArray[np.bool_]
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Those that were answered each time."""
+        return np.flatnonzero(self.answered.all(axis=0))
+
+    def fault(self) -> str | None:
+        """Why nothing can be compared with it; None: it can."""
+        if len(self.rows) < MIN_ROWS:
+            return (
+                f"only {len(self.rows)} of the panel's {self.answered.shape[1]} rows were answered each time that the "
+                f"baseline was asked (needed: {MIN_ROWS}); raise drift.panel_rows, or look at the refusals"
+            )
+        return NO_TASK if _same_for_all(self.values[:, self.rows].mean(axis=0)) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +90,26 @@ class Comparison:
     def drifted(self) -> bool:
         return bool(self.reasons)
 
+    @classmethod
+    def impossible(cls, reason: str, rows: int, answered: float) -> Comparison:
+        """Of what cannot be compared, which is an alarm."""
+        return cls(
+            distance=1.0, distance_threshold=0.0, noise=0.0, spread=0.0, change=1.0, change_threshold=0.0,
+            rows=rows, answered=answered, reasons=(reason,),
+        )  # fmt: skip
+
+    def explained(self, why: str) -> Comparison:
+        """With a further reason, where there is drift."""
+        return replace(self, reasons=(*self.reasons, why)) if self.drifted else self
+
+
+def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the settings whose fingerprints differ, as a study has them; "settings" where it was not noted which."""
+    if not before:
+        return ("settings",)
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return tuple(IN_A_STUDY.get(name, name) for name in names)
+
 
 def panel_rows(source_ids: list[str], askable: list[int], n: int, seed: int) -> NDArray[np.intp]:
     """Which rows of a pool make the panel: a seeded draw, spread evenly over the sources, in the pool's order.
@@ -101,21 +139,18 @@ def compare(
     Raises:
         OutputsError: the baseline itself has too few answers, or the same one for every row.
     """
-    rows = np.flatnonzero(baseline.answered.all(axis=0))
-    if len(rows) < MIN_ROWS:
-        raise OutputsError(
-            f"only {len(rows)} of the panel's {len(features)} rows were answered each time that the baseline was asked "
-            f"(needed: {MIN_ROWS}); raise drift.panel_rows, or look at the refusals"
-        )
+    if (fault := baseline.fault()) is not None:
+        raise OutputsError(fault)
+    rows = baseline.rows
     share, before = float(answered.mean()), float(baseline.answered.mean())
     fell_silent = before - share > config.answered_tolerance
     both = rows[answered[rows]]
     if len(both) < MIN_ROWS:
         reason = f"it answered {share:.0%} of the panel, and {before:.0%} at first"
-        return Comparison(
-            distance=1.0, distance_threshold=0.0, noise=0.0, spread=0.0, change=1.0, change_threshold=0.0,
-            rows=len(both), answered=share, reasons=(reason,),
-        )  # fmt: skip
+        return Comparison.impossible(reason, len(both), share)
+    now, then = values.shape[1], baseline.values.shape[2]
+    if now != then:
+        return Comparison.impossible(f"its answers are {now} numbers each, and were {then}", len(both), share)
     measure = _Measure.of(features[both], baseline.values[:, both].astype(np.float64))
     distance, change = measure(values[both].astype(np.float64))
     noise = measure.unchanged_checks(np.random.default_rng(seed))
@@ -162,8 +197,8 @@ class _Measure:
     @classmethod
     def of(cls, features: Doubles, askings: Doubles) -> _Measure:
         mean = askings.mean(axis=0)
-        if np.ptp(mean, axis=0).max() <= 1e-7:
-            raise OutputsError("the baseline's answers are the same for every row: there is no task to watch")
+        if _same_for_all(mean):
+            raise OutputsError(NO_TASK)
         directions = np.eye(mean.shape[1])
         if mean.shape[1] > MAX_COLUMNS:
             directions = np.linalg.svd(mean - mean.mean(axis=0), full_matrices=False)[2][:MAX_COLUMNS].T
@@ -216,6 +251,11 @@ class _Measure:
         """(n,) how much a row's answers differ: their variance."""
         variances: Doubles = self.askings.var(axis=0).sum(axis=1)
         return variances
+
+
+def _same_for_all(answers: Floats | Doubles) -> bool:
+    """Of (n, c)."""
+    return bool(np.ptp(answers, axis=0).max() <= 1e-7)
 
 
 def _root_of(features: Doubles, answers: Doubles) -> tuple[Doubles, Doubles]:

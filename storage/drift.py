@@ -6,8 +6,10 @@ drift/checks/<day>/<unique>.parquet                  one row a check, with what 
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,22 @@ from fute.drift import Baseline
 from storage import schemas
 from storage.files import read_parquet, write_parquet
 from storage.stamp import Stamp
-from storage.store import Store, card, slug
+from storage.store import Store, card, slug, to_json
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A baseline as it was stored.
+
+    Attributes:
+        ref: id@fingerprint of the model as it was then.
+        settings: setting -> fingerprint of its value then; empty where that was not noted.
+    """
+
+    name: str
+    ref: str
+    settings: Mapping[str, str]
+    baseline: Baseline
 
 
 class DriftStore:
@@ -30,29 +47,48 @@ class DriftStore:
         self._store = store
         self._root = store.root / "drift"
 
-    def baseline(self, ref: str, panel: str) -> tuple[str, Baseline] | None:
-        """The newest baseline of a model on a panel, with its name; None where there is none."""
-        files = sorted(self._folder(ref).glob(f"{panel}-*.parquet"))
-        if not files:
+    def baseline(self, study: str, ref: str, panel: str) -> Kept | None:
+        """The newest baseline of a study's model on a panel, whatever its settings were then; None: there is none.
+
+        Not that of the model's fingerprint: with that, a model whose settings were changed would be one that was never
+        seen before, and nobody would hear of it.
+        """
+        found = self._tables(study, ref, f"{panel}-*.parquet")
+        if not found:
             return None
-        table = read_parquet(files[-1])
+        path, table = max(found, key=lambda pair: (pair[1]["created_at"][0].as_py(), pair[0].stem))
         k = int(table["asking"].to_numpy().max()) + 1
         values = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         answered = table["answered"].to_numpy(zero_copy_only=False)
         n = len(table) // k
-        return files[-1].stem, Baseline(values.reshape(k, n, -1).astype(np.float32), answered.reshape(k, n))
+        told = table["settings"][0].as_py() if "settings" in table.column_names else None
+        return Kept(
+            path.stem,
+            table["model"][0].as_py(),
+            json.loads(told or "{}"),
+            Baseline(values.reshape(k, n, -1).astype(np.float32), answered.reshape(k, n)),
+        )
 
-    def has_baselines(self, ref: str) -> bool:
-        """Whether a model has a baseline on any panel."""
-        return any(self._folder(ref).glob("*.parquet"))
+    def has_baselines(self, study: str, ref: str) -> bool:
+        """Whether a study's model has a baseline on any panel."""
+        return bool(self._tables(study, ref, "*.parquet"))
 
     def put_baseline(
-        self, ref: str, panel: str, rows: Sequence[int], baseline: Baseline, stamp: Stamp
-    ) -> tuple[str, Baseline]:
-        """Write a new version; the older ones stay, for checks refer to them by name."""
+        self,
+        ref: str,
+        panel: str,
+        rows: Sequence[int],
+        baseline: Baseline,
+        stamp: Stamp,
+        *,
+        study: str,
+        settings: Mapping[str, str],
+    ) -> str:
+        """Write a new version and give its name; the older ones stay, for checks refer to them by name."""
         k, n, c = baseline.values.shape
-        version = 1 + sum(1 for _ in self._folder(ref).glob(f"{panel}-*.parquet"))
-        name = f"{panel}-{version:06d}"
+        # Counted over all settings of the model: a check under new ones names a baseline under old ones.
+        versions = [int(path.stem.rpartition("-")[2]) for path in self._files(ref, f"{panel}-*.parquet")]
+        name = f"{panel}-{max(versions, default=0) + 1:06d}"
         table = pa.table(
             {
                 "model": pa.repeat(pa.scalar(ref), k * n),
@@ -64,12 +100,14 @@ class DriftStore:
                     pa.array(np.arange(k * n + 1, dtype=np.int32) * c),
                     pa.array(np.ascontiguousarray(baseline.values, dtype=np.float32).ravel()),
                 ),
+                "study": pa.repeat(pa.scalar(study), k * n),
+                "settings": pa.repeat(pa.scalar(to_json(settings)), k * n),
                 **stamp.columns(k * n),
             },
             schema=schemas.DRIFT_BASELINES,
         )
         write_parquet(self._store.scratch, self._folder(ref) / f"{name}.parquet", table)
-        return name, baseline
+        return name
 
     def put_check(
         self, row: Mapping[str, Any], values: NDArray[np.float32], answered: NDArray[np.bool_], stamp: Stamp
@@ -82,3 +120,14 @@ class DriftStore:
 
     def _folder(self, ref: str) -> Path:
         return self._root / "baselines" / slug(ref)
+
+    def _files(self, ref: str, glob: str) -> list[Path]:
+        """Of a model's baselines, whatever its fingerprint was."""
+        id_ = slug(ref).rpartition("@")[0]
+        folders = [f for f in (self._root / "baselines").glob("*") if f.name.rpartition("@")[0] == id_]
+        return [path for folder in folders for path in folder.glob(glob)]
+
+    def _tables(self, study: str, ref: str, glob: str) -> list[tuple[Path, pa.Table]]:
+        """A model's baselines that were made in a study, or before studies were noted."""
+        tables = [(path, read_parquet(path)) for path in self._files(ref, glob)]
+        return [(path, t) for path, t in tables if "study" not in t.column_names or t["study"][0].as_py() == study]

@@ -204,6 +204,7 @@ DRIFT = pa.schema(
         pa.field("baseline", pa.string()),
         pa.field("drifted", pa.bool_()),
         pa.field("reasons", pa.list_(pa.string())),
+        pa.field("changed", pa.list_(pa.string())),  # settings that are not the baseline's
         pa.field("distance", pa.float64()),  # 1 - cosine of the embeddings, baseline and now
         pa.field("distance_threshold", pa.float64()),
         pa.field("noise", pa.float64()),  # the distance that an unchanged model would show
@@ -227,6 +228,8 @@ DRIFT_BASELINES = pa.schema(
         pa.field("row", pa.int32()),  # of the pool
         pa.field("answered", pa.bool_()),
         pa.field("values", pa.list_(pa.float32())),
+        pa.field("study", pa.string()),
+        pa.field("settings", pa.string()),  # JSON {setting: fingerprint of its value}
         *STAMP,
     ]
 )

@@ -12,8 +12,8 @@ from prefect.events import emit_event
 from pydantic import BaseModel
 
 from fute.config import DriftConfig, PromptModel
-from fute.drift import Baseline, Comparison, compare, panel_rows
-from fute.errors import DataError, NoAnswersError
+from fute.drift import Baseline, Comparison, changed_settings, compare, panel_rows
+from fute.errors import DataError, NoAnswersError, OutputsError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
@@ -36,10 +36,13 @@ class DriftCheck(BaseModel):
     model: str
     baseline: str
     new_baseline: bool
-    """Nothing was there to compare with; what was answered now is what later checks are compared with."""
+    """What was answered now is what later checks are compared with: nothing was there to compare with, or the study has
+    other settings for the model than it had then."""
     calls: int
     drifted: bool = False
     reasons: list[str] = []
+    changed: list[str] = []
+    """Settings of the study that are not those of the baseline."""
     distance: float = 0.0
     distance_threshold: float = 0.0
     change: float = 0.0
@@ -51,6 +54,9 @@ def check_drift(
     run: Run, config: PromptModel, parts: StudyParts, pool: str, drift: DriftConfig, renew: bool = False
 ) -> DriftCheck:
     """Ask the panel and compare; without a baseline (or with `renew`) make one instead. Raises an event on drift.
+
+    Where the study itself has changed the model since (another system text, another model behind the endpoint), what it
+    answers now is compared all the same, and is the baseline from then on: one alarm, if the answers are others.
 
     Raises:
         DataError: the panel is another one than that of the model's baseline. A new baseline made in silence would hide
@@ -73,51 +79,71 @@ def check_drift(
         calls += int(outputs.details.get("calls", 0))
         return outputs
 
-    known = None if renew else checks.baseline(ref, panel)
-    if known is None and not renew and checks.has_baselines(ref):
+    def keep(baseline: Baseline) -> str:
+        return checks.put_baseline(ref, panel, rows.tolist(), baseline, run.stamp, study=run.study, settings=settings)
+
+    settings = {name: fingerprint(value=value) for name, value in looked_at.identity.items()}
+    known = None if renew else checks.baseline(run.study, ref, panel)
+    if known is None and not renew and checks.has_baselines(run.study, ref):
         raise DataError(
-            f"{looked_at.id} was not checked: its baseline is of another panel, for the pool, the seed or "
-            "drift.panel_rows has changed. Put them back (pool.reuse keeps a pool), or make a new baseline: "
-            "fute drift STUDY --renew"
+            f"{looked_at.id} was not checked: its baseline is of another panel, for the pool, the seed, "
+            "drift.panel_rows or whether it is asked about pairs has changed. Put it back (pool.reuse keeps a pool) "
+            "or make a new baseline: fute drift STUDY --renew"
         )
     if known is None:
-        askings = [ask() for _ in range(drift.askings)]
-        answered = np.stack([_answered(outputs) for outputs in askings])
-        baseline = Baseline(np.stack([outputs.values for outputs in askings]), answered)
-        name, _ = checks.put_baseline(ref, panel, rows.tolist(), baseline, run.stamp)
+        name = keep(_baseline([ask() for _ in range(drift.askings)]))
         return DriftCheck(model=looked_at.id, baseline=name, new_baseline=True, calls=calls)
-    name, baseline = known
+    changed = () if known.ref == ref else changed_settings(known.settings, settings)
     try:
-        outputs = ask()
+        askings = [ask() for _ in range(drift.askings if changed else 1)]
     except NoAnswersError as exc:  # to have fallen silent is a change, and no failure of the check
-        calls = exc.calls
-        outputs = _silence(baseline)
-    found = compare(
-        _features(run, parts, inputs, pool, rows), baseline, outputs.values, _answered(outputs), drift, run.seed
-    )
+        calls += exc.calls
+        askings = [_silence(known.baseline)]
+    outputs, new = askings[0], _baseline(askings)
+    features = _features(run, parts, inputs, pool, rows)
+    try:
+        found = compare(features, known.baseline, outputs.values, _answered(outputs), drift, run.seed)
+    except OutputsError as exc:
+        if not changed:
+            raise
+        # The change may well be the mending of it.
+        found = Comparison.impossible(f"its answers could not be compared: {exc}", 0, float(_answered(outputs).mean()))
+    if changed:
+        then = "what it answers now is its baseline from now on"
+        if (fault := new.fault()) is not None:
+            then = f"its baseline stays the old one ({fault})"
+        found = found.explained(f"the study has changed its {' and '.join(changed)}, and {then}")
     row = {
         "study": run.study,
         "model": looked_at.id,
         "model_ref": ref,
         "pool": pool,
         "panel": panel,
-        "baseline": name,
+        "baseline": known.name,
         "calls": calls,
         "drifted": found.drifted,
+        "changed": list(changed),
         **vars(found),
     }
     checks.put_check(row, outputs.values, _answered(outputs), run.stamp)
     if found.drifted:
-        _tell(run, looked_at.id, name, found)
+        _tell(run, looked_at.id, known.name, found)
+    # Last: whoever is killed before it is told of the change again, and not never.
+    if renewed := bool(changed) and new.fault() is None:
+        keep(new)
     return DriftCheck(
-        model=looked_at.id, baseline=name, new_baseline=False, calls=calls, drifted=found.drifted,
-        reasons=list(found.reasons), distance=found.distance, distance_threshold=found.distance_threshold,
-        change=found.change, change_threshold=found.change_threshold,
+        model=looked_at.id, baseline=known.name, new_baseline=renewed, calls=calls, drifted=found.drifted,
+        reasons=list(found.reasons), changed=list(changed), distance=found.distance,
+        distance_threshold=found.distance_threshold, change=found.change, change_threshold=found.change_threshold,
     )  # fmt: skip
 
 
 def panel_id(pool: str, rows: NDArray[np.intp]) -> str:
     return fingerprint(pool=pool, rows=rows.tolist())
+
+
+def _baseline(askings: list[Outputs]) -> Baseline:
+    return Baseline(np.stack([o.values for o in askings]), np.stack([_answered(o) for o in askings]))
 
 
 def _silence(baseline: Baseline) -> Outputs:

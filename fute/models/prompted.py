@@ -134,29 +134,34 @@ class PromptedModel:
         return f"PromptedModel({self.id!r})"
 
     @cached_property
-    def fingerprint(self) -> str:
-        prompt, decoding = self._prompt, self._decoding
+    def identity(self) -> dict[str, Any]:
+        """Setting -> value, of all that can change an answer; JSON values."""
+        prompt, decoding, embedding = self._prompt, self._decoding, self._embedding
         provider = PROVIDERS[self._endpoint.api]
-        return fingerprint(
-            kind=self.kind,
-            api=self._endpoint.api,
-            service=service_of(self._endpoint),
+        return {
+            "kind": self.kind,
+            "api": self._endpoint.api,
+            "service": service_of(self._endpoint),
             # The folder of a model in this process may lie anywhere: its files are in the fields.
-            model=self._endpoint.model if provider.over_http else None,
-            fields=request_fields(self._endpoint),
-            template=prompt.template,
-            system=prompt.system,
+            "model": self._endpoint.model if provider.over_http else None,
+            "fields": request_fields(self._endpoint),
+            "template": prompt.template,
+            "system": prompt.system,
             # As a list: the order of the labels is the order of the columns.
-            verbalizer=[[label, list(words)] for label, words in prompt.verbalizer.items()],
-            parse=prompt.parse,
-            cot=[prompt.follow_up, decoding.max_reasoning_tokens] if prompt.cot else None,
-            temperature=float(decoding.temperature),
-            max_answer_tokens=decoding.max_answer_tokens,
-            samples=decoding.samples,
-            logprobs=self._endpoint.logprobs,
-            embedding=None if self._embedding is None else {**self._embedding.identity, "axes": self._embedding.axes},
-            reading=READING_VERSION,
-        )
+            "verbalizer": [[label, list(words)] for label, words in prompt.verbalizer.items()],
+            "parse": prompt.parse,
+            "cot": [prompt.follow_up, decoding.max_reasoning_tokens] if prompt.cot else None,
+            "temperature": float(decoding.temperature),
+            "max_answer_tokens": decoding.max_answer_tokens,
+            "samples": decoding.samples,
+            "logprobs": self._endpoint.logprobs,
+            "embedding": embedding and {**embedding.identity, "axes": embedding.axes},
+            "reading": READING_VERSION,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(**self.identity)
 
     def request(self, text: str, pair: str | None = None) -> ChatRequest:
         """What is asked first about one input."""

@@ -16,7 +16,7 @@ from fute.demo.endpoint import Exchange
 from storage import catalog
 from tests import llm_server
 from tests.flows.small_study import write_small_study
-from tests.flows.test_prompted_study import answer, everything_written
+from tests.flows.test_prompted_study import answer, everything_written, text_of_sqlite
 from tests.llm_server import Fault, LlmServer
 
 CANARY = "sk-canary-9f8e7d6c5b4a"
@@ -72,7 +72,7 @@ def everything_prefect_keeps() -> bytes:
     assert url is not None
     database = Path(url.get_secret_value().partition("///")[2])
     files = [database, database.with_name(f"{database.name}-wal")]
-    return b"\n".join(file.read_bytes() for file in files if file.is_file())
+    return b"\n".join([*(file.read_bytes() for file in files if file.is_file()), text_of_sqlite(database)])
 
 
 def test_a_key_is_nowhere_after_success_and_after_every_kind_of_failure(

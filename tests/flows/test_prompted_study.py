@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing, suppress
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.pipeline import pipeline
 from storage import catalog
-from tests.flows.small_study import write_small_study
+from storage.files import write_parquet
+from storage.store import Store
+from tests.flows.small_study import PARTS, rows_of, write_small_study
 from tests.llm_server import LlmServer, echo_of_the_key
 
 CANARY = "sk-canary-0123456789"
@@ -36,7 +44,70 @@ def write_study(folder: Path, base_url: str, **endpoint: object) -> Path:
 
 
 def everything_written(folder: Path) -> bytes:
-    return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    """All files below a folder as they are, and once more in plain text where their form may hide a text.
+
+    The cells of a Parquet file are compressed; a long text in SQLite runs over several pages.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return b"\n".join([*(path.read_bytes() for path in files), *(in_plain_text(path) for path in files)])
+
+
+def in_plain_text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(b"PAR1"):
+        return text_of_parquet(path)
+    if start != b"SQLite format 3\0":
+        return b""
+    with tempfile.TemporaryDirectory() as folder:  # a copy: reading may make files beside it
+        copy = Path(folder) / path.name
+        for suffix in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        return text_of_sqlite(copy)
+
+
+def text_of_parquet(path: Path) -> bytes:
+    """Its metadata, names and cells."""
+    with pq.ParquetFile(path) as file:
+        parts = [f"{file.metadata.metadata} {file.schema_arrow.metadata} {file.schema_arrow.names}"]
+        for batch in file.iter_batches():
+            parts += [repr(column.to_pylist()) for column in batch.columns]
+    return "\n".join(parts).encode()
+
+
+def text_of_sqlite(path: Path) -> bytes:
+    """Its tables' names and cells."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        database.text_factory = lambda text: text.decode(errors="replace")
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [repr(database.execute(f'SELECT * FROM "{name}"').fetchall()) for name in names]
+    return "\n".join(names + rows).encode()
+
+
+@pytest.mark.parametrize("column", ["cell", "list", "binary"])
+def test_a_key_in_a_parquet_cell_would_be_found(tmp_path: Path, column: str) -> None:
+    words = [text for text, _ in rows_of(PARTS["mood"], 60, 0)]
+    # Neither first nor last in order: those two stand in the file's statistics, uncompressed.
+    texts = ["a first one", f"quoted: {'; '.join(words)}; {CANARY}; {'; '.join(reversed(words))}", "some other"]
+    values = {"cell": texts, "list": [[text] for text in texts], "binary": [text.encode() for text in texts]}[column]
+    path = tmp_path / "store" / "runs" / "one.parquet"
+    write_parquet(Store(tmp_path / "store").scratch, path, pa.table({column: values}))
+    assert CANARY.encode() not in path.read_bytes()  # it is compressed
+    assert CANARY.encode() in everything_written(tmp_path)
+
+
+def test_a_key_in_a_database_would_be_found_on_whichever_pages_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "one.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA page_size = 512")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE answers (answer TEXT)")
+        database.execute("INSERT INTO answers VALUES (?)", [CANARY * 1000])
+        database.execute("INSERT INTO answers VALUES (?)", [f"{'x' * 100_003}{CANARY}-the-last"])
+        database.commit()
+        assert f"{CANARY}-the-last".encode() in everything_written(tmp_path)  # while it is open, and not checkpointed
+    assert f"{CANARY}-the-last".encode() in everything_written(tmp_path)
 
 
 def test_prompts_are_asked_once_and_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,17 +37,30 @@ ENTIRE = np.ones(len(TEXTS), bool)
 QUESTION = "Is the mood of this text positive or negative?"
 
 
-class Server(LlmServer):
-    """The real answerer where it is present; each prompt is worked out once."""
-
-    def __init__(self) -> None:
-        super().__init__(lru_cache(maxsize=None)(default_answerer()))
+HARSH = "You are a harsh critic who dislikes everything."
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LlmServer]:
-    with Server() as running:
-        yield running
+class Noisy:
+    """A host that never answers quite the same: its log-probabilities are off by `size`, anew each time it is asked.
+
+    What it is off by hangs on the question and on how often that was asked, not on which thread asks first.
+    """
+
+    def __init__(self, answer: Answerer, size: float = 0.1) -> None:
+        self._answer = lru_cache(maxsize=None)(answer)
+        self._size = size
+        self._asked: Counter[tuple[str, str | None]] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, prompt: str, system: str | None = None) -> list[tuple[str, float]]:
+        with self._lock:
+            self._asked[prompt, system] += 1
+            nth = self._asked[prompt, system]
+        words, shares = zip(*self._answer(prompt, system), strict=True)
+        rng = np.random.default_rng(zlib.crc32(f"{nth} {system} {prompt}".encode()))
+        logits = np.log(np.maximum(shares, 1e-30)) + self._size * rng.standard_normal(len(shares))
+        moved = np.exp(logits) / np.exp(logits).sum()
+        return sorted(zip(words, moved.tolist(), strict=True), key=lambda pair: -pair[1])
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +94,27 @@ class Watched:
         return compare(self._features, baseline, now.values, now.answered, CONFIG, seed)
 
 
-def test_no_alarm_in_50_unchanged_checks_and_one_at_once_after_a_swap_or_another_system_prompt(server, features):
-    watched = Watched(server, features)
-    before = server.n_requests
-    baseline = watched.baseline()
-    checks = [watched.check(baseline, seed) for seed in range(50)]
-    assert server.n_requests == before + 52 * len(PANEL)  # all of them were asked, none came from the ledger
-    assert [check.reasons for check in checks if check.drifted] == []
-    assert checks[0].distance_threshold > 0
-    if (shared_folder() / "answerer").is_dir():  # the stand-in reads no system text
-        assert Watched(server, features, "You are a harsh critic who dislikes everything.").check(baseline).drifted
-    answer = server._answer
-    assert answer is not None
-    server._answer = lru_cache(maxsize=None)(other_model(answer))
-    assert watched.check(baseline).drifted
-    server._answer = answer
-    assert not watched.check(baseline).drifted
+def test_no_alarm_in_50_checks_of_an_unchanged_noisy_host_and_one_at_once_after_each_change(features: Doubles) -> None:
+    answer = default_answerer()
+    unchanged = Noisy(answer)
+    with LlmServer(unchanged) as server:
+        watched = Watched(server, features)
+        baseline = watched.baseline()
+        checks = [watched.check(baseline, seed) for seed in range(50)]
+        assert server.n_requests == 52 * len(PANEL)  # all of them were asked, none came from the ledger
+        assert [check.reasons for check in checks if check.drifted] == []
+        assert len({check.distance for check in checks}) == 50  # no two checks got the same answers
+        assert min(check.change for check in checks) > 0.005
+
+        changed = [other_model(answer)]  # behind the same name
+        if (shared_folder() / "answerer").is_dir():  # the stand-in reads no system text
+            changed.append(lambda prompt, system=None: answer(prompt, HARSH))  # the host adds one of its own
+            assert Watched(server, features, HARSH).check(baseline).drifted
+        for other in changed:
+            server.change_answers(Noisy(other))
+            assert watched.check(baseline).drifted
+        server.change_answers(unchanged)
+        assert not watched.check(baseline).drifted
 
 
 def other_model(answer: Answerer) -> Answerer:

@@ -1,0 +1,60 @@
+"""Baselines: the newest of a study's model, whatever its settings were when it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fute.drift import Baseline
+from storage.drift import DriftStore
+from storage.files import read_parquet, write_parquet
+from storage.stamp import Stamp
+from storage.store import Store
+
+PANEL = "0123"
+
+
+def put(store: Store, ref: str, value: float, *, study: str = "s", panel: str = PANEL) -> str:
+    baseline = Baseline(np.full((2, 3, 2), value, np.float32), np.ones((2, 3), bool))
+    return DriftStore(store).put_baseline(
+        ref, panel, [4, 5, 6], baseline, Stamp(), study=study, settings={"system": ref}
+    )
+
+
+def test_a_model_has_the_newest_baseline_whatever_its_settings_were(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    checks = DriftStore(store)
+    assert checks.baseline("s", "p/api@1", PANEL) is None
+    names = [put(store, ref, value) for ref, value in (("p/api@1", 0.1), ("p/api@2", 0.2), ("p/api@1", 0.3))]
+    assert names == [f"{PANEL}-{number:06d}" for number in (1, 2, 3)]  # no two of a model have one name
+    for ref in ("p/api@1", "p/api@2", "p/api@3"):
+        kept = checks.baseline("s", ref, PANEL)
+        assert kept is not None
+        assert (kept.name, kept.ref, kept.settings) == (names[2], "p/api@1", {"system": "p/api@1"})
+        assert kept.baseline.values.shape == (2, 3, 2)
+        assert kept.baseline.values.max() == np.float32(0.3)
+
+
+def test_baselines_of_other_studies_models_and_panels_are_not_looked_at(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, "p/api@1", 0.1, study="another")
+    put(store, "p/api/2@1", 0.1)
+    put(store, "p/api@1", 0.1, panel="4567")
+    checks = DriftStore(store)
+    assert checks.baseline("s", "p/api@1", PANEL) is None
+    assert checks.has_baselines("s", "p/api@1")
+    assert not checks.has_baselines("third", "p/api@1")
+
+
+def test_baselines_from_before_studies_were_noted_are_everyones(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    name = put(store, "p/api@1", 0.1)
+    (path,) = (tmp_path / "drift" / "baselines").rglob("*.parquet")
+    older = read_parquet(path).drop_columns(["study", "settings"])
+    path.unlink()
+    write_parquet(store.scratch, path, older)
+    for study in ("s", "another"):
+        kept = DriftStore(store).baseline(study, "p/api@2", PANEL)
+        assert kept is not None
+        assert (kept.name, kept.settings) == (name, {})
