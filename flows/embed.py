@@ -29,7 +29,7 @@ from tasks.embed import (
 from tasks.endpoints import check_keys
 from tasks.prompts import fold_responses, record_prompts
 from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.study import StudyParts, parts_of
 from tasks.surrogate import SpaceRef
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,7 @@ def embed(
         check_keys(session.study)
         ingested = ingested or ingest(study, session.run)
         spaces = spaces or surrogate(study, session.run, ingested)
-        parts = StudyParts(
-            surrogate=session.study.surrogate,
-            datasets={d.id: d for d in ingested.datasets},
-            endpoints={e.id: e for e in session.study.endpoints},
-            prompts={p.id: p for p in session.study.prompts},
-            budget=session.study.budget,
-        )
+        parts = parts_of(session.study, ingested.datasets)
         if session.study.prompts:
             record_prompts(session.run, session.study.prompts)
         with session.stage("outputs"):
@@ -164,6 +158,8 @@ def track_models(
     }
     session.tracker.metrics(run.run_id, {"models": len(outputs), "embeddings": len(embeddings), **totals})
     for failure in session.failures:
-        child = session.tracker.start(failure.subject, parent=run.run_id,
-                                      tags={"stage": failure.stage, "reason": failure.reason[:5000]})  # fmt: skip
+        child = session.tracker.start(
+            failure.subject, parent=run.run_id,
+            tags={"prefect.flow_run_id": run.flow_run_id, "stage": failure.stage, "reason": failure.reason[:5000]},
+        )  # fmt: skip
         session.tracker.end(child, failed=True)

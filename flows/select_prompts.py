@@ -18,7 +18,7 @@ from tasks.endpoints import check_keys
 from tasks.ingest import DatasetRef, ingest_dataset
 from tasks.prompts import fold_responses, record_prompts
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
-from tasks.study import StudyParts
+from tasks.study import StudyParts, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +54,7 @@ def select_prompts(
         refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
         labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
         models = candidates(session.study, labels, prompts)
-        parts = StudyParts(
-            surrogate=session.study.surrogate,
-            datasets=refs,
-            endpoints={e.id: e for e in session.study.endpoints},
-            prompts={p.id: p for p in session.study.prompts},
-            budget=session.study.budget,
-        )
+        parts = parts_of(session.study, refs.values())
         texts: TargetRef
         if target in refs:
             texts = target_of_dataset(session.run, target, refs[target], config.rows)

@@ -168,8 +168,8 @@ class SurrogateConfig(Settings):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Precision of the forward pass. auto: bfloat16 where the hardware computes in it; which of the two it was is part
-    of the space, so machines of both kinds make two spaces."""
+    """Precision of the forward pass. auto: bfloat16 where the hardware computes in it. The process that starts the run
+    decides, for all workers; which of the two it was is part of the space."""
 
 
 Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")]
