@@ -186,6 +186,13 @@ class Tracker:
         except Exception as exc:
             self._give_up(exc)
 
+    def address_of(self, run_id: str | None, file: str) -> str | None:
+        """Where a browser shows an artifact of a run; None without a tracking server, which alone has a page for it."""
+        if self._client is None or run_id is None or not str(self.uri).startswith(("http://", "https://")):
+            return None
+        server = _PASSWORD.sub("//", str(self.uri)).rstrip("/")
+        return f"{server}/#/experiments/{self._experiment_id}/runs/{run_id}/artifacts/{file}"
+
     def text(self, run_id: str | None, text: str, file: str) -> None:
         if self._client is None or run_id is None:
             return

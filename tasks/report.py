@@ -55,9 +55,15 @@ def publish_result(run: Run, unified: Unified, pages: Pages, failures: list[Fail
 
 
 @task(cache_policy=NO_CACHE, task_run_name="links-{run.study}")
-def publish_pages(run: Run, pages: Pages) -> None:
-    """Links to both pages, as artifacts of the Prefect run."""
-    create_link_artifact(link=Path(pages.study).as_uri(), link_text=f"Atlas of {run.study}", key="fute-study-page")
+def publish_pages(run: Run, pages: Pages, study_link: str | None = None) -> None:
+    """Links to both pages, as artifacts of the Prefect run.
+
+    Args:
+        study_link: where a server shows the study's page; default: its file. A browser follows a link to a file only
+            on the worker's own machine, and not from a page that a server sent: there it is a path to copy.
+    """
+    link = study_link or Path(pages.study).as_uri()
+    create_link_artifact(link=link, link_text=f"Atlas of {run.study}", key="fute-study-page")
     create_link_artifact(link=Path(pages.store).as_uri(), link_text="Atlas of the store", key="fute-store-page")
 
 

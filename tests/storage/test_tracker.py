@@ -88,6 +88,19 @@ def test_a_password_in_the_servers_address_is_not_shown(
     assert "sk-canary" not in caplog.text + tracker.gap
 
 
+def test_only_a_server_has_a_page_for_an_artifact_and_its_address_holds_no_password(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    tracker = Tracker(default_uri(tmp_path), "fute", tmp_path / "artifacts")
+    run_id = tracker.start("a run")
+    assert tracker.address_of(run_id, "page.html") is None
+    tracker.uri = "https://me:hush@mlflow.example/team/"
+    address = tracker.address_of(run_id, "page.html")
+    experiment = MlflowClient(default_uri(tmp_path)).get_run(str(run_id)).info.experiment_id
+    assert address == f"https://mlflow.example/team/#/experiments/{experiment}/runs/{run_id}/artifacts/page.html"
+    assert tracker.address_of(None, "page.html") is None
+
+
 def test_runs_that_begin_at_once_share_the_experiment_that_one_of_them_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
