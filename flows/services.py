@@ -48,8 +48,10 @@ def command(name: str) -> str:
 
 def environment(repository: Path, ports: Ports) -> dict[str, str]:
     """Settings for the services' processes. PWD is what prefect.yaml takes as the flows' working directory."""
+    programs = Path(command("prefect")).parent
     return {
         **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # where deploy/register.sh finds prefect
         "PWD": str(repository),
         "PREFECT_API_URL": ports.api_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -77,8 +79,7 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
     try:
         start(command("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(ports.prefect))
         wait_until_up(f"{ports.api_url}/health", started[-1])
-        once(env, repository, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        once(env, repository, "--no-prompt", "deploy", "--all")
+        once(env, repository, "sh", "deploy/register.sh")
         start(command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
             store.mkdir(parents=True, exist_ok=True)
@@ -108,12 +109,10 @@ def require_free(port: int, option: str) -> None:
 
 
 def once(env: dict[str, str], cwd: Path, *arguments: str) -> None:
-    """Run one prefect command to its end."""
-    done = subprocess.run(
-        [command("prefect"), *arguments], env=env, cwd=cwd, capture_output=True, text=True, check=False
-    )
+    """Run one command to its end."""
+    done = subprocess.run(arguments, env=env, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ServiceError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        raise ServiceError(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
 
 def wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:

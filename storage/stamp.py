@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,23 +32,26 @@ class Stamp:
 
 @cache
 def code_version() -> str:
-    """The commit of the checkout (with +dirty when files differ from it), else the installed version."""
+    """The commit of the checkout (with +dirty when files differ from it); without one FUTE_COMMIT, else the version."""
     folder = Path(__file__).resolve().parent.parent
     if (folder / ".git").exists():
         git = ["git", "-C", str(folder)]
         try:
             commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         except OSError:  # no git here
-            return _installed_version()
+            return _built_version()
         if commit.returncode == 0:
             changed = subprocess.run(
                 [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
             )
             return commit.stdout.strip() + ("+dirty" if changed.stdout.strip() else "")
-    return _installed_version()
+    return _built_version()
 
 
-def _installed_version() -> str:
+def _built_version() -> str:
+    """What an image without a checkout says of itself: the commit given to its build, else the package's version."""
+    if commit := os.environ.get("FUTE_COMMIT", "").strip():
+        return commit
     try:
         return version("fute")
     except PackageNotFoundError:

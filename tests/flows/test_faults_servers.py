@@ -7,8 +7,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,15 @@ class Server:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def kill_with_all_it_started(self) -> set[int]:
+        """The process, and all below it, those too in groups of their own, as runs of a worker are; these groups."""
+        assert self._process is not None
+        groups = {os.getpgid(pid) for pid in descendants(self._process.pid)} - {self._process.pid}
+        self.kill()
+        for group in groups:
+            os.killpg(group, signal.SIGKILL)
+        return groups
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -133,12 +142,15 @@ def test_a_run_whose_prefect_server_is_killed_and_started_again_ends_and_the_nex
             server.start()
             # Prefect's client asks again for about a minute, so that a run may go on; it must not hang in any case.
             assert forker.wait() in (0, 1), log_of(study)[-3000:]
+            kept = written(study)
+            assert kept
             assert forker.run(study) == 0, log_of(study)[-3000:]
             assert_same_store(study, undisturbed)
+            assert kept.items() <= written(study).items()  # lost nothing, and did nothing of it again
 
 
 def test_a_run_outlives_its_worker_and_a_run_killed_with_it_is_done_again(
-    tmp_path: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: Path
+    tmp_path: Path, prefect: tuple[Server, str, dict[str, str]], undisturbed: Path, files: int
 ) -> None:
     server, _, env = prefect
     rng = random.Random(SEED)
@@ -153,16 +165,19 @@ def test_a_run_outlives_its_worker_and_a_run_killed_with_it_is_done_again(
         once(env, "--no-prompt", "deploy", "flows/pipeline.py:pipeline", "--name", "faults", "--pool", "faults")
         for with_its_run in (False, True):
             study = write_quick_study(tmp_path / str(with_its_run))
+            store = study.parent / "store"
+            writes = rng.randint(1, files)
             with worker.running():
                 run(study)
-                wait_for(study.parent / "store" / "datasets")
-                time.sleep(rng.uniform(0, 2))
+                until(lambda: files_below(store) >= writes, f"{writes} files in {store}")  # noqa: B023
                 if with_its_run:
-                    worker.kill()
+                    groups = worker.kill_with_all_it_started()
+                    assert groups
+                    until(lambda: not alive(groups), f"the end of {groups}")  # noqa: B023
+                    assert not (store / "runs").is_dir()  # which it writes last
                 else:
                     worker.kill_alone()
-            if not with_its_run:
-                wait_for(study.parent / "store" / "runs")
+                    until((store / "runs").is_dir, "the end of the run that lost its worker")
             with worker.running():
                 run(study, "--watch")
             assert_same_store(study, undisturbed)
@@ -174,8 +189,33 @@ def once(env: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def wait_for(path: Path) -> None:
+def until(reached: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 300
-    while not path.is_dir():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.1)
+    while not reached():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def written(study: Path) -> dict[Path, bytes]:
+    """Files of the store that are never changed, with the time in each at which it was made."""
+    store = study.parent / "store"
+    folders = (store / name for name in ("datasets", "pools", "outputs", "embeddings"))
+    return {file: file.read_bytes() for folder in folders for file in folder.rglob("*.parquet")}
+
+
+def processes() -> Iterator[tuple[int, int, int]]:
+    """Id, parent and process group of each process that has not ended."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, parent, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if state != "Z":
+                yield int(stat.parent.name), int(parent), int(group)
+
+
+def descendants(pid: int) -> set[int]:
+    children = [child for child, parent, _ in processes() if parent == pid]
+    return set(children).union(*(descendants(child) for child in children))
+
+
+def alive(groups: set[int]) -> list[int]:
+    return [pid for pid, _, group in processes() if group in groups]

@@ -49,6 +49,20 @@ class Team:
     databases: str
     calls: Path
 
+    @property
+    def started(self) -> Path:
+        """Is there once a model that is slow has been asked."""
+        return Path(f"{self.calls}.slow")
+
+    @property
+    def go(self) -> Path:
+        """Lets it end."""
+        return Path(f"{self.calls}.go")
+
+    def nothing_asked_yet(self) -> None:
+        for file in (self.calls, self.started, self.go):
+            file.unlink(missing_ok=True)
+
     def prefect(self, *arguments: str) -> str:
         return subprocess.run([command("prefect"), *arguments], env=self.environment, cwd=REPOSITORY, check=True,
                               capture_output=True, text=True).stdout  # fmt: skip
@@ -77,6 +91,7 @@ def until(reached: Callable[[], bool], told: Callable[[], str]) -> None:
 
 def here(text: str, ports: dict[str, int]) -> str:
     """A setting of compose.yaml for this machine: other addresses, and a password that is not in the environment."""
+    text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text)  # what nobody has set
     for name, port in ports.items():
         number = {"postgres": 5432, "prefect": 4200, "mlflow": 5000}[name]
         text = re.sub(rf"\b{name}:{number}\b", f"127.0.0.1:{port}", text)
@@ -139,11 +154,15 @@ def psql(binaries: Path, database: str, query: str) -> str:
                           text=True).stdout.strip()  # fmt: skip
 
 
-def write_study(folder: Path, **overrides: Any) -> Path:
-    models = [{"kind": "trained", "dataset": "*", "recipe": "tfidf"},
-              {"kind": "python", "id": "counted", "entry_point": "small_models:counted"}]  # fmt: skip
+def write_slow_study(folder: Path, **overrides: Any) -> Path:
+    """Trained models, one that answers at once, and one that answers when a file says go."""
+    python = ({"kind": "python", "id": name, "entry_point": f"small_models:{name}"} for name in ("counted", "slow"))
+    models = [{"kind": "trained", "dataset": "*", "recipe": "tfidf"}, *python]
     methods = [{"method": "crosscov", "components": 16}]
-    return write_small_study(folder, **{"models": models, "methods": methods, **overrides})
+    study = write_small_study(folder, **{"models": models, "methods": methods, **overrides})
+    with (folder / "small_models.py").open("a") as module:
+        module.write(SLOW)
+    return study
 
 
 def vectors(study: Path) -> dict[str, np.ndarray]:
@@ -155,10 +174,16 @@ def vectors(study: Path) -> dict[str, np.ndarray]:
 def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, alone = write_study(tmp_path / "team"), write_study(tmp_path / "alone")
-    # Two runs of one study on one store at the same time, for each worker takes one at a time.
+    study, alone = (write_slow_study(tmp_path / name) for name in ("team", "alone"))
+    team.nothing_asked_yet()
     runs = [team.run("embed/adhoc", study=str(study)) for _ in range(2)]
+    # Neither can end yet, and each worker takes one at a time: two that run are run by two workers, on one store.
+    until(lambda: {team.state(run) for run in runs} == {"Running"}, lambda: str([team.state(run) for run in runs]))
+    until(team.started.exists, lambda: "no model is asked")
+    assert {team.state(run) for run in runs} == {"Running"}
+    team.go.touch()
     monkeypatch.setenv("FUTE_TEST_CALLS", str(tmp_path / "calls.txt"))
+    (tmp_path / "calls.txt.go").touch()
     assert embed(str(alone), return_state=True).is_completed()
     for run in runs:
         team.wait(run, "Completed")
@@ -180,40 +205,62 @@ def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     assert int(tracked) >= 2
 
 
-def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
-    wanted = {"pipeline": "nightly", "drift": "hourly", "maintain": "weekly"}
+def test_the_databases_are_dumped_and_brought_back_and_are_of_the_newest_schema(team: Team) -> None:
+    binaries = programs()
+    assert binaries is not None
+    count = {"prefect": "SELECT count(*) FROM deployment", "mlflow": "SELECT count(*) FROM experiments"}
+    for name, question in count.items():
+        dump = subprocess.run([str(binaries / "pg_dump"), f"{team.databases}/{name}"], check=True, capture_output=True)
+        subprocess.run([str(binaries / "createdb"), "--maintenance-db", f"{team.databases}/prefect", f"{name}_again"],
+                       check=True)  # fmt: skip
+        again = f"{team.databases}/{name}_again"
+        subprocess.run([str(binaries / "psql"), "--quiet", "--set", "ON_ERROR_STOP=1", again], input=dump.stdout,
+                       check=True, capture_output=True)  # fmt: skip
+        told = psql(binaries, again, question)
+        assert told == psql(binaries, f"{team.databases}/{name}", question) != "0"
+    url = {"PREFECT_SERVER_DATABASE_CONNECTION_URL":
+           f"{team.databases}/prefect_again".replace("postgresql", "postgresql+asyncpg", 1)}  # fmt: skip
+    for words, more in (
+        (["prefect", "server", "database", "upgrade", "--yes"], url),
+        (["mlflow", "db", "upgrade", f"{team.databases}/mlflow_again"], {}),
+    ):
+        done = subprocess.run([command(words[0]), *words[1:]], env={**team.environment, **more}, capture_output=True,
+                              text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
+
+def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
     def coming() -> set[str]:
         found = team.api.post("/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
         deployments = {run["deployment_id"] for run in found.raise_for_status().json() if run["auto_scheduled"]}
         return {team.api.get(f"/deployments/{each}").json()["name"] for each in deployments}
 
-    until(lambda: coming() == set(wanted.values()), lambda: f"runs are coming of {coming()} only")
+    until(lambda: coming() == {"nightly", "weekly"}, lambda: f"runs are coming of {coming()}")
+    hourly = team.api.get("/deployments/name/drift/hourly").raise_for_status().json()  # off as shipped
+    team.prefect("deployment", "schedule", "resume", "drift/hourly", hourly["schedules"][0]["id"])
+    until(lambda: coming() == {"nightly", "weekly", "hourly"}, lambda: f"runs are coming of {coming()}")
 
 
 def test_a_paused_pool_waits_and_a_cancelled_run_leaves_the_store_whole(team: Team, tmp_path: Path) -> None:
-    models = [{"kind": "python", "id": name, "entry_point": f"small_models:{name}"} for name in ("counted", "slow")]
-    study = write_study(tmp_path / "study", models=models, workers=1)  # one after the other
-    with (study.parent / "small_models.py").open("a") as module:
-        module.write(SLOW)
-    started, go = Path(f"{team.calls}.slow"), Path(f"{team.calls}.go")
-    team.calls.unlink(missing_ok=True)
+    study = write_slow_study(tmp_path / "study", workers=1)  # one after the other
+    team.nothing_asked_yet()
 
     team.prefect("work-pool", "pause", "fute")
     run = team.run("embed/adhoc", study=str(study))
     time.sleep(6)  # a worker looks every 2 s here
     assert team.state(run) in ("Scheduled", "Late")
     team.prefect("work-pool", "resume", "fute")
-    until(started.exists, lambda: f"run {run} is {team.state(run)}, and asks no model")
+    until(team.started.exists, lambda: f"run {run} is {team.state(run)}, and asks no model")
 
     outputs = study.parent / "store" / "outputs"
     until(lambda: bool(list(outputs.glob("*/counted@*.parquet"))), lambda: f"nothing below {outputs}")
     team.prefect("flow-run", "cancel", run)
     team.wait(run, "Cancelled")
     assert not vectors(study)
-    go.touch()
+    team.go.touch()
     again = team.run("embed/adhoc", study=str(study))
     team.wait(again, "Completed")
-    assert set(vectors(study)) == {"mood", "topic", "asks", "counted", "slow"}
+    datasets = {"mood", "topic", "asks"}
+    assert set(vectors(study)) == {*datasets, *(f"tfidf/{name}" for name in datasets), "counted", "slow"}
     # Two lines: one of each model. What the cancelled run had asked was not asked again.
     assert len(team.calls.read_text().splitlines()) == 2
