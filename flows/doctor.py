@@ -286,21 +286,17 @@ def _opened(address: str) -> tuple[Path, list[Finding]]:
         except (StoreError, OSError) as exc:
             return folder, [Finding("store", "problem", str(exc), "install the fute that wrote it")]
         return folder, []
-    folder, shown = Path(address.removeprefix("file://")), _without_password(address)
     try:
         mirror = mirror_at(address)
-        folder = mirror.root
+    except StoreError as exc:
+        return Path.cwd(), [Finding("storage", "problem", str(exc), "give another address")]
+    try:
         held = mirror.folders()
     except StoreError as exc:
-        return folder, [Finding("storage", "problem", f"{shown} cannot be opened ({_kind(exc)})",
-                                "look at the address, the network and the credentials")]  # fmt: skip
+        return mirror.root, [Finding("storage", "problem", f"{address} cannot be opened ({_kind(exc)})",
+                                     "look at the address, the network and the credentials")]  # fmt: skip
     told = f"has {', '.join(held)}" if held else "has no store yet"
-    return folder, [Finding("storage", "ok", f"{shown} answers and {told}; its mirror here is {folder}")]
-
-
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return mirror.root, [Finding("storage", "ok", f"{address} answers and {told}; its mirror here is {mirror.root}")]
 
 
 def _store(store: Path) -> Iterator[Finding]:

@@ -178,8 +178,11 @@ def test_a_store_on_object_storage_is_looked_at_and_not_fetched(
         assert f"{bucket}/store answers and has models, prompts; its mirror here is" in found["storage"]["message"]
         assert found["store"]["status"] == "ok"
     assert "has no store yet" in findings("--store", f"{bucket}/another")["storage"]["message"]
-    away = findings("--store", f"nosuchprotocol://user:{CANARY}@bucket/store")["storage"]
+    away = findings("--store", "nosuchprotocol://bucket/store")["storage"]
     assert away["message"] == "nosuchprotocol://bucket/store cannot be opened (ValueError)"
+    refused = findings("--store", f"s3://user:{CANARY}@bucket/store")["storage"]
+    assert "has a key or password in it" in refused["message"]
+    assert CANARY not in refused["message"]
     assert not (tmp_path / "mirrors").exists()
 
 
