@@ -65,7 +65,7 @@ def drift(
         fold_responses(session.run)
         drifted = [check for check in checks if check.drifted]
         for check in checks:
-            if check.changed and not check.drifted:
+            if check.changed and check.new_baseline and not check.drifted:
                 log.warning("%s: the study has changed its %s; it answers as before, and what it answers now is its "
                             "baseline from now on", check.model, " and ".join(check.changed))  # fmt: skip
         session.failures += failures

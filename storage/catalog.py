@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from fute.errors import StoreError
 from storage import schemas
+from storage.files import advice
 from storage.folding import files_of
 from storage.responses import ORIGIN, RESPONSES, ResponseStore
 from storage.schema_version import require_readable
@@ -195,7 +196,7 @@ MACRO_NAMES = {
 
 T = TypeVar("T")
 
-_DAMAGED = re.compile(r"(?:Invalid Input|IO) Error: .*['\"](/[^'\"]+\.parquet)['\"]")
+_DAMAGED = re.compile(r"Invalid Input Error: .*['\"](/[^'\"]+\.parquet)['\"]")
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
 TRIES = 5
@@ -416,7 +417,6 @@ def _told_as_ours() -> Iterator[None]:
         yield
     except duckdb.Error as exc:
         if damaged := _DAMAGED.search(str(exc)):
-            raise StoreError(
-                f"{damaged[1]} cannot be read ({str(exc).splitlines()[0]}); delete it and run again"
-            ) from exc
+            said = str(exc).splitlines()[0]
+            raise StoreError(f"{damaged[1]} cannot be read ({said}); {advice(Path(damaged[1]), exc)}") from exc
         raise StoreError(f"{exc}\nThe store has these views: {', '.join(sorted(COMMENTS))}.") from exc

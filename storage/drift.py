@@ -1,7 +1,7 @@
 """Baselines and checks of drift: what a panel was answered at first, and every time since.
 
-drift/baselines/<model>/<panel>-<version>.parquet    one row for each asking and row of the panel
-drift/checks/<day>/<unique>.parquet                  one row a check, with what was answered
+drift/baselines/<model>/<panel>-<study>-<version>.parquet    one row for each asking and row of the panel
+drift/checks/<day>/<unique>.parquet                          one row a check, with what was answered
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fute.drift import Baseline
+from fute.fingerprint import fingerprint
 from storage import schemas
 from storage.files import read_parquet, write_parquet
 from storage.stamp import Stamp
@@ -56,7 +57,7 @@ class DriftStore:
         found = self._tables(study, ref, f"{panel}-*.parquet")
         if not found:
             return None
-        path, table = max(found, key=lambda pair: (pair[1]["created_at"][0].as_py(), pair[0].stem))
+        path, table = max(found, key=lambda pair: (_version(pair[0]), pair[1]["created_at"][0].as_py()))
         k = int(table["asking"].to_numpy().max()) + 1
         values = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         answered = table["answered"].to_numpy(zero_copy_only=False)
@@ -87,8 +88,9 @@ class DriftStore:
         """Write a new version and give its name; the older ones stay, for checks refer to them by name."""
         k, n, c = baseline.values.shape
         # Counted over all settings of the model: a check under new ones names a baseline under old ones.
-        versions = [int(path.stem.rpartition("-")[2]) for path in self._files(ref, f"{panel}-*.parquet")]
-        name = f"{panel}-{max(versions, default=0) + 1:06d}"
+        versions = [_version(path) for path in self._files(ref, f"{panel}-*.parquet")]
+        # With the study in it: two that make theirs at once must not take one name.
+        name = f"{panel}-{fingerprint(study=study)[:8]}-{max(versions, default=0) + 1:06d}"
         table = pa.table(
             {
                 "model": pa.repeat(pa.scalar(ref), k * n),
@@ -130,4 +132,12 @@ class DriftStore:
     def _tables(self, study: str, ref: str, glob: str) -> list[tuple[Path, pa.Table]]:
         """A model's baselines that were made in a study, or before studies were noted."""
         tables = [(path, read_parquet(path)) for path in self._files(ref, glob)]
-        return [(path, t) for path, t in tables if "study" not in t.column_names or t["study"][0].as_py() == study]
+        known = [(path, t) for path, t in tables if "study" in t.column_names and t["study"][0].as_py() == study]
+        unnoted = [(path, t) for path, t in tables if "study" not in t.column_names]
+        # Of another study's, perhaps; those of the same settings are surely of this model.
+        return known + ([(path, t) for path, t in unnoted if t["model"][0].as_py() == ref] or unnoted)
+
+
+def _version(path: Path) -> int:
+    """Of a baseline, by its file: counted up, whatever the clock said."""
+    return int(path.stem.rpartition("-")[2])

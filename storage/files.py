@@ -149,6 +149,15 @@ def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_
     write_file(scratch, target, write)
 
 
+def advice(path: Path, exc: Exception) -> str:
+    """What to do about a file that could not be read."""
+    if isinstance(exc, OSError) and exc.errno is not None:  # the system's: the file itself may be whole
+        return "look at its rights, the disk and the number of open files, and run again"
+    if {"runs", "drift", "responses"} & set(path.parts):  # nothing makes these again
+        return "put back a copy of it, or move it out of the store"
+    return "delete it and run the study again"
+
+
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one Parquet file of the store.
 
@@ -164,7 +173,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); delete it and run the study again") from exc
+        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
     version = (table.schema.metadata or {}).get(VERSION_KEY)
     if version is None:
         raise StoreError(f"{path} was not written by fute; move it out of the store")

@@ -61,7 +61,7 @@ class Card:
     Attributes:
         files: of the store, that it was built of.
         used: times of last use that might change, as they were: of marks and small files, by fingerprint.
-        reference: version of the space's reference; what was removed from the vectors.
+        reference: fingerprint of the space's reference; what was removed from the vectors.
         probes: lists that are looked into for a query: the fewest that gave the wanted recall.
         recall_at_10: share of the true ten nearest that it finds, over `queries` of its own subjects.
     """
@@ -72,7 +72,7 @@ class Card:
     dim: int
     files: list[str]
     used: dict[str, int]
-    reference: int
+    reference: str
     library: str
     lists: int
     probes: int
@@ -136,7 +136,7 @@ def build_index(store: Store, space: str, kind: Kind) -> Card:
         faiss.write_index(index, str(folder / "vectors.faiss"))
         write_parquet(store.scratch, folder / "members.parquet", members)
         card = Card(space, kind, len(members), sample.shape[1],
-                    [file_name(store, path) for path in scan.paths], used, reference.version,
+                    [file_name(store, path) for path in scan.paths], used, reference.fingerprint,
                     f"faiss {faiss.__version__}", lists, index.nprobe, recall, len(queries),
                     time.perf_counter() - started, (folder / "vectors.faiss").stat().st_size,
                     code_version())  # fmt: skip
@@ -168,7 +168,7 @@ def newest_card(store: Store, space: str, kind: Kind) -> tuple[Path, Card] | Non
 
 def is_stale(store: Store, card: Card, reference: Reference, files: Sequence[Path]) -> bool:
     """Whether the index may hold what no longer counts."""
-    return card.reference != reference.version or not set(card.files) <= {file_name(store, path) for path in files}
+    return card.reference != reference.fingerprint or not set(card.files) <= {file_name(store, path) for path in files}
 
 
 def newer_files(store: Store, card: Card, files: Sequence[Path]) -> list[Path]:

@@ -91,8 +91,14 @@ def check_drift(
             "or make a new baseline: fute drift STUDY --renew"
         )
     if known is None:
-        name = keep(_baseline([ask() for _ in range(drift.askings)]))
+        first = _baseline([ask() for _ in range(drift.askings)])
+        if (fault := first.fault()) is not None:
+            raise DataError(f"{looked_at.id} has no baseline yet, and what it answered cannot be one: {fault}")
+        name = keep(first)
         return DriftCheck(model=looked_at.id, baseline=name, new_baseline=True, calls=calls)
+    if known.ref == ref and (fault := known.baseline.fault()) is not None:  # of an earlier fute, which kept any
+        raise DataError(f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
+                        "fute drift STUDY --renew")  # fmt: skip
     changed = () if known.ref == ref else changed_settings(known.settings, settings)
     try:
         askings = [ask() for _ in range(drift.askings if changed else 1)]

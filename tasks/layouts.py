@@ -40,7 +40,8 @@ class Layout:
 
 def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], reference: Reference) -> Layout:
     """The layout of a space, from the cache where it is of these embeddings and this version of the reference."""
-    key = fingerprint(members=[e.fingerprint for e in population], reference=reference.version, version=LAYOUT_VERSION)
+    members = [e.fingerprint for e in population]
+    key = fingerprint(members=members, reference=reference.fingerprint, version=LAYOUT_VERSION)
 
     def compute() -> Arrays:
         similarity = similarities(unified_vectors(list(population), reference, Paged(store.scratch.root)))

@@ -47,7 +47,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig) -> Unified:
     done = Unified(space=space.id, reference=reference.describe(), subjects=len(population), note=note)
     key = fingerprint(
         members=[e.fingerprint for e in population],
-        reference=done.reference,
+        reference=reference.fingerprint,
         limit=config.neighbors,
         bootstrap=getattr(space.method, "bootstrap", 0),
         version=UNIFY_VERSION,
@@ -100,6 +100,7 @@ def reference_of(
     if _members(made) == _members(stored):
         return stored, None  # of the same subjects it would be the same again
     vectors.put_reference(space, made, run.stamp)
+    made = vectors.reference(space)  # another run may have been first
     sizes = ", ".join(f"{len(group.members)} of {name}" for name, group in made.groups.items())
     return made, f"reference v{made.version} was made now, from the space as it is ({sizes})"
 

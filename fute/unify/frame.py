@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fute.errors import SpaceError
+from fute.fingerprint import fingerprint
 from fute.types import Floats, Kind
 from fute.unify.recentre import mixing_matrix, recentre
 
@@ -72,6 +73,11 @@ class Reference:
 
     version: int = 0
     groups: Mapping[str, GroupReference] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of whom it was made: two machines may have made a version each."""
+        return fingerprint(version=self.version, groups={name: list(g.members) for name, g in self.groups.items()})
 
     def of(self, subject: Subject) -> tuple[str, GroupReference] | None:
         for group in subject.groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from fute.llm.prompts import Template
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
+from storage.files import advice
 from storage.live_responses import Bill
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
@@ -113,8 +115,19 @@ def test_a_damaged_file_is_an_error_of_ours(tmp_path: Path) -> None:
     store = filled(tmp_path)
     torn = next((store.root / "spaces").glob("*.parquet"))
     torn.write_bytes(torn.read_bytes()[:-20])
-    with pytest.raises(StoreError, match=rf"{torn} cannot be read \(.*\); delete it and run again"):
+    with pytest.raises(StoreError, match=rf"{torn} cannot be read \(.*\); delete it and run the study again"):
         catalog.query(store.root, "SELECT * FROM spaces")
+
+
+def test_nobody_is_told_to_delete_what_is_whole_or_cannot_be_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "outputs" / "m.parquet"
+    assert "run again" in advice(path, OSError(errno.EMFILE, "Too many open files"))
+    assert "delete" not in advice(path, OSError(errno.EMFILE, "Too many open files"))
+    assert "delete it" in advice(path, pa.ArrowInvalid("no magic bytes"))
+    for folder in ("runs", "drift", "responses"):
+        told = advice(tmp_path / folder / "x.parquet", pa.ArrowInvalid("no magic bytes"))
+        assert "put back a copy" in told
+        assert "delete" not in told
 
 
 def test_pool_rows_can_be_joined_to_outputs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from storage.drift import DriftStore
 from storage.files import read_parquet, write_parquet
 from storage.stamp import Stamp
 from storage.store import Store
+from tests.docs_store import fixed_time
 
 PANEL = "0123"
 
@@ -27,7 +28,7 @@ def test_a_model_has_the_newest_baseline_whatever_its_settings_were(tmp_path: Pa
     checks = DriftStore(store)
     assert checks.baseline("s", "p/api@1", PANEL) is None
     names = [put(store, ref, value) for ref, value in (("p/api@1", 0.1), ("p/api@2", 0.2), ("p/api@1", 0.3))]
-    assert names == [f"{PANEL}-{number:06d}" for number in (1, 2, 3)]  # no two of a model have one name
+    assert [name.rpartition("-")[2] for name in names] == ["000001", "000002", "000003"]
     for ref in ("p/api@1", "p/api@2", "p/api@3"):
         kept = checks.baseline("s", ref, PANEL)
         assert kept is not None
@@ -58,3 +59,38 @@ def test_baselines_from_before_studies_were_noted_are_everyones(tmp_path: Path) 
         kept = DriftStore(store).baseline(study, "p/api@2", PANEL)
         assert kept is not None
         assert (kept.name, kept.settings) == (name, {})
+
+
+def test_studies_that_watch_one_model_keep_their_baselines_apart(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(DriftStore, "_files", lambda *_: [])  # each counts before it sees the other's
+    names = [put(store, "p/api@1", value, study=study) for study, value in (("s", 0.1), ("another", 0.2))]
+    monkeypatch.undo()
+    assert len(set(names)) == 2
+    for study, value in (("s", 0.1), ("another", 0.2)):
+        kept = DriftStore(store).baseline(study, "p/api@1", PANEL)
+        assert kept is not None
+        assert kept.baseline.values.max() == np.float32(value)
+
+
+def test_the_newest_baseline_is_the_last_one_whatever_the_clock_said(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, "p/api@1", 0.1)
+    with fixed_time():  # a day long ago
+        last = put(store, "p/api@1", 0.2)
+    kept = DriftStore(store).baseline("s", "p/api@1", PANEL)
+    assert kept is not None
+    assert kept.name == last
+
+
+def test_of_baselines_whose_study_was_not_noted_that_of_the_same_settings_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for ref in ("p/api@1", "p/api@2"):
+        put(store, ref, 0.1)
+    for path in (tmp_path / "drift" / "baselines").rglob("*.parquet"):
+        older = read_parquet(path).drop_columns(["study", "settings"])
+        path.unlink()
+        write_parquet(store.scratch, path, older)
+    kept = DriftStore(store).baseline("s", "p/api@1", PANEL)
+    assert kept is not None
+    assert kept.ref == "p/api@1"

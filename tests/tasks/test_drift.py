@@ -15,7 +15,7 @@ from fute.types import Pool, TextTable
 from tasks.drift import DriftCheck, check_drift
 from tasks.run import Run
 from tasks.study import StudyParts
-from tests.llm_server import LlmServer, by_first_word
+from tests.llm_server import LlmServer
 
 PROMPT = PromptConfig(id="p", template="{{text}}", verbalizer={"good": ["good"], "bad": ["bad"]})
 MODEL = PromptModel(kind="prompt", id="p/api", prompt="p", endpoint="api")
@@ -135,7 +135,7 @@ def test_silence_is_no_baseline(run: Run, pool: str, alarms: list[dict[str, Any]
 
 
 def test_another_panel_is_no_silent_new_baseline(run: Run, pool: str) -> None:
-    with LlmServer(by_first_word) as server:
+    with LlmServer(labels) as server:
         endpoint = EndpointConfig(id="api", base_url=server.base_url, service="test", model="m")
         parts = StudyParts(surrogate=SurrogateConfig(), endpoints={"api": endpoint}, prompts={"p": PROMPT})
         first = check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=40))
@@ -147,3 +147,12 @@ def test_another_panel_is_no_silent_new_baseline(run: Run, pool: str) -> None:
         renewed = check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=20), renew=True)
         assert renewed.new_baseline
         assert server.n_requests == 80 + 2 * 20
+
+
+def test_answers_that_nothing_can_be_compared_with_are_no_first_baseline(run: Run, pool: str) -> None:
+    with LlmServer(lambda prompt, system=None: [("good", 0.7), ("bad", 0.3)]) as server:
+        check = checker(server, run, pool)
+        with pytest.raises(DataError, match="p/api has no baseline yet, and what it answered cannot be one"):
+            check()
+        server.change_answers(labels)
+        assert check().new_baseline

@@ -73,6 +73,17 @@ def test_a_new_subject_and_a_new_reference_are_laid_out_anew_and_replace_the_old
     assert len(list((tmp_path / "layouts").iterdir())) == 1
 
 
+def test_a_reference_of_the_same_number_made_of_others_is_another(tmp_path: Path, computed: list[int]) -> None:
+    store = write(tmp_path, range(12))
+    population = VectorStore(store).population("s1")
+    for members in (population, population[:9]):
+        found = make_reference(1, [e.vector for e in members], [e.group for e in members],
+                               [e.fingerprint for e in members], min_population=8, recentred=False)  # fmt: skip
+        laid_out = layout_of(store, "s1", population, found)
+        np.testing.assert_allclose(laid_out.similarities, similarities(unified_vectors(population, found)), atol=1e-6)
+    assert computed == [12, 12]
+
+
 @pytest.mark.parametrize("damage", [b"", b"PK torn", None])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, computed: list[int], damage: bytes | None) -> None:
     store = write(tmp_path, range(12))
