@@ -13,13 +13,12 @@ from pydantic import BaseModel
 from flows.session import failed_state, settle
 from fute.errors import ConfigError
 from fute.load_study import load_study
-from storage.compaction import GRACE_S, MIN_FILES
+from storage.compaction import GRACE_S, MIN_FILES, Folded
 from storage.nearest_index import INDEX_FROM, available
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from tasks.maintain import (
     Built,
-    Folder,
     build_index,
     fold_answers,
     fold_folder,
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Maintained(BaseModel):
-    folders: list[Folder]
+    folders: list[Folded]
     indexes: list[Built]
     failures: list[Failure]
 

@@ -59,7 +59,7 @@ class StoredAccount:
         self.limits = limits
         self.in_flight = 0
         self._path = folder / "budgets.sqlite"
-        self._account = f"{run}/{name}"
+        self._values = {"account": f"{run}/{name}", **limits.model_dump()}
         self._lock = threading.Lock()
         # Settled since the last write: how many requests, what was spent, and what is held no more.
         self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
@@ -97,7 +97,7 @@ class StoredAccount:
 
     def _look(self) -> tuple[Spending, Spending]:
         """What is spent and what is held, of all processes; of this one as it is, written or not."""
-        row = self._open().execute(_LOOK, (self._account,)).fetchone()
+        row = self._open().execute(_LOOK, (self._values["account"],)).fetchone()
         return Spending(*row[:3]) + self._spent, Spending(*row[3:]) - self._freed
 
     def _flush(self) -> None:
@@ -109,7 +109,7 @@ class StoredAccount:
         """Write what is to be reserved, and what was settled; whether it was."""
         held = reserve - self._freed
         values = {
-            "account": self._account, **self.limits.model_dump(),
+            **self._values,
             "spent_calls": self._spent.calls, "spent_tokens": self._spent.tokens, "spent_usd": self._spent.usd,
             "held_calls": held.calls, "held_tokens": held.tokens, "held_usd": held.usd,
         }  # fmt: skip
@@ -146,6 +146,6 @@ class StoredAccount:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(_CREATE)
-            db.execute(f"INSERT OR IGNORE INTO {_TABLE} VALUES (?, 0, 0, 0, 0, 0, 0)", (self._account,))
+            db.execute(f"INSERT OR IGNORE INTO {_TABLE} VALUES (?, 0, 0, 0, 0, 0, 0)", (self._values["account"],))
             self._db = db
         return self._db

@@ -27,8 +27,9 @@ from storage.files import read_parquet, remove_file, write_file, write_parquet
 from storage.folded_embeddings import USED, FoldedEmbeddings, group_rows
 from storage.folding import FOLDED, PARQUET, REPLACES, files_of
 from storage.schema_version import mark_current
+from storage.standing import ReadThrough, Standing, check_keys, embedding_keys, run_keys
 from storage.store import Store
-from storage.turns import folding_alone
+from storage.turns import Turn, folding_alone
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ SETTLED_S = 24 * 3600
 
 ROW_BYTES = 500  # of an embedding beside its vector, about
 RECORDS_IN_A_PART = 100_000  # of what has no vector
+REMOVED_AT_ONCE = 500  # files between two renewals of the turn: on object storage each is a request
 
 
 @dataclass
@@ -79,16 +81,20 @@ class Kind:
         glob: of the folders, below the store.
         settled_s: files that changed later than this many seconds ago are left alone.
         conform: brings one file's table to the columns of today.
+        keys: what tells the rows of a table apart, and a time beside it.
+        columns: of which the keys are made.
         ordered: puts the rows of a part in order.
-        key: column that tells rows apart, beside which `used_ns` says when they were used last; None where every file
-            is a record of its own.
+        latest: of rows with the same key the one with the latest time counts; otherwise they are the same but for that
+            time, their last use, which is kept.
     """
 
     glob: str
     settled_s: float
     conform: Callable[[pa.Table, Path], pa.Table]
+    keys: Callable[[pa.Table], pa.Table]
+    columns: tuple[str, ...]
     ordered: Callable[[pa.Table], pa.Table] = lambda table: table
-    key: str | None = None
+    latest: bool = True
 
 
 def _embedding(table: pa.Table, path: Path) -> pa.Table:
@@ -114,10 +120,18 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 KINDS = (
-    Kind("embeddings/space=*/kind=*", 0.0, _embedding, lambda table: table.sort_by("fingerprint"), "fingerprint"),
-    Kind("runs", SETTLED_S, lambda table, _: _conform(table, schemas.RUNS)),
-    Kind("drift/checks/*", SETTLED_S, lambda table, _: _conform(table, schemas.DRIFT)),
-)
+    Kind(
+        "embeddings/space=*/kind=*", 0.0, _embedding, embedding_keys, ("fingerprint", USED),
+        lambda table: table.sort_by("fingerprint"), latest=False,
+    ),
+    Kind(
+        "runs", SETTLED_S, lambda table, _: _conform(table, schemas.RUNS), run_keys, ("flow_run_id", "created_at"),
+    ),
+    Kind(
+        "drift/checks/*", SETTLED_S, lambda table, _: _conform(table, schemas.DRIFT), check_keys,
+        ("model_ref", "created_at"),
+    ),
+)  # fmt: skip
 
 
 def folders(store: Store) -> list[tuple[Path, Kind]]:
@@ -165,15 +179,17 @@ def _plan(
     parts = _read_parts(store, files.parts, kind, done)
     small = _settled(files.singles, kind.settled_s)
     room = _rows_in_a_part([*parts, *small], part_bytes)
-    doubled = kind.key is not None and _holds_doubles([*parts.values(), _named(small)])
+    doubled = _holds_doubles([*parts.values(), _named(small)])
     again = [path for path, keys in parts.items() if 2 * len(keys) <= room]
     if len(small) + len(again) < min_files and not doubled:
         return None
+    latest = _latest({**parts, **_written_again(small, parts, kind)}) if kind.latest and doubled else {}
     known = {path: keys for path, keys in parts.items() if path not in again}
     if doubled:
+        again += _with_earlier_rows(known, latest)
         again += _with_rows_of_others(known)
     rows = {path: len(parts[path]) if path in parts else 1 for path in (*again, *small)}
-    return list(_batches(rows, room)), _Batch(store, folder, kind, known, dict(files.replaced), done)
+    return list(_batches(rows, room)), _Batch(store, folder, kind, known, dict(files.replaced), done, latest)
 
 
 def _settled(paths: Sequence[Path], settled_s: float) -> list[Path]:
@@ -188,17 +204,23 @@ def _read_parts(store: Store, parts: Sequence[Path], kind: Kind, done: Folded) -
     for path in parts:
         try:
             read[path] = _keys(path, kind)
-        except (pa.ArrowException, OSError) as exc:
-            done.faults.append(
-                f"{path.relative_to(store.root)}: {exc}; it is damaged: put back a copy of it, "
-                f"or delete it and its {REPLACES} file, and run the study and the maintenance again"
-            )
+        except (pa.ArrowException, OSError, KeyError) as exc:
+            done.faults.append(_damaged(store, path, exc))
     return read
 
 
-def _keys(part: Path, kind: Kind) -> pa.Table:
-    columns = [] if kind.key is None else [kind.key, USED]
-    return pq.read_table(part, columns=columns, partitioning=None)
+def _damaged(store: Store, part: Path, fault: object) -> str:
+    return (
+        f"{part.relative_to(store.root)}: {fault}; it is damaged: put back a copy of it, "
+        f"or delete it and its {REPLACES} file, and run the study and the maintenance again"
+    )
+
+
+def _keys(path: Path, kind: Kind) -> pa.Table:
+    table = pq.read_table(path, columns=list(kind.columns), partitioning=None)
+    if USED in kind.columns and USED not in table.column_names:  # a small file: its own time tells it
+        table = table.append_column(USED, pa.nulls(len(table), pa.int64()))
+    return kind.keys(table)
 
 
 def _named(small: Sequence[Path]) -> pa.Table:
@@ -211,12 +233,52 @@ def _holds_doubles(tables: Sequence[pa.Table]) -> bool:
     return len(pc.unique(keys)) < len(keys)
 
 
+def _written_again(small: Sequence[Path], parts: Mapping[Path, pa.Table], kind: Kind) -> dict[Path, pa.Table]:
+    """Those small files whose names stand in parts, with their keys."""
+    folded = pa.chunked_array([chunk for keys in parts.values() for chunk in keys["key"].chunks], pa.string())
+    names = _named(small)["name"]
+    read = {}
+    for name_is_folded, path in zip(pc.is_in(names, value_set=folded).to_pylist(), small, strict=True):
+        if name_is_folded:
+            with suppress(pa.ArrowException, OSError, KeyError):  # told when it is folded
+                read[path] = _keys(path, kind)
+    return read
+
+
+def _latest(files: Mapping[Path, pa.Table]) -> dict[str, tuple[int, Path]]:
+    """Of each key that is there several times the latest time, and in which file."""
+    counts = pa.concat_tables(list(files.values())).group_by("key").aggregate([("time", "count")])
+    several = counts.filter(pc.greater(counts["time_count"], 1))["key"].combine_chunks()
+    latest: dict[str, tuple[int, Path]] = {}
+    for path, keys in files.items():
+        for key, time_ in _pairs(keys.filter(pc.is_in(keys["key"], value_set=several))):
+            latest[key] = max(latest.get(key, (0, path)), (time_, path))
+    return latest
+
+
+def _with_earlier_rows(known: dict[Path, pa.Table], latest: Mapping[str, tuple[int, Path]]) -> list[Path]:
+    """Take those out that hold a row of which there is a later one."""
+    several = pa.array(list(latest), pa.string())
+    taken = []
+    for path, keys in list(known.items()):
+        rows = keys.filter(pc.is_in(keys["key"], value_set=several))
+        if any(latest[key][0] > time_ for key, time_ in _pairs(rows)):
+            del known[path]
+            taken.append(path)
+    return taken
+
+
+def _pairs(keys: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(keys["key"].to_pylist(), keys["time"].to_pylist(), strict=True))
+
+
 def _with_rows_of_others(known: dict[Path, pa.Table]) -> list[Path]:
-    """Take those out that hold rows of one before them; by name, so that every machine would take the same."""
+    """Take those out that hold rows of one before them, or one twice; by name, so that every machine takes the same."""
     taken = []
     for path in sorted(known):
         before = [keys for other, keys in known.items() if other < path]
-        if any(pc.any(pc.is_in(known[path][0], value_set=keys[0])).as_py() for keys in before):
+        twice = _holds_doubles([known[path]])
+        if twice or any(pc.any(pc.is_in(known[path][0], value_set=keys[0])).as_py() for keys in before):
             del known[path]
             taken.append(path)
     return taken
@@ -256,6 +318,7 @@ class _Batch:
     Attributes:
         known: the parts that stay, with what tells their rows apart.
         waiting: what parts have replaced and still lies there.
+        latest: of each key that is there several times, the time of the row that counts, and its file.
     """
 
     store: Store
@@ -264,32 +327,40 @@ class _Batch:
     known: dict[Path, pa.Table]
     waiting: dict[Path, Sequence[Path]]
     done: Folded
+    latest: dict[str, tuple[int, Path]]
+    through: ReadThrough = field(default_factory=ReadThrough)
 
     def fold(self, batch: Sequence[Path]) -> None:
         whole = self._of_one_schema(self._read(batch))
         if not whole:
             return
         table = pa.concat_tables(list(whole.values())).combine_chunks()
-        every, elsewhere = len(table), dict[str, Path]()
-        if self.kind.key is not None:
-            table, elsewhere = self._once(table, self.kind.key)
-        if len(whole) < 2 and len(table) == every:
+        every = len(table)
+        table, elsewhere = self._once(table)
+        if len(whole) < 2 and len(table) == every and not self._is_awaited(next(iter(whole)), table):
             return
-        self.done.files += len(whole)
         if not len(table):
             for path, rows in whole.items():
-                self._hide(path, behind=elsewhere[rows[str(self.kind.key)][0].as_py()])
+                # One whose later row is still to be folded is left for the next time.
+                if behind := elsewhere.get(self.kind.keys(rows)["key"][0].as_py()):
+                    self._hide(path, behind)
+                    self.done.files += 1
             return
+        self.done.files += len(whole)
         # With what a part had replaced and still lies there: it is now replaced by the new one.
         paths = [replaced for path in whole for replaced in (path, *self.waiting.get(path, ()))]
         # By what it replaces, so that folding the same files again, here or on another machine, makes the same part.
-        part = self.folder / FOLDED / f"{fingerprint_texts([self._names(paths)])}{PARQUET}"
+        part = self.folder / FOLDED / f"{fingerprint_texts([_names(self.folder, paths)])}{PARQUET}"
         self._write_list(part, paths)
         table = self.kind.ordered(table)
         write_parquet(self.store.scratch, part, table, row_group_size=group_rows(table))
         self.known[part] = _keys(part, self.kind)
         self.done.rows += len(table)
         self.done.parts += 1
+
+    def _is_awaited(self, path: Path, table: pa.Table) -> bool:
+        """Whether a small file is folded though by itself: an earlier row was left out of a part for one in it."""
+        return path.parent.name != FOLDED and any(key in self.latest for key, _ in _pairs(self.kind.keys(table)))
 
     def _read(self, batch: Sequence[Path]) -> dict[Path, pa.Table]:
         def read(path: Path) -> pa.Table | str:
@@ -321,59 +392,90 @@ class _Batch:
         logger.warning("not folded: %s: %s", path, fault)
         self.done.faults.append(f"{path.relative_to(self.store.root)}: {fault}")
 
-    def _once(self, table: pa.Table, key: str) -> tuple[pa.Table, dict[str, Path]]:
-        """Without rows that are there already: two writers that raced may have written one embedding twice.
+    def _once(self, table: pa.Table) -> tuple[pa.Table, dict[str, Path]]:
+        """Without rows that are there already: two that raced may have written or folded the same twice.
 
-        The time at which it was used last is kept.
+        Of embeddings the time of last use is kept; of records only the latest is.
 
         Returns:
             The rows, and in which other parts those are that were left out.
         """
-        elsewhere: dict[str, Path] = {}
-        used = dict.fromkeys(table[key].to_pylist(), 0)
-        for row, ns in zip(table[key].to_pylist(), table[USED].to_pylist(), strict=True):
-            used[row] = max(used[row], ns)
-        embeddings = FoldedEmbeddings(self.folder, self.store.scratch)
-        for part, keys in self.known.items():
-            here = keys.filter(pc.is_in(keys[key], value_set=table[key].combine_chunks()))
-            for row, ns in zip(here[key].to_pylist(), here[USED].to_pylist(), strict=True):
-                elsewhere[row] = part
-                if used[row] > ns:
-                    embeddings.was_used(row, used[row])
+        own = self.kind.keys(table)
+        rows = _pairs(own)
+        last: dict[str, int] = {}
+        for key, time_ in rows:
+            later, path = self.latest.get(key, (0, Path()))
+            # For a later row this one is left out, so it must be there indeed.
+            known = later if later > time_ and self.through.fault(path) is None else 0
+            last[key] = max(last.get(key, 0), time_, known)
+        elsewhere = self._elsewhere(own, last)
         seen = set(elsewhere)
         keep = []
-        for row in table[key].to_pylist():
-            keep.append(row not in seen)
-            seen.add(row)
-        table = table.filter(pa.array(keep))
-        latest = pa.array([used[row] for row in table[key].to_pylist()], pa.int64())
-        return table.set_column(table.column_names.index(USED), USED, latest), elsewhere
+        for key, time_ in rows:
+            keep.append(key not in seen and (not self.kind.latest or time_ == last[key]))
+            if keep[-1]:
+                seen.add(key)
+        table = table.filter(pa.array(keep, pa.bool_()))
+        if not self.kind.latest:
+            used = pa.array([last[key] for (key, _), kept in zip(rows, keep, strict=True) if kept], pa.int64())
+            table = table.set_column(table.column_names.index(USED), USED, used)
+        return table, elsewhere
+
+    def _elsewhere(self, own: pa.Table, last: Mapping[str, int]) -> dict[str, Path]:
+        """Which rows are left to other parts; to none that is damaged, for they may be the only ones."""
+        found: dict[str, Path] = {}
+        embeddings = FoldedEmbeddings(self.folder, self.store.scratch)
+        for part, keys in list(self.known.items()):
+            here = keys.filter(pc.is_in(keys["key"], value_set=own["key"].combine_chunks()))
+            if not len(here):
+                continue
+            if fault := self.through.fault(part):
+                self.done.faults.append(_damaged(self.store, part, fault))
+                del self.known[part]
+                continue
+            for key, time_ in _pairs(here):
+                if time_ < last[key]:
+                    if self.kind.latest:
+                        continue
+                    try:
+                        embeddings.was_used(key, last[key])
+                    except StoreError as exc:  # another part is damaged: these rows are kept here, with their times
+                        self.done.faults.append(str(exc))
+                        break
+                found[key] = part
+        return found
 
     def _hide(self, path: Path, behind: Path) -> None:
         """A file all of whose rows stand in other parts: it is not read any more, and removed as what they replaced."""
         self._write_list(behind, [*self.waiting.get(behind, ()), path, *self.waiting.get(path, ())])
 
     def _write_list(self, part: Path, paths: Sequence[Path]) -> None:
-        def write(temporary: Path) -> None:
-            temporary.write_text("\n".join(self._names(paths)) + "\n", encoding="utf-8")
-
-        write_file(self.store.scratch, part.with_suffix(REPLACES), write)
+        _write_list(self.store, self.folder, part, paths)
         self.waiting[part] = paths
 
-    def _names(self, paths: Sequence[Path]) -> list[str]:
-        return [path.relative_to(self.folder).as_posix() for path in paths]
+
+def _write_list(store: Store, folder: Path, part: Path, paths: Sequence[Path]) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text("\n".join(_names(folder, paths)) + "\n", encoding="utf-8")
+
+    write_file(store.scratch, part.with_suffix(REPLACES), write)
+
+
+def _names(folder: Path, paths: Sequence[Path]) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def remove_folded(store: Store, folder: Path, done: Folded, grace_s: float = GRACE_S) -> Folded:
     """Delete what was folded at least `grace_s` seconds ago, once its part has been read from end to end."""
     if not any((folder / FOLDED).glob(f"*{REPLACES}")):  # a turn costs requests
         return done
+    kind = next(kind for kind in KINDS if folder.relative_to(store.root).match(kind.glob))
     with folding_alone(store, done.folder) as turn:
         if turn is None:
             return done
         store.pull()  # a part that was deleted on another machine, as damaged, stands for nothing any more
         files = files_of(folder)
-        live = _fingerprints(files.parts) if files.replaced else pa.array([], pa.string())
+        standing = Standing(files.parts, lambda part: _keys(part, kind), timed=kind.latest)
         for part, replaced in files.replaced.items():
             try:
                 age = time.time() - max(path.stat().st_mtime for path in (part, part.with_suffix(REPLACES)))
@@ -382,73 +484,85 @@ def remove_folded(store: Store, folder: Path, done: Folded, grace_s: float = GRA
             if age < grace_s:
                 done.waiting += len(replaced)
                 continue
-            turn.renew()
-            try:
-                _read_through(part)
-            except (pa.ArrowException, OSError) as exc:
+            if fault := standing.fault(part):
                 done.faults.append(
-                    f"{part.relative_to(store.root)}: {exc}; it is damaged, and what it was made of is still there: "
+                    f"{part.relative_to(store.root)}: {fault}; it is damaged, and what it was made of is still there: "
                     f"delete it and its {REPLACES} file, and run the maintenance again"
                 )
                 continue
-            _remove(store, folder, part, replaced, live, done)
+            _Removal(store, folder, kind, part, standing, turn, done).remove(replaced)
         _remove_lists_without_part(folder)
     return done
 
 
-def _fingerprints(parts: Sequence[Path]) -> pa.ChunkedArray:
-    """Of all embeddings in some files; none of files that cannot be read, or hold something else."""
-    found: list[pa.Array] = []
-    for part in parts:
-        with suppress(pa.ArrowException, OSError):
-            if "fingerprint" in pq.read_schema(part).names:
-                found += pq.read_table(part, columns=["fingerprint"], partitioning=None)["fingerprint"].chunks
-    return pa.chunked_array(found, pa.string())
+@dataclass
+class _Removal:
+    """Removal of what one part has replaced."""
 
+    store: Store
+    folder: Path
+    kind: Kind
+    part: Path
+    standing: Standing
+    turn: Turn
+    done: Folded
 
-def _read_through(part: Path) -> None:
-    file = pq.ParquetFile(part)
-    for group in range(file.num_row_groups):
-        file.read_row_group(group)
+    def remove(self, replaced: Sequence[Path]) -> None:
+        used = {} if self.kind.latest else _times_of_use(self.part)
+        kept: list[Path] = []
+        freed = False
+        for begin in range(0, max(len(replaced), 1), REMOVED_AT_ONCE):
+            self.turn.renew()
+            some = [path for path in replaced[begin : begin + REMOVED_AT_ONCE] if path.exists()]
+            held, anew = self._held(some)
+            freed = freed or bool(anew)
+            kept += [path for path in some if path not in anew and not self._remove(path, used, held=path in held)]
+        if not kept:
+            remove_file(self.part.with_suffix(REPLACES))
+        elif freed:
+            _write_list(self.store, self.folder, self.part, kept)
 
+    def _held(self, paths: Sequence[Path]) -> tuple[set[Path], set[Path]]:
+        """Those all of whose rows stand in parts that count; and records that were written again, which count anew."""
+        named: dict[Path, pa.Table] = {}
+        if not self.kind.latest:  # an embedding's file has its name: thousands need not be opened
+            named = {path: _one_key(path) for path in paths if path.parent.name != FOLDED}
+        held = self.standing.whole(named, self.part)
+        read = {}
+        for path in paths:
+            if path not in held:
+                with suppress(pa.ArrowException, OSError, KeyError):
+                    read[path] = _keys(path, self.kind)
+        held |= self.standing.whole(read, self.part)
+        anew = {path for path in read if self.kind.latest and path.parent.name != FOLDED} - held
+        return held, anew
 
-def _remove(
-    store: Store, folder: Path, part: Path, replaced: Sequence[Path], live: pa.ChunkedArray, done: Folded
-) -> None:
-    used = _times_of_use(part)
-    embeddings = FoldedEmbeddings(folder, store.scratch)
-    stems = pa.array([path.stem for path in replaced if path.parent.name != FOLDED], pa.string())
-    named = set(stems.filter(pc.is_in(stems, value_set=live)).to_pylist())
-    kept = False
-    for path in replaced:
+    def _remove(self, path: Path, used: Mapping[str, int], *, held: bool) -> bool:
+        """Remove one file; False: it is kept, and hidden still."""
         try:
             changed_ns = path.stat().st_mtime_ns
+            if not held:
+                raise StoreError("not all of it stands in another file; it is kept")
+            if changed_ns > used.get(path.stem, changed_ns):  # used between the folding and now
+                FoldedEmbeddings(self.folder, self.store.scratch).was_used(path.stem, changed_ns)
         except FileNotFoundError:
-            continue
-        if used is not None and path.stem not in named and not _stands_in(live, path):
-            done.faults.append(f"{path.relative_to(store.root)}: not all of it stands in another file; it is kept")
-            kept = True
-            continue
-        if used is not None and changed_ns > used.get(path.stem, changed_ns):  # used between the folding and now
-            embeddings.was_used(path.stem, changed_ns)
+            return True
+        except StoreError as exc:
+            self.done.faults.append(f"{path.relative_to(self.store.root)}: {exc}")
+            return False
         remove_file(path)
         if path.parent.name == FOLDED:  # what it had replaced is replaced by this part as well
             remove_file(path.with_suffix(REPLACES))
-        done.removed += 1
-    if not kept:
-        remove_file(part.with_suffix(REPLACES))
+        self.done.removed += 1
+        return True
 
 
-def _stands_in(live: pa.ChunkedArray, path: Path) -> bool:
-    """Whether all embeddings of a file are among others, by fingerprint."""
-    own = _fingerprints([path])
-    return len(own) > 0 and pc.all(pc.is_in(own, value_set=live)).as_py()
+def _one_key(path: Path) -> pa.Table:
+    return pa.table({"key": [path.stem], "time": [0]})
 
 
-def _times_of_use(part: Path) -> dict[str, int] | None:
-    """By fingerprint; None for what is no embedding."""
-    if USED not in pq.read_schema(part).names:
-        return None
+def _times_of_use(part: Path) -> dict[str, int]:
+    """By fingerprint."""
     table = pq.read_table(part, columns=["fingerprint", USED], partitioning=None)
     return dict(zip(table["fingerprint"].to_pylist(), table[USED].to_pylist(), strict=True))
 

@@ -51,7 +51,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
         else:
             query = view_query(view.schema, files, made=view.made, options=ALLOW_EMPTY)
             if view.folds:
-                query = f"SELECT DISTINCT * FROM ({query})"
+                query = f"SELECT * FROM (SELECT DISTINCT * FROM ({query})) {view.only}"
         con.execute(f"CREATE VIEW {view.name} AS {query}")
     create_responses(con, _files(root, "responses/*.parquet"), options=ALLOW_EMPTY)
     create_derived(con)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from storage.files import Scratch, read_parquet, write_file
-from storage.folding import FOLDED, PARQUET, REPLACES, files_of
+from storage.folding import FOLDED, PARQUET, REPLACES, files_of, parts_of
 
 USED = "used_ns"  # column of folded embeddings: last use, in nanoseconds since 1970
 MARKS = "used"
@@ -175,7 +175,7 @@ class FoldedEmbeddings:
     def _place(self, fingerprint: str) -> tuple[Part, tuple[int, int]] | None:
         for attempt in range(TRIES):
             try:
-                for path in files_of(self.folder).parts if (self.folder / "folded").is_dir() else ():
+                for path in parts_of(self.folder):
                     if (place := part_at(path).find(fingerprint)) is not None:
                         return part_at(path), place
                 return None

@@ -7,6 +7,9 @@
 Folding writes the list first, then the part, and removes the small files later. The part's appearance is the one
 moment that counts: before it the small files are what is read, after it the part, and the list says which files are
 not to be read any more. Whoever is killed in between leaves either state, never both and never none.
+
+A run's record is written again, under its name, when its flow run is retried: one that changed after the part is not in
+it, and counts. Of other files a later time is that of a use, and says nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from pathlib import Path
 FOLDED = "folded"
 PARQUET = ".parquet"
 REPLACES = ".replaces"
+WRITTEN_AGAIN = ("runs",)
+"""Folders whose files may be written again after they were folded."""
 
 _OWN = re.compile(rf"({FOLDED}/)?[^/]+{re.escape(PARQUET)}")
 
@@ -50,10 +55,11 @@ def files_of(folder: Path) -> Files:
     """
     while True:
         before = _names(folder / FOLDED)
-        replaced = _replaced(folder, before)
+        lists = _lists(folder, before)
         singles = [name for name in _names(folder) if name.endswith(PARQUET)]
-        if replaced is None or _names(folder / FOLDED) != before:
+        if lists is None or _names(folder / FOLDED) != before:
             continue
+        replaced = {folder / FOLDED / name: _replaced(folder, name, lines) for name, lines in lists.items()}
         hidden = {path for paths in replaced.values() for path in paths}
         parts = [folder / FOLDED / name for name in before if name.endswith(PARQUET)]
         return Files(
@@ -63,20 +69,44 @@ def files_of(folder: Path) -> Files:
         )
 
 
-def _replaced(folder: Path, names: list[str]) -> dict[Path, tuple[Path, ...]] | None:
-    """By part, what it replaces. None: a list was removed while it was looked for."""
+def parts_of(folder: Path) -> tuple[Path, ...]:
+    """The folded files of a folder that count now, without a look at the small ones, which may be very many."""
+    while True:
+        names = _names(folder / FOLDED)
+        if (lists := _lists(folder, names)) is not None:
+            hidden = {line for lines in lists.values() for line in lines}
+            parts = [name for name in names if name.endswith(PARQUET) and f"{FOLDED}/{name}" not in hidden]
+            return tuple(folder / FOLDED / name for name in parts)
+
+
+def _lists(folder: Path, names: list[str]) -> dict[str, list[str]] | None:
+    """By part, the lines of its list. None: a list was removed while it was looked for."""
     found = {}
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix == REPLACES and f"{stem}{PARQUET}" in names:
             try:
-                lines = (folder / FOLDED / name).read_text(encoding="utf-8").splitlines()
+                found[f"{stem}{PARQUET}"] = (folder / FOLDED / name).read_text(encoding="utf-8").splitlines()
             except FileNotFoundError:
                 return None
-            # What is named here is deleted later: only files of this folder may be.
-            own = [line for line in lines if _OWN.fullmatch(line)]
-            found[folder / FOLDED / f"{stem}{PARQUET}"] = tuple(folder / line for line in own)
     return found
+
+
+def _replaced(folder: Path, part: str, lines: list[str]) -> tuple[Path, ...]:
+    """What a part replaces, by its list."""
+    # What is named here is deleted later: only files of this folder may be.
+    paths = [folder / line for line in lines if _OWN.fullmatch(line)]
+    if folder.name in WRITTEN_AGAIN:
+        folded_ns = _changed_ns(folder / FOLDED / part)
+        paths = [path for path in paths if path.parent.name == FOLDED or _changed_ns(path) <= folded_ns]
+    return tuple(paths)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # removed meanwhile
+        return 0
 
 
 def _names(folder: Path) -> list[str]:

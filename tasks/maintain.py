@@ -15,24 +15,13 @@ from pydantic import BaseModel
 from fute.errors import StoreError
 from fute.types import Kind
 from storage import compaction, nearest_index
+from storage.compaction import Folded
 from storage.folding import files_of
 from storage.store import Store
 from storage.vectors import VectorStore
 from tasks import resources
 
 log = logging.getLogger(__name__)
-
-
-class Folder(BaseModel):
-    """What was done to one folder of the store; see storage.compaction.Folded."""
-
-    folder: str
-    files: int = 0
-    rows: int = 0
-    parts: int = 0
-    removed: int = 0
-    waiting: int = 0
-    faults: list[str] = []
 
 
 class Built(BaseModel):
@@ -59,17 +48,17 @@ def folders(store: str) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="fold-{folder}")
-def fold_folder(store: str, folder: str, min_files: int) -> Folder:
+def fold_folder(store: str, folder: str, min_files: int) -> Folded:
     opened = Store(store)
     path, kind = _known(opened, folder)
-    return Folder(**asdict(compaction.fold(opened, path, kind, min_files=min_files)))
+    return compaction.fold(opened, path, kind, min_files=min_files)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="remove-folded-{done.folder}")
-def remove_folded(store: str, done: Folder, grace_s: float) -> Folder:
+def remove_folded(store: str, done: Folded, grace_s: float) -> Folded:
     opened = Store(store)
     path, _ = _known(opened, done.folder)
-    return Folder(**asdict(compaction.remove_folded(opened, path, compaction.Folded(**done.model_dump()), grace_s)))
+    return compaction.remove_folded(opened, path, done, grace_s)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="index-{due.space}-{due.kind}")
@@ -102,7 +91,7 @@ def indexes_due(store: str, index_from: int) -> list[Due]:
     return due
 
 
-def publish(folders: list[Folder], built: list[Built]) -> None:
+def publish(folders: list[Folded], built: list[Built]) -> None:
     """The run's table among Prefect's artifacts."""
     rows: list[dict[str, Any]] = [
         {"folder": f.folder, "folded": f.files, "into": f.parts, "removed": f.removed, "waiting": f.waiting}

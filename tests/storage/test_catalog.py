@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from fute.llm.prompts import Template
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
+from storage.export import export_catalog
 from storage.files import advice
 from storage.live_responses import Bill
 from storage.responses import ResponseStore
@@ -21,7 +23,7 @@ from storage.stamp import Stamp
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
 from tests.conftest import REPOSITORY
-from tests.docs_store import PROMPTS, write_docs_store
+from tests.docs_store import PROMPTS, fixed_time, write_docs_store
 from tests.storage.test_store import embedding_row, space_row
 
 
@@ -128,6 +130,27 @@ def test_nobody_is_told_to_delete_what_is_whole_or_cannot_be_made_again(tmp_path
         told = advice(tmp_path / folder / "x.parquet", pa.ArrowInvalid("no magic bytes"))
         assert "put back a copy" in told
         assert "delete" not in told
+
+
+def test_of_a_run_that_was_tried_again_the_last_record_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    row = {"study": "s", "flow": "pipeline", "seconds": 1.0, "spaces": [], "failures": "[]", "settings": "{}",
+           "report": None}  # fmt: skip
+    with fixed_time() as clock:
+        store.put_run({**row, "state": "Failed"}, Stamp("r", "tried-again"))
+        folded = next((tmp_path / "runs").glob("*.parquet"))
+        folded.rename(folded.with_name("folded-before.parquet"))
+        clock.tomorrow()
+        store.put_run({**row, "state": "Completed"}, Stamp("r", "tried-again"))
+        for _ in range(2):
+            store.put_run({**row, "state": "Completed"}, Stamp("r", None))
+    query = "SELECT state FROM runs WHERE flow_run_id = 'tried-again'"
+    assert catalog.query(store.root, query).rows == [("Completed",)]
+    unnamed = len(list((tmp_path / "runs").glob("*.parquet"))) - 2
+    assert catalog.query(store.root, "SELECT count(*) FROM runs").rows == [(1 + unnamed,)]
+    export_catalog(store.root, tmp_path / "catalog.duckdb")
+    with duckdb.connect(str(tmp_path / "catalog.duckdb"), read_only=True) as exported:
+        assert exported.execute(query).fetchall() == [("Completed",)]
 
 
 def test_pool_rows_can_be_joined_to_outputs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,12 +17,14 @@ import pytest
 
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction, files, nearest, nearest_index
+from storage import catalog, compaction, files, folding, nearest, nearest_index
+from storage.drift import DriftStore
 from storage.folded_embeddings import FoldedEmbeddings
-from storage.folding import files_of
+from storage.folding import files_of, parts_of
 from storage.schema_version import CURRENT, stored_version
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.turns import Turn
 from storage.vectors import VectorStore
 from tests.storage.small_store import FOLDER, fingerprints, fold, vector, write
 from tests.storage.test_store import embedding_row
@@ -332,6 +335,253 @@ def test_a_part_that_is_torn_is_named_by_who_reads_it_and_the_others_are_folded(
     for read in readers:
         with pytest.raises(StoreError, match=torn.name):
             read()
+
+
+def without_vectors(part: Path) -> None:
+    """Damage the vectors of a part, and nothing else."""
+    metadata = pq.read_metadata(part)
+    for g in range(metadata.num_row_groups):
+        columns = [metadata.row_group(g).column(c) for c in range(metadata.row_group(g).num_columns)]
+        for column in columns:
+            if column.path_in_schema.startswith("vector"):
+                with part.open("r+b") as file:
+                    file.seek(min(column.dictionary_page_offset or column.data_page_offset, column.data_page_offset))
+                    file.write(b"\xff" * column.total_compressed_size)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_nothing_is_left_to_a_part_that_cannot_be_read_from_end_to_end(
+    tmp_path: Path, raced: Callable[..., Store], used: bool
+) -> None:
+    store = write(tmp_path, range(4))
+    fold(store, part_bytes=ROOM_FOR_4)
+    (part,) = files_of(tmp_path / FOLDER).parts
+    raced(range(1, 3), together=False)
+    write(tmp_path, range(4, 6))
+    if not used:  # later than in the part
+        for path in files_of(tmp_path / FOLDER).singles:
+            os.utime(path, (1.0, 1.0))
+    without_vectors(part)
+    for folded in (4, 0):  # and the next maintenance, which finds nothing new
+        done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+        assert (done.files, len(done.faults)) == (folded, 1)
+        assert done.faults[0].startswith(f"{FOLDER}/folded/{part.name}: ")
+        compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    part.unlink()  # as the message says
+    found = {e.fingerprint: e.vector for e in VectorStore(store).population("s1")}
+    assert sorted(found) == ["e0001", "e0002", "e0004", "e0005"]
+    np.testing.assert_array_equal(found["e0001"], vector(1))
+
+
+def test_nothing_is_removed_for_a_part_that_was_damaged_after_rows_were_left_to_it(
+    tmp_path: Path, raced: Callable[..., Store]
+) -> None:
+    store = write(tmp_path, range(4))
+    fold(store, part_bytes=ROOM_FOR_4)
+    (part,) = files_of(tmp_path / FOLDER).parts
+    raced(range(1, 2), together=False)
+    write(tmp_path, range(4, 6))
+    compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+    without_vectors(part)
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert (done.removed, len(done.faults)) == (2, 1)
+    assert "e0001.parquet: not all of it stands in another file" in done.faults[0]
+    assert VectorStore(store).path("s1", "model", "e0001").exists()
+
+
+def test_a_use_that_cannot_be_noted_beside_a_damaged_part_is_a_fault_and_stays_told(
+    tmp_path: Path, raced: Callable[..., Store]
+) -> None:
+    store = raced(range(4), together=True, subject="m")
+    (torn,) = files_of(tmp_path / FOLDER).parts
+    raced(range(4, 8), together=True, subject="m")
+    raced(range(5, 6), together=False, subject="m")
+    raced(range(8, 10), together=False, subject="m")
+    torn.write_bytes(torn.read_bytes()[:-100])
+    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+    assert (done.files, done.rows) == (3, 3)  # also the one that stands in a part already, for its time
+    os.utime(VectorStore(store).path("s1", "model", "e0008"))  # used once more
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert (done.removed, len(done.faults)) == (2, 1)
+    assert torn.name in done.faults[0]
+    assert VectorStore(store).path("s1", "model", "e0008").exists()
+    torn.unlink()  # as the message says
+    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    assert (done.removed, done.faults) == (1, [])
+    assert [e.fingerprint for e in VectorStore(store).population("s1")] == ["e0008"]
+
+
+def test_a_long_removal_renews_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write(tmp_path, range(10))
+    fold(store, grace_s=1000)
+    left: list[int] = []
+    monkeypatch.setattr(compaction, "REMOVED_AT_ONCE", 4)
+    monkeypatch.setattr(Turn, "renew", lambda _: left.append(len(list((tmp_path / FOLDER).glob("*.parquet")))))
+    fold(store)
+    assert left == [10, 6, 2]
+
+
+def test_a_look_for_a_folded_embedding_does_not_list_the_small_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold(write(tmp_path, range(4)), part_bytes=ROOM_FOR_4)
+    store = write(tmp_path, range(4, 8))
+    fold(store, part_bytes=ROOM_FOR_4, grace_s=1000)
+    write(tmp_path, range(8, 12))
+    assert parts_of(tmp_path / FOLDER) == files_of(tmp_path / FOLDER).parts
+    listed: list[Path] = []
+
+    def listdir(path: Path) -> list[str]:
+        listed.append(path)
+        return names_in(path)
+
+    names_in = os.listdir
+    monkeypatch.setattr(folding.os, "listdir", listdir)
+    assert not VectorStore(store).has("s1", "model", "e0099")
+    assert VectorStore(store).has("s1", "model", "e0007")
+    assert listed != []
+    assert set(listed) == {tmp_path / FOLDER / "folded"}
+
+
+# -------------------------------------------------------------------------------------- records of runs and of checks
+
+
+RUNS, CHECKS = compaction.KINDS[1:]
+
+
+def write_runs(root: Path, numbers: range, state: str = "Completed", *, settled: bool = True) -> Store:
+    store = Store(root)
+    for i in numbers:
+        store.put_run({"study": "s", "flow": "pipeline", "state": state}, Stamp(None, f"r{i:02d}"))
+        if settled:
+            age(root / "runs" / f"r{i:02d}.parquet")
+    return store
+
+
+def age(path: Path) -> None:
+    os.utime(path, (time.time() - 2 * compaction.SETTLED_S,) * 2)
+
+
+def fold_runs(store: Store, *, grace_s: float = 0.0, min_files: int = 2) -> compaction.Folded:
+    done = compaction.fold(store, store.root / "runs", RUNS, min_files=min_files)
+    return compaction.remove_folded(store, store.root / "runs", done, grace_s)
+
+
+def states(root: Path, i: int) -> list[str]:
+    query = "SELECT state FROM runs WHERE flow_run_id = $id ORDER BY created_at"
+    return [state for (state,) in catalog.query(root, query, {"id": f"r{i:02d}"}).rows]
+
+
+@pytest.mark.parametrize("while_folding", [True, False])
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("room", [4, 100])
+def test_a_run_that_was_retried_after_it_was_folded_is_neither_hidden_nor_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, others: int, while_folding: bool
+) -> None:
+    monkeypatch.setattr(compaction, "RECORDS_IN_A_PART", room)
+    store = write_runs(tmp_path, range(8), "Failed")
+    fold_runs(store, grace_s=1000)
+    write_runs(tmp_path, range(3, 4), "Completed", settled=False)
+    if while_folding:  # after it was read, and before the part was there: its time does not tell
+        for part in (tmp_path / "runs" / "folded").glob("*.parquet"):
+            os.utime(part, (time.time() + 10,) * 2)
+            os.utime(part.with_suffix(".replaces"), (time.time() - 10,) * 2)
+    else:
+        assert states(tmp_path, 3) == ["Failed", "Completed"]
+    done = compaction.remove_folded(store, tmp_path / "runs", compaction.Folded("runs"), -20.0)
+    assert (done.removed, done.faults) == (7, [])
+    assert states(tmp_path, 3) == ["Failed", "Completed"]
+    assert store.run_state("r03") == "Completed"
+    assert fold_runs(store, min_files=100).files == 0  # it may be retried once more
+    age(tmp_path / "runs" / "r03.parquet")
+    write_runs(tmp_path, range(8, 8 + others))
+    for _ in range(2):
+        assert fold_runs(store, min_files=100).faults == []
+    assert states(tmp_path, 3) == ["Completed"]
+    assert catalog.query(tmp_path, "SELECT count(*), count(DISTINCT flow_run_id) FROM runs").rows == [(8 + others,) * 2]
+    assert list((tmp_path / "runs").glob("*.parquet")) == []
+    assert fold_runs(store, min_files=100).files == 0
+
+
+def test_a_retried_run_stays_seen_when_its_earlier_record_is_folded_again(tmp_path: Path) -> None:
+    store = write_runs(tmp_path, range(4), "Failed")
+    fold_runs(store, grace_s=1000)
+    write_runs(tmp_path, range(3, 4), "Completed", settled=False)
+    write_runs(tmp_path, range(4, 8))
+    fold_runs(store, grace_s=1000)
+    assert len(files_of(tmp_path / "runs").parts) == 1
+    assert states(tmp_path, 3)[-1] == "Completed"
+    fold_runs(store)
+    assert states(tmp_path, 3)[-1] == "Completed"
+
+
+def test_an_earlier_record_is_kept_while_the_later_one_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "RECORDS_IN_A_PART", 4)
+    store = write_runs(tmp_path, range(4), "Failed")
+    fold_runs(store)
+    write_runs(tmp_path, range(3, 4), "Completed")
+    write_runs(tmp_path, range(4, 7))
+    monkeypatch.setattr(compaction, "_with_earlier_rows", lambda *_: [])  # as an earlier fute left it
+    (earlier,) = files_of(tmp_path / "runs").parts
+    fold_runs(store)
+    monkeypatch.undo()
+    monkeypatch.setattr(compaction, "RECORDS_IN_A_PART", 4)
+    assert states(tmp_path, 3) == ["Failed", "Completed"]
+    (later,) = set(files_of(tmp_path / "runs").parts) - {earlier}
+    whole = later.read_bytes()
+    column = next(c for c in range(30) if pq.read_metadata(later).row_group(0).column(c).path_in_schema == "state")
+    place = pq.read_metadata(later).row_group(0).column(column)
+    with later.open("r+b") as file:
+        file.seek(place.dictionary_page_offset)
+        file.write(b"\xff" * place.total_compressed_size)
+    done = fold_runs(store)
+    assert later.name in done.faults[0]
+    assert earlier in files_of(tmp_path / "runs").parts
+    later.write_bytes(whole)  # a copy was put back
+    fold_runs(store)
+    assert states(tmp_path, 3) == ["Completed"]
+
+
+def put_checks(root: Path, numbers: range) -> None:
+    for i in numbers:
+        row = {"study": "s", "model": "m", "model_ref": "m@1", "pool": str(i)}
+        DriftStore(Store(root)).put_check(row, np.zeros((1, 2), np.float32), np.ones(1, bool), Stamp())
+    for path in (root / "drift" / "checks").glob("*/*.parquet"):
+        age(path)
+
+
+@pytest.mark.parametrize("room", [24, 100_000])
+@pytest.mark.parametrize("view", ["runs", "drift"])
+def test_what_two_machines_have_folded_differently_is_counted_once_after_the_next_folding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str, room: int
+) -> None:
+    monkeypatch.setattr(compaction, "RECORDS_IN_A_PART", room)
+    write_more = write_runs if view == "runs" else put_checks
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def fold_all(root: Path, min_files: int = 2) -> None:
+        store = Store(root)
+        for folder, kind in compaction.folders(store):
+            done = compaction.fold(store, folder, kind, min_files=min_files)
+            assert compaction.remove_folded(store, folder, done, 0.0).faults == []
+
+    write_more(first, range(20))
+    shutil.copytree(first, second)
+    fold_all(first)  # its part waits to be sent
+    write_more(second, range(20, 21))
+    fold_all(second)
+    for part in first.rglob("folded/*.parquet"):
+        shutil.copy2(part, second / part.relative_to(first))
+    what = "flow_run_id" if view == "runs" else "pool"
+    query = f"SELECT count(*), count(DISTINCT {what}) FROM {view}"
+    assert catalog.query(second, query).rows == [(41, 21)]
+    fold_all(second, min_files=100)
+    assert catalog.query(second, query).rows == [(21, 21)]
+    write_more(second, range(21, 25))
+    fold_all(second)
+    assert catalog.query(second, query).rows == [(25, 25)]
 
 
 # ------------------------------------------------------------------------------------------------------ kill -9
