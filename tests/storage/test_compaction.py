@@ -663,8 +663,12 @@ def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None
 
     def write_more() -> None:
         vectors = VectorStore(Store(tmp_path))
+        latest = time.monotonic() + 60
         for i in range(40, 160):
             vectors.put(embedding_row(f"m{i}", f"e{i:04d}"), TaskEmbedding(vector(i)), Stamp())
+            # No faster than it is read, on however busy a machine.
+            while (len(counts) < (i - 40) // 12 or folded < (i - 40) // 25) and time.monotonic() < latest:
+                time.sleep(0.01)
         written.set()
 
     def read() -> None:
