@@ -702,7 +702,7 @@ def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None
         thread.start()
     folded = 0
     while not written.is_set():
-        fold(store, min_files=3, grace_s=0.5)  # as long as a reader needs here from listing to reading
+        fold(store, min_files=3, grace_s=1.5)  # as long as a reader needs here from listing to reading
         folded += 1
     for thread in threads:
         thread.join()
