@@ -271,7 +271,7 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
             if not lost:
                 raise
         except BaseException:
-            con.close()  # not left to its destructor, which may wait for another thread that waits for the interpreter
+            con.close()
             raise
     raise StoreError(f"the files of {root} go away faster than they can be listed; ask again")
 

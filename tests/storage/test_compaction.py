@@ -660,16 +660,21 @@ def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None
     written = threading.Event()
     faults: list[str] = []
     counts: list[int] = []
+    folded = 0
 
     def write_more() -> None:
         vectors = VectorStore(Store(tmp_path))
         latest = time.monotonic() + 60
-        for i in range(40, 160):
-            vectors.put(embedding_row(f"m{i}", f"e{i:04d}"), TaskEmbedding(vector(i)), Stamp())
-            # No faster than it is read, on however busy a machine.
-            while (len(counts) < (i - 40) // 12 or folded < (i - 40) // 25) and time.monotonic() < latest:
-                time.sleep(0.01)
-        written.set()
+        try:
+            for i in range(40, 160):
+                vectors.put(embedding_row(f"m{i}", f"e{i:04d}"), TaskEmbedding(vector(i)), Stamp())
+                # No faster than it is read, on however busy a machine.
+                while (len(counts) < (i - 40) // 12 or folded < (i - 40) // 25) and time.monotonic() < latest:
+                    time.sleep(0.01)
+        except Exception as exc:
+            faults.append(f"writing: {type(exc).__name__}: {exc}")
+        finally:
+            written.set()
 
     def read() -> None:
         last = 0
@@ -697,13 +702,11 @@ def test_readers_and_writers_at_work_see_everything_once(tmp_path: Path) -> None
         except Exception as exc:
             faults.append(f"{type(exc).__name__}: {exc}")
 
-    # One reader: several threads that open and close DuckDB connections at once can wait for each other in it.
-    threads = [threading.Thread(target=write_more), threading.Thread(target=read)]
+    threads = [threading.Thread(target=write_more), *(threading.Thread(target=read) for _ in range(3))]
     for thread in threads:
         thread.start()
-    folded = 0
     while not written.is_set():
-        fold(store, min_files=3, grace_s=1.5)  # as long as a reader needs here from listing to reading
+        fold(store, min_files=3, grace_s=0.5)  # as long as a reader needs here from listing to reading
         folded += 1
     for thread in threads:
         thread.join()
