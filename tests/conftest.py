@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,14 @@ def shared() -> Path:
     if not (folder / "data" / "MANIFEST.json").is_file():
         pytest.skip(f"the real tasks are not at {folder}; set FUTE_SHARED to the folder that holds data/MANIFEST.json")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For models so small that several threads only wait for each other."""
+    import torch  # not above: it takes seconds, and most tests need none of it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
-from fute.errors import ModelError
+from fute.config import SpanAnswererModel, TransformersModel
+from fute.errors import ModelError, SurrogateError
 from fute.models.encoding import prepare_tokenizer
 from fute.seeding import seeded
-from fute.surrogate.source import Source
+from fute.surrogate.load import find_device
+from fute.surrogate.source import Source, find_source
+
+
+class Checkpoint:
+    """A fine-tuned model's files. They are looked for when first asked for, and loaded when the model is first used.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps.
+        auto_class: AutoModelForSequenceClassification or another of its kind.
+        what: what that makes of it, for messages ("a sequence classifier").
+        purpose: what such a checkpoint was fine-tuned for ("classification").
+    """
+
+    def __init__(
+        self,
+        config: TransformersModel | SpanAnswererModel,
+        base_dir: Path,
+        device: str,
+        *,
+        auto_class: Any,
+        what: str,
+        purpose: str,
+    ) -> None:
+        self._config = config
+        self._base_dir = base_dir
+        self._device = device
+        self._auto_class = auto_class
+        self._what = what
+        self._purpose = purpose
+
+    @cached_property
+    def source(self) -> Source:
+        """Raises ModelError: no such model, or the hub cannot be reached."""
+        try:
+            return find_source(self._config.model, self._config.revision, self._base_dir)
+        except SurrogateError as exc:
+            raise ModelError(f"{self._config.id}: {exc}") from exc
+
+    @cached_property
+    def loaded(self) -> tuple[Any, Any, torch.device]:
+        """The model on its device, ready to answer; its tokenizer; the device."""
+        model, tokenizer = load_pretrained(self._config.id, self.source, self._auto_class, self._what, self._purpose)
+        try:
+            device = find_device(self._device)
+        except SurrogateError as exc:
+            raise ModelError(f"{self._config.id}: {exc}") from exc
+        return model.to(device).eval().requires_grad_(False), tokenizer, device
 
 
 def load_pretrained(model_id: str, source: Source, auto_class: Any, what: str, purpose: str) -> tuple[Any, Any]:

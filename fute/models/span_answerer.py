@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ from numpy.typing import NDArray
 from transformers import AutoModelForQuestionAnswering
 
 from fute.config import SpanAnswererModel
-from fute.errors import ModelError, SurrogateError
+from fute.errors import ModelError
 from fute.fingerprint import fingerprint
 from fute.models.encoding import pad
 from fute.models.foreign import foreign_code
-from fute.models.pretrained import load_pretrained
+from fute.models.pretrained import Checkpoint
 from fute.models.span_candidates import Candidate, best_candidates, span_scores
 from fute.models.span_windows import Windows, read_in_windows
 from fute.spans import NO_ANSWER, UNUSED, context_lengths, pack_spans
-from fute.surrogate.load import find_device
-from fute.surrogate.source import Source, find_source
 from fute.types import Outputs, TextTable
 
 logger = logging.getLogger(__name__)
@@ -43,8 +40,14 @@ class SpanAnswerer:
     def __init__(self, config: SpanAnswererModel, base_dir: Path, *, device: str = "auto") -> None:
         self.id = config.id
         self._config = config
-        self._base_dir = base_dir
-        self._device_name = device
+        self._checkpoint = Checkpoint(
+            config,
+            base_dir,
+            device,
+            auto_class=AutoModelForQuestionAnswering,
+            what="a question answerer",
+            purpose="extractive question answering",
+        )
         self._lock = threading.Lock()
 
     @property
@@ -55,14 +58,7 @@ class SpanAnswerer:
             ModelError: no such model, or the hub cannot be reached.
         """
         settings = self._config.identity(exclude={"id", "task", "kind", "model", "revision", "batch_size"})
-        return fingerprint(kind=self.kind, revision=self.source.revision, settings=settings)
-
-    @cached_property
-    def source(self) -> Source:
-        try:
-            return find_source(self._config.model, self._config.revision, self._base_dir)
-        except SurrogateError as exc:
-            raise ModelError(f"{self.id}: {exc}") from exc
+        return fingerprint(kind=self.kind, revision=self._checkpoint.source.revision, settings=settings)
 
     def outputs(self, table: TextTable) -> Outputs:
         rows = np.flatnonzero(context_lengths(table)).tolist()
@@ -73,7 +69,7 @@ class SpanAnswerer:
             )
         questions, contexts = ([column[row] or "" for row in rows] for column in (table.texts, table.pairs))
         with self._lock, foreign_code(self.id, "its forward pass"):
-            model, tokenizer, device = self._loaded
+            model, tokenizer, device = self._checkpoint.loaded
             windows = read_in_windows(tokenizer, questions, contexts, self._config.max_tokens, self._config.stride)
             starts, ends = self._logits(model, tokenizer, windows, device)
         found = [self._candidates(windows, starts, ends, i) for i in range(len(rows))]
@@ -132,14 +128,3 @@ class SpanAnswerer:
                 answered[row] = True
         values = pack_spans(candidates[:, :, 0], candidates[:, :, 1], candidates[:, :, 2])
         return Outputs("spans", values, answered=None if answered.all() else answered, details=details)
-
-    @cached_property
-    def _loaded(self) -> tuple[Any, Any, torch.device]:
-        model, tokenizer = load_pretrained(
-            self.id, self.source, AutoModelForQuestionAnswering, "a question answerer", "extractive question answering"
-        )
-        try:
-            device = find_device(self._device_name)
-        except SurrogateError as exc:
-            raise ModelError(f"{self.id}: {exc}") from exc
-        return model.to(device).eval().requires_grad_(False), tokenizer, device

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from fute.config import TransformersModel
-from fute.errors import ModelError, SurrogateError
 from fute.fingerprint import fingerprint
 from fute.models.encoding import encode, pad
 from fute.models.foreign import foreign_code
-from fute.models.pretrained import load_pretrained
-from fute.surrogate.load import find_device
-from fute.surrogate.source import Source, find_source
+from fute.models.pretrained import Checkpoint
 from fute.types import Floats, OutputKind, Outputs, TextTable
 
 logger = logging.getLogger(__name__)
@@ -40,8 +36,14 @@ class TransformersClassifier:
     def __init__(self, config: TransformersModel, base_dir: Path, *, device: str = "auto") -> None:
         self.id = config.id
         self._config = config
-        self._base_dir = base_dir
-        self._device_name = device
+        self._checkpoint = Checkpoint(
+            config,
+            base_dir,
+            device,
+            auto_class=AutoModelForSequenceClassification,
+            what="a sequence classifier",
+            purpose="classification",
+        )
         self._lock = threading.Lock()
 
     @property
@@ -51,18 +53,13 @@ class TransformersClassifier:
         Raises:
             ModelError: no such model, or the hub cannot be reached.
         """
-        return fingerprint(kind=self.kind, revision=self.source.revision, max_tokens=self._config.max_tokens)
-
-    @cached_property
-    def source(self) -> Source:
-        try:
-            return find_source(self._config.model, self._config.revision, self._base_dir)
-        except SurrogateError as exc:
-            raise ModelError(f"{self.id}: {exc}") from exc
+        return fingerprint(
+            kind=self.kind, revision=self._checkpoint.source.revision, max_tokens=self._config.max_tokens
+        )
 
     def outputs(self, table: TextTable) -> Outputs:
         with self._lock, foreign_code(self.id, "its forward pass"):
-            model, tokenizer, device = self._loaded
+            model, tokenizer, device = self._checkpoint.loaded
             encoded = encode(tokenizer, table, self._config.max_tokens)
             # Longest first: a batch that does not fit into memory shows at once.
             order = np.argsort(-encoded.lengths, kind="stable")
@@ -75,17 +72,6 @@ class TransformersClassifier:
             logger.info("%s: %d of %d inputs were cut", self.id, encoded.n_truncated, len(table))
         kind, values = read_logits(logits, model.config.problem_type)
         return Outputs(kind, values, _label_names(model.config), details={"n_truncated": encoded.n_truncated})
-
-    @cached_property
-    def _loaded(self) -> tuple[Any, Any, torch.device]:
-        model, tokenizer = load_pretrained(
-            self.id, self.source, AutoModelForSequenceClassification, "a sequence classifier", "classification"
-        )
-        try:
-            device = find_device(self._device_name)
-        except SurrogateError as exc:
-            raise ModelError(f"{self.id}: {exc}") from exc
-        return model.to(device).eval().requires_grad_(False), tokenizer, device
 
 
 def read_logits(logits: Floats, problem_type: str | None) -> tuple[OutputKind, Floats]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
@@ -30,6 +28,8 @@ from fute.train.training import recipe_fingerprint, train
 from fute.types import Dataset, Split, TextTable
 
 from .tiny_surrogates import NOUNS, OTHERS, VERBS, save_tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPES = ["tfidf", "probe", "finetune"]
 
@@ -50,15 +50,6 @@ def make_split(n: int, seed: int, n_classes: int = 3, pairs: bool = False) -> Sp
 def make_dataset(**kwargs: Any) -> Dataset:
     splits = {"train": make_split(120, 1, **kwargs), "test": make_split(40, 2, **kwargs)}
     return Dataset("beasts", "classification", splits, "f" * 20, ("pets", "wild", "still"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small only wait for each other when several threads share the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from fute.types import Dataset, Split, TextTable
 
 from .tiny_surrogates import NOUNS, OTHERS, VERBS, save_tiny
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = TransferConfig(
     epochs=3, learning_rate=3e-3, batch_size=8, max_tokens=24, source_epochs=8, source_learning_rate=3e-3
 )
@@ -50,14 +51,6 @@ def make_split(n: int, seed: int, n_classes: int = 2) -> Split:
 def make_dataset(name: str, n: int = 160, n_classes: int = 2, seed: int = 0) -> Dataset:
     splits = {"train": make_split(n, seed, n_classes), "test": make_split(60, seed + 1, n_classes)}
     return Dataset(name, "classification", splits, f"{name}{seed}", tuple(f"c{i}" for i in range(n_classes)))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
