@@ -30,7 +30,7 @@ import numpy as np
 
 import fute
 from fute.types import Floats, TaskEmbedding
-from storage import catalog, compaction, nearest_index
+from storage import catalog, compaction, fold_kinds, nearest_index, removal
 from storage.folding import files_of
 from storage.stamp import Stamp, code_version
 from storage.store import Store
@@ -98,10 +98,10 @@ def measure(root: Path, rows: int, dim: int) -> dict[str, Any]:
         seconds, _ = once(lambda names=names, made=made: vectors.put_many(names, made, Stamp("run", "flow")))
         writing += seconds
     told["write_batches"] = writing
-    folder, kind = compaction.folders(store)[0]
+    folder, kind = fold_kinds.folders(store)[0]
     told["files_before"] = len(files_of(folder).live)
     told["fold_batches"], done = once(lambda: compaction.fold(store, folder, kind))
-    told["remove_folded"], done = once(lambda: compaction.remove_folded(store, folder, done, 0.0))
+    told["remove_folded"], done = once(lambda: removal.remove_folded(store, folder, done, 0.0))
     assert not done.faults, done.faults
     told["files_after"] = len(files_of(folder).live)
     told["bytes"] = sum(path.stat().st_size for path in root.rglob("*.parquet"))
@@ -160,9 +160,9 @@ def measure_small_files(root: Path, rows: int, dim: int) -> dict[str, Any]:
         return sum(path.stat().st_size for path in root.rglob("*.parquet"))
 
     told["before"] = {"bytes": folder_bytes(), "nearest_10_duckdb": ask()}
-    folder, kind = compaction.folders(store)[0]
+    folder, kind = fold_kinds.folders(store)[0]
     told["fold"], done = once(lambda: compaction.fold(store, folder, kind))
-    told["remove_folded"], done = once(lambda: compaction.remove_folded(store, folder, done, 0.0))
+    told["remove_folded"], done = once(lambda: removal.remove_folded(store, folder, done, 0.0))
     assert done.removed == rows, done
     told["after"] = {"bytes": folder_bytes(), "nearest_10_duckdb": ask()}
     return told

@@ -13,8 +13,10 @@ from pydantic import BaseModel
 from flows.session import failed_state, settle
 from fute.errors import ConfigError
 from fute.load_study import load_study
-from storage.compaction import GRACE_S, MIN_FILES, Folded
+from storage.compaction import MIN_FILES
+from storage.fold_kinds import Folded
 from storage.nearest_index import INDEX_FROM, available
+from storage.removal import GRACE_S
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from tasks.maintain import (

@@ -1,8 +1,7 @@
-"""Folding many small files of a folder into larger ones, and later removing what was folded.
+"""Folding many small files of a folder into larger ones. What was folded is removed later (storage/removal.py).
 
 Both may be killed at any moment and run beside any number of readers and writers; one folder is folded by one process
-at a time (storage/turns.py). What is folded stays where it is for a while (`remove_folded`, `grace_s`), for who has
-just listed the folder is about to read it.
+at a time (storage/turns.py).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,14 +21,14 @@ import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from fute.fingerprint import fingerprint_texts
-from storage import schemas
-from storage.files import read_parquet, remove_file, write_file, write_parquet
+from storage.files import read_parquet, write_parquet
+from storage.fold_kinds import Folded, Kind, read_keys
 from storage.folded_embeddings import USED, FoldedEmbeddings, group_rows
-from storage.folding import FOLDED, PARQUET, REPLACES, files_of
+from storage.folding import FOLDED, PARQUET, REPLACES, files_of, names_in, write_list
 from storage.schema_version import mark_current
-from storage.standing import ReadThrough, Standing, check_keys, embedding_keys, run_keys
+from storage.standing import ReadThrough
 from storage.store import Store
-from storage.turns import Turn, folding_alone
+from storage.turns import folding_alone
 
 logger = logging.getLogger(__name__)
 
@@ -39,104 +38,8 @@ PART_BYTES = 128 * 2**20
 MIN_FILES = 16
 """Fewer small files than this are left as they are: each folding writes the last part anew."""
 
-GRACE_S = 300.0
-"""How long folded files are kept for readers that have listed them."""
-
-SETTLED_S = 24 * 3600
-"""A run's record is written again when its flow run is retried; one that is older than this is not."""
-
 ROW_BYTES = 500  # of an embedding beside its vector, about
 RECORDS_IN_A_PART = 100_000  # of what has no vector
-REMOVED_AT_ONCE = 500  # files between two renewals of the turn: on object storage each is a request
-
-
-@dataclass
-class Folded:
-    """What was done to one folder.
-
-    Attributes:
-        folder: relative to the store.
-        files: small files (and small parts) that were folded now.
-        rows: in the parts that were written now.
-        parts: written now.
-        removed: files deleted, which had been folded before.
-        waiting: folded files that are still kept for readers.
-        faults: files that could not be read, and are left as they are, with the reason.
-    """
-
-    folder: str
-    files: int = 0
-    rows: int = 0
-    parts: int = 0
-    removed: int = 0
-    waiting: int = 0
-    faults: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of folder that is folded.
-
-    Attributes:
-        glob: of the folders, below the store.
-        settled_s: files that changed later than this many seconds ago are left alone.
-        conform: brings one file's table to the columns of today.
-        keys: what tells the rows of a table apart, and a time beside it.
-        columns: of which the keys are made.
-        ordered: puts the rows of a part in order.
-        latest: of rows with the same key the one with the latest time counts; otherwise they are the same but for that
-            time, their last use, which is kept.
-    """
-
-    glob: str
-    settled_s: float
-    conform: Callable[[pa.Table, Path], pa.Table]
-    keys: Callable[[pa.Table], pa.Table]
-    columns: tuple[str, ...]
-    ordered: Callable[[pa.Table], pa.Table] = lambda table: table
-    latest: bool = True
-
-
-def _embedding(table: pa.Table, path: Path) -> pa.Table:
-    dim = table["vector"].type.list_size
-    own = [path.stat().st_mtime_ns] * len(table)
-    used = table[USED] if USED in table.column_names else pa.array(own, pa.int64())
-    table = table.drop_columns([USED] if USED in table.column_names else [])
-    return _conform(table, schemas.embeddings(dim)).append_column(USED, used)
-
-
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """With nulls for columns that the file was written before.
-
-    Raises:
-        StoreError: it has columns that this fute does not know, and would lose them.
-    """
-    if unknown := sorted(set(table.column_names) - set(schema.names)):
-        raise StoreError(f"it has columns that this fute does not know ({', '.join(unknown)}); fold with a later fute")
-    missing = [f for f in schema if f.name not in table.column_names]
-    for column in missing:
-        table = table.append_column(column, pa.nulls(len(table), column.type))
-    return table.select(schema.names).cast(schema)
-
-
-KINDS = (
-    Kind(
-        "embeddings/space=*/kind=*", 0.0, _embedding, embedding_keys, ("fingerprint", USED),
-        lambda table: table.sort_by("fingerprint"), latest=False,
-    ),
-    Kind(
-        "runs", SETTLED_S, lambda table, _: _conform(table, schemas.RUNS), run_keys, ("flow_run_id", "created_at"),
-    ),
-    Kind(
-        "drift/checks/*", SETTLED_S, lambda table, _: _conform(table, schemas.DRIFT), check_keys,
-        ("model_ref", "created_at"),
-    ),
-)  # fmt: skip
-
-
-def folders(store: Store) -> list[tuple[Path, Kind]]:
-    """Every folder that can be folded."""
-    return [(path, kind) for kind in KINDS for path in sorted(store.root.glob(kind.glob)) if path.is_dir()]
 
 
 def fold(store: Store, folder: Path, kind: Kind, *, part_bytes: int = PART_BYTES, min_files: int = MIN_FILES) -> Folded:
@@ -203,7 +106,7 @@ def _read_parts(store: Store, parts: Sequence[Path], kind: Kind, done: Folded) -
     read = {}
     for path in parts:
         try:
-            read[path] = _keys(path, kind)
+            read[path] = read_keys(path, kind)
         except (pa.ArrowException, OSError, KeyError) as exc:
             done.faults.append(_damaged(store, path, exc))
     return read
@@ -214,13 +117,6 @@ def _damaged(store: Store, part: Path, fault: object) -> str:
         f"{part.relative_to(store.root)}: {fault}; it is damaged: put back a copy of it, "
         f"or delete it and its {REPLACES} file, and run the study and the maintenance again"
     )
-
-
-def _keys(path: Path, kind: Kind) -> pa.Table:
-    table = pq.read_table(path, columns=list(kind.columns), partitioning=None)
-    if USED in kind.columns and USED not in table.column_names:  # a small file: its own time tells it
-        table = table.append_column(USED, pa.nulls(len(table), pa.int64()))
-    return kind.keys(table)
 
 
 def _named(small: Sequence[Path]) -> pa.Table:
@@ -241,7 +137,7 @@ def _written_again(small: Sequence[Path], parts: Mapping[Path, pa.Table], kind: 
     for name_is_folded, path in zip(pc.is_in(names, value_set=folded).to_pylist(), small, strict=True):
         if name_is_folded:
             with suppress(pa.ArrowException, OSError, KeyError):  # told when it is folded
-                read[path] = _keys(path, kind)
+                read[path] = read_keys(path, kind)
     return read
 
 
@@ -350,11 +246,11 @@ class _Batch:
         # With what a part had replaced and still lies there: it is now replaced by the new one.
         paths = [replaced for path in whole for replaced in (path, *self.waiting.get(path, ()))]
         # By what it replaces, so that folding the same files again, here or on another machine, makes the same part.
-        part = self.folder / FOLDED / f"{fingerprint_texts([_names(self.folder, paths)])}{PARQUET}"
+        part = self.folder / FOLDED / f"{fingerprint_texts([names_in(self.folder, paths)])}{PARQUET}"
         self._write_list(part, paths)
         table = self.kind.ordered(table)
         write_parquet(self.store.scratch, part, table, row_group_size=group_rows(table))
-        self.known[part] = _keys(part, self.kind)
+        self.known[part] = read_keys(part, self.kind)
         self.done.rows += len(table)
         self.done.parts += 1
 
@@ -450,125 +346,5 @@ class _Batch:
         self._write_list(behind, [*self.waiting.get(behind, ()), path, *self.waiting.get(path, ())])
 
     def _write_list(self, part: Path, paths: Sequence[Path]) -> None:
-        _write_list(self.store, self.folder, part, paths)
+        write_list(self.store.scratch, self.folder, part, paths)
         self.waiting[part] = paths
-
-
-def _write_list(store: Store, folder: Path, part: Path, paths: Sequence[Path]) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text("\n".join(_names(folder, paths)) + "\n", encoding="utf-8")
-
-    write_file(store.scratch, part.with_suffix(REPLACES), write)
-
-
-def _names(folder: Path, paths: Sequence[Path]) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in paths]
-
-
-def remove_folded(store: Store, folder: Path, done: Folded, grace_s: float = GRACE_S) -> Folded:
-    """Delete what was folded at least `grace_s` seconds ago, once its part has been read from end to end."""
-    if not any((folder / FOLDED).glob(f"*{REPLACES}")):  # a turn costs requests
-        return done
-    kind = next(kind for kind in KINDS if folder.relative_to(store.root).match(kind.glob))
-    with folding_alone(store, done.folder) as turn:
-        if turn is None:
-            return done
-        store.pull()  # a part that was deleted on another machine, as damaged, stands for nothing any more
-        files = files_of(folder)
-        standing = Standing(files.parts, lambda part: _keys(part, kind), timed=kind.latest)
-        for part, replaced in files.replaced.items():
-            try:
-                age = time.time() - max(path.stat().st_mtime for path in (part, part.with_suffix(REPLACES)))
-            except FileNotFoundError:  # itself folded into a larger one, and removed just now
-                continue
-            if age < grace_s:
-                done.waiting += len(replaced)
-                continue
-            if fault := standing.fault(part):
-                done.faults.append(
-                    f"{part.relative_to(store.root)}: {fault}; it is damaged, and what it was made of is still there: "
-                    f"delete it and its {REPLACES} file, and run the maintenance again"
-                )
-                continue
-            _Removal(store, folder, kind, part, standing, turn, done).remove(replaced)
-        _remove_lists_without_part(folder)
-    return done
-
-
-@dataclass
-class _Removal:
-    """Removal of what one part has replaced."""
-
-    store: Store
-    folder: Path
-    kind: Kind
-    part: Path
-    standing: Standing
-    turn: Turn
-    done: Folded
-
-    def remove(self, replaced: Sequence[Path]) -> None:
-        used = {} if self.kind.latest else _times_of_use(self.part)
-        kept: list[Path] = []
-        freed = False
-        for begin in range(0, max(len(replaced), 1), REMOVED_AT_ONCE):
-            self.turn.renew()
-            some = [path for path in replaced[begin : begin + REMOVED_AT_ONCE] if path.exists()]
-            held, anew = self._held(some)
-            freed = freed or bool(anew)
-            kept += [path for path in some if path not in anew and not self._remove(path, used, held=path in held)]
-        if not kept:
-            remove_file(self.part.with_suffix(REPLACES))
-        elif freed:
-            _write_list(self.store, self.folder, self.part, kept)
-
-    def _held(self, paths: Sequence[Path]) -> tuple[set[Path], set[Path]]:
-        """Those all of whose rows stand in parts that count; and records that were written again, which count anew."""
-        named: dict[Path, pa.Table] = {}
-        if not self.kind.latest:  # an embedding's file has its name: thousands need not be opened
-            named = {path: _one_key(path) for path in paths if path.parent.name != FOLDED}
-        held = self.standing.whole(named, self.part)
-        read = {}
-        for path in paths:
-            if path not in held:
-                with suppress(pa.ArrowException, OSError, KeyError):
-                    read[path] = _keys(path, self.kind)
-        held |= self.standing.whole(read, self.part)
-        anew = {path for path in read if self.kind.latest and path.parent.name != FOLDED} - held
-        return held, anew
-
-    def _remove(self, path: Path, used: Mapping[str, int], *, held: bool) -> bool:
-        """Remove one file; False: it is kept, and hidden still."""
-        try:
-            changed_ns = path.stat().st_mtime_ns
-            if not held:
-                raise StoreError("not all of it stands in another file; it is kept")
-            if changed_ns > used.get(path.stem, changed_ns):  # used between the folding and now
-                FoldedEmbeddings(self.folder, self.store.scratch).was_used(path.stem, changed_ns)
-        except FileNotFoundError:
-            return True
-        except StoreError as exc:
-            self.done.faults.append(f"{path.relative_to(self.store.root)}: {exc}")
-            return False
-        remove_file(path)
-        if path.parent.name == FOLDED:  # what it had replaced is replaced by this part as well
-            remove_file(path.with_suffix(REPLACES))
-        self.done.removed += 1
-        return True
-
-
-def _one_key(path: Path) -> pa.Table:
-    return pa.table({"key": [path.stem], "time": [0]})
-
-
-def _times_of_use(part: Path) -> dict[str, int]:
-    """By fingerprint."""
-    table = pq.read_table(part, columns=["fingerprint", USED], partitioning=None)
-    return dict(zip(table["fingerprint"].to_pylist(), table[USED].to_pylist(), strict=True))
-
-
-def _remove_lists_without_part(folder: Path) -> None:
-    """What a folding left that was killed between its two steps, or a removal at its last one."""
-    for path in (folder / FOLDED).glob(f"*{REPLACES}"):
-        if not path.with_suffix(PARQUET).exists() and time.time() - path.stat().st_mtime > GRACE_S:
-            remove_file(path)

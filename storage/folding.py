@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from storage.files import Scratch, write_file
 
 FOLDED = "folded"
 PARQUET = ".parquet"
@@ -114,3 +117,17 @@ def _names(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
+
+
+def write_list(scratch: Scratch, folder: Path, part: Path, paths: Sequence[Path]) -> None:
+    """Say which files of a folder one of its parts replaces."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("\n".join(names_in(folder, paths)) + "\n", encoding="utf-8")
+
+    write_file(scratch, part.with_suffix(REPLACES), write)
+
+
+def names_in(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """As the list of a part names them."""
+    return [path.relative_to(folder).as_posix() for path in paths]

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from fute.errors import StoreError
 from fute.types import Kind
-from storage import compaction, nearest_index
-from storage.compaction import Folded
+from storage import compaction, fold_kinds, nearest_index, removal
+from storage.fold_kinds import Folded
 from storage.folding import files_of
 from storage.store import Store
 from storage.vectors import VectorStore
@@ -44,7 +44,7 @@ class Due(BaseModel):
 def folders(store: str) -> list[str]:
     """What can be folded, relative to the store."""
     opened = Store(store)
-    return [path.relative_to(opened.root).as_posix() for path, _ in compaction.folders(opened)]
+    return [path.relative_to(opened.root).as_posix() for path, _ in fold_kinds.folders(opened)]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="fold-{folder}")
@@ -58,7 +58,7 @@ def fold_folder(store: str, folder: str, min_files: int) -> Folded:
 def remove_folded(store: str, done: Folded, grace_s: float) -> Folded:
     opened = Store(store)
     path, _ = _known(opened, done.folder)
-    return compaction.remove_folded(opened, path, done, grace_s)
+    return removal.remove_folded(opened, path, done, grace_s)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="index-{due.space}-{due.kind}")
@@ -101,5 +101,5 @@ def publish(folders: list[Folded], built: list[Built]) -> None:
     create_table_artifact(rows, key="maintenance", description="What was folded, removed and indexed")
 
 
-def _known(store: Store, folder: str) -> tuple[Path, compaction.Kind]:
-    return next((path, kind) for path, kind in compaction.folders(store) if path == store.root / folder)
+def _known(store: Store, folder: str) -> tuple[Path, fold_kinds.Kind]:
+    return next((path, kind) for path, kind in fold_kinds.folders(store) if path == store.root / folder)

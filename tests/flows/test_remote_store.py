@@ -18,7 +18,7 @@ from flows.embed import embed
 from flows.maintain import maintain
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction, remote
+from storage import catalog, compaction, fold_kinds, remote, removal
 from storage.folding import files_of
 from storage.stamp import Stamp
 from storage.store import Store
@@ -177,7 +177,7 @@ def test_two_machines_that_fold_at_once_take_turns_and_uses_bring_nothing_back(m
     second.pull()
     stale = second.root / FOLDER / "e0003.parquet"
     small = stale.read_bytes()
-    kind = compaction.KINDS[0]
+    kind = fold_kinds.KINDS[0]
     mirror = first.mirror
     assert mirror is not None
     turn = BucketTurn(mirror, FOLDER)
@@ -188,7 +188,7 @@ def test_two_machines_that_fold_at_once_take_turns_and_uses_bring_nothing_back(m
     with ThreadPoolExecutor(2) as pool:
         each = list(pool.map(lambda store: compaction.fold(store, store.root / FOLDER, kind), stores))
     for store, done in zip(stores, each, strict=True):
-        compaction.remove_folded(store, store.root / FOLDER, compaction.Folded(done.folder), 0.0)
+        removal.remove_folded(store, store.root / FOLDER, fold_kinds.Folded(done.folder), 0.0)
     assert sum(done.parts for done in each) == 1
     stale.write_bytes(small)  # as in a mirror that has not been pulled since
     VectorStore(second).touch("s1", "model", "e0003")

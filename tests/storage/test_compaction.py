@@ -17,7 +17,7 @@ import pytest
 
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction, files, folding, nearest, nearest_index
+from storage import catalog, compaction, files, fold_kinds, folding, nearest, nearest_index, removal
 from storage.drift import DriftStore
 from storage.folded_embeddings import FoldedEmbeddings
 from storage.folding import files_of, parts_of
@@ -143,7 +143,7 @@ def test_a_damaged_file_is_told_and_left_and_the_others_are_folded(tmp_path: Pat
     store = write(tmp_path, range(5))
     torn = tmp_path / FOLDER / "torn.parquet"
     torn.write_bytes(b"PAR1 half")
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert (done.files, done.parts, len(done.faults)) == (5, 1, 1)
     assert "torn.parquet" in done.faults[0]
     assert torn.exists()
@@ -157,14 +157,14 @@ def test_nothing_is_removed_for_a_part_that_cannot_be_read(tmp_path: Path) -> No
     footer = int.from_bytes(content[-8:-4], "little") + 8
     content[4:-footer] = bytes(len(content) - footer - 4)
     part.write_bytes(content)
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert "damaged" in done.faults[0]
     assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 5
     # Nor is it folded into another, by which what it was made of would be lost.
     write(tmp_path, range(5, 9))
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert part.name in done.faults[0]
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert (done.removed, len(done.faults)) == (4, 1)
     assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 5
     part.unlink()  # as the message says
@@ -177,13 +177,13 @@ def test_runs_and_drift_checks_are_folded_once_they_are_settled(tmp_path: Path) 
     for i in range(5):
         store.put_run({"study": "s", "flow": "embed", "state": "Completed", "seconds": float(i)}, Stamp(None, f"f{i}"))
     before = catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL")
-    kind = next(k for k in compaction.KINDS if k.glob == "runs")
+    kind = next(k for k in fold_kinds.KINDS if k.glob == "runs")
     assert compaction.fold(store, tmp_path / "runs", kind, min_files=2).parts == 0  # a retry may write them again
     for path in (tmp_path / "runs").glob("*.parquet"):
         os.utime(path, (time.time() - 2 * kind.settled_s,) * 2)
     done = compaction.fold(store, tmp_path / "runs", kind, min_files=2)
     assert catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL") == before
-    assert compaction.remove_folded(store, tmp_path / "runs", done, 0.0).removed == 5
+    assert removal.remove_folded(store, tmp_path / "runs", done, 0.0).removed == 5
     assert catalog.query(tmp_path, "SELECT * FROM runs ORDER BY ALL") == before
 
 
@@ -199,13 +199,13 @@ def test_one_folder_is_folded_by_one_process_at_a_time(tmp_path: Path) -> None:
         os._exit(0)
     try:
         assert os.read(reader, 1) == b"1"
-        done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+        done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
         assert done.parts == 0
         assert "another process" in done.faults[0]
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    assert compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2).parts == 1
+    assert compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2).parts == 1
 
 
 # ------------------------------------------------------------------------------- written twice, foreign, damaged
@@ -252,8 +252,8 @@ def test_what_was_written_twice_is_seen_once_after_the_next_folding(
     assert fold_again(store).files == 0
 
 
-def fold_again(store: Store) -> compaction.Folded:
-    return compaction.fold(store, store.root / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=100)
+def fold_again(store: Store) -> fold_kinds.Folded:
+    return compaction.fold(store, store.root / FOLDER, fold_kinds.KINDS[0], part_bytes=ROOM_FOR_4, min_files=100)
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -279,7 +279,7 @@ def test_a_file_is_kept_as_long_as_its_rows_stand_in_no_part_that_counts(tmp_pat
         named.write("e0006.parquet\n")
     write(tmp_path, range(6, 7))
     path = VectorStore(store).path("s1", "model", "e0006")
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert (done.removed, len(done.faults)) == (6, 1)
     assert "e0006.parquet: not all of it stands in another file" in done.faults[0]
     assert path.exists()
@@ -296,7 +296,7 @@ def test_files_of_an_earlier_fute_are_folded_with_the_others_and_those_of_a_late
     earlier, later = (vectors.path("s1", "model", f"e000{i}") for i in (0, 1))
     rewritten(earlier, lambda table: table.drop_columns(["git_commit"]))
     rewritten(later, lambda table: table.append_column("mood", pa.array(["good"])))
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert (done.files, done.faults) == (5, [
         f"{FOLDER}/e0001.parquet: it has columns that this fute does not know (mood); fold with a later fute"
     ])  # fmt: skip
@@ -308,7 +308,7 @@ def test_a_file_with_vectors_of_another_length_is_named_though_it_comes_first(tm
     store = Store(tmp_path)
     VectorStore(store).put(embedding_row("foreign", "a"), TaskEmbedding(vector(0, dim=7)), Stamp())
     write(tmp_path, range(4))
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert done.faults == [f"{FOLDER}/a.parquet: its vectors have 7 numbers, and most here 4; move it out of the store"]
     assert (done.files, done.parts) == (4, 1)
 
@@ -321,7 +321,7 @@ def test_a_part_that_is_torn_is_named_by_who_reads_it_and_the_others_are_folded(
     write(tmp_path / "other", range(4, 8))
     for path in (tmp_path / "other" / FOLDER).glob("*.parquet"):
         path.rename(tmp_path / FOLDER / path.name)
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert (done.files, len(done.faults)) == (4, 1)
     assert done.faults[0].startswith(f"{FOLDER}/folded/{torn.name}: ")
     vectors, folded = VectorStore(store), VectorStore(store).folded("s1", "model")
@@ -363,10 +363,10 @@ def test_nothing_is_left_to_a_part_that_cannot_be_read_from_end_to_end(
             os.utime(path, (1.0, 1.0))
     without_vectors(part)
     for folded in (4, 0):  # and the next maintenance, which finds nothing new
-        done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+        done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
         assert (done.files, len(done.faults)) == (folded, 1)
         assert done.faults[0].startswith(f"{FOLDER}/folded/{part.name}: ")
-        compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+        removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     part.unlink()  # as the message says
     found = {e.fingerprint: e.vector for e in VectorStore(store).population("s1")}
     assert sorted(found) == ["e0001", "e0002", "e0004", "e0005"]
@@ -381,9 +381,9 @@ def test_nothing_is_removed_for_a_part_that_was_damaged_after_rows_were_left_to_
     (part,) = files_of(tmp_path / FOLDER).parts
     raced(range(1, 2), together=False)
     write(tmp_path, range(4, 6))
-    compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+    compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
     without_vectors(part)
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert (done.removed, len(done.faults)) == (2, 1)
     assert "e0001.parquet: not all of it stands in another file" in done.faults[0]
     assert VectorStore(store).path("s1", "model", "e0001").exists()
@@ -398,15 +398,15 @@ def test_a_use_that_cannot_be_noted_beside_a_damaged_part_is_a_fault_and_stays_t
     raced(range(5, 6), together=False, subject="m")
     raced(range(8, 10), together=False, subject="m")
     torn.write_bytes(torn.read_bytes()[:-100])
-    done = compaction.fold(store, tmp_path / FOLDER, compaction.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
+    done = compaction.fold(store, tmp_path / FOLDER, fold_kinds.KINDS[0], part_bytes=ROOM_FOR_4, min_files=2)
     assert (done.files, done.rows) == (3, 3)  # also the one that stands in a part already, for its time
     os.utime(VectorStore(store).path("s1", "model", "e0008"))  # used once more
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert (done.removed, len(done.faults)) == (2, 1)
     assert torn.name in done.faults[0]
     assert VectorStore(store).path("s1", "model", "e0008").exists()
     torn.unlink()  # as the message says
-    done = compaction.remove_folded(store, tmp_path / FOLDER, compaction.Folded(FOLDER), 0.0)
+    done = removal.remove_folded(store, tmp_path / FOLDER, fold_kinds.Folded(FOLDER), 0.0)
     assert (done.removed, done.faults) == (1, [])
     assert [e.fingerprint for e in VectorStore(store).population("s1")] == ["e0008"]
 
@@ -415,7 +415,7 @@ def test_a_long_removal_renews_its_turn(tmp_path: Path, monkeypatch: pytest.Monk
     store = write(tmp_path, range(10))
     fold(store, grace_s=1000)
     left: list[int] = []
-    monkeypatch.setattr(compaction, "REMOVED_AT_ONCE", 4)
+    monkeypatch.setattr(removal, "REMOVED_AT_ONCE", 4)
     monkeypatch.setattr(Turn, "renew", lambda _: left.append(len(list((tmp_path / FOLDER).glob("*.parquet")))))
     fold(store)
     assert left == [10, 6, 2]
@@ -446,7 +446,7 @@ def test_a_look_for_a_folded_embedding_does_not_list_the_small_files(
 # -------------------------------------------------------------------------------------- records of runs and of checks
 
 
-RUNS, CHECKS = compaction.KINDS[1:]
+RUNS, CHECKS = fold_kinds.KINDS[1:]
 
 
 def write_runs(root: Path, numbers: range, state: str = "Completed", *, settled: bool = True) -> Store:
@@ -459,12 +459,12 @@ def write_runs(root: Path, numbers: range, state: str = "Completed", *, settled:
 
 
 def age(path: Path) -> None:
-    os.utime(path, (time.time() - 2 * compaction.SETTLED_S,) * 2)
+    os.utime(path, (time.time() - 2 * fold_kinds.SETTLED_S,) * 2)
 
 
-def fold_runs(store: Store, *, grace_s: float = 0.0, min_files: int = 2) -> compaction.Folded:
+def fold_runs(store: Store, *, grace_s: float = 0.0, min_files: int = 2) -> fold_kinds.Folded:
     done = compaction.fold(store, store.root / "runs", RUNS, min_files=min_files)
-    return compaction.remove_folded(store, store.root / "runs", done, grace_s)
+    return removal.remove_folded(store, store.root / "runs", done, grace_s)
 
 
 def states(root: Path, i: int) -> list[str]:
@@ -491,7 +491,7 @@ def test_a_run_that_was_retried_after_it_was_folded_is_neither_hidden_nor_lost(
     else:
         assert states(tmp_path, 3) == ["Failed", "Completed"]
         assert catalog.query(tmp_path, "SELECT state FROM runs WHERE flow_run_id = 'r03'").rows == [("Completed",)]
-    done = compaction.remove_folded(store, tmp_path / "runs", compaction.Folded("runs"), -20.0)
+    done = removal.remove_folded(store, tmp_path / "runs", fold_kinds.Folded("runs"), -20.0)
     assert (done.removed, done.faults) == (7, [])
     assert states(tmp_path, 3) == ["Failed", "Completed"]
     assert store.run_state("r03") == "Completed"
@@ -566,9 +566,9 @@ def test_what_two_machines_have_folded_differently_is_counted_once_after_the_nex
 
     def fold_all(root: Path, min_files: int = 2) -> None:
         store = Store(root)
-        for folder, kind in compaction.folders(store):
+        for folder, kind in fold_kinds.folders(store):
             done = compaction.fold(store, folder, kind, min_files=min_files)
-            assert compaction.remove_folded(store, folder, done, 0.0).faults == []
+            assert removal.remove_folded(store, folder, done, 0.0).faults == []
 
     write_more(first, range(20))
     shutil.copytree(first, second)

@@ -14,12 +14,12 @@ import mlflow
 import pytest
 
 from fute.errors import StoreError
-from storage import compaction
+from storage import compaction, fold_kinds, removal
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.tracker import Tracker, default_uri
 
-KIND = next(kind for kind in compaction.KINDS if kind.glob == "runs")
+KIND = next(kind for kind in fold_kinds.KINDS if kind.glob == "runs")
 
 
 def put_run(store: Store, flow_run_id: str, state: str = "Completed") -> None:
@@ -33,7 +33,7 @@ def fold(store: Store, *, remove: bool = True) -> None:
     done = compaction.fold(store, runs, KIND, min_files=2)
     assert done.files >= 2
     if remove:
-        compaction.remove_folded(store, runs, done, 0.0)
+        removal.remove_folded(store, runs, done, 0.0)
 
 
 def left_running(folder: Path, *names: str) -> list[str]:

@@ -16,9 +16,9 @@ import pytest
 import fute
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction
-from storage.compaction import KINDS
+from storage import catalog, compaction, fold_kinds, removal
 from storage.export import export_catalog
+from storage.fold_kinds import KINDS
 from storage.nearest import nearest
 from storage.responses import ResponseStore
 from storage.schema_version import CURRENT, PLACE, mark_current, stored_version
@@ -68,9 +68,9 @@ def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
     store = Store(old)
     before = catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint")
     assert ResponseStore(old / "responses").fold() == 1
-    for folder, kind in compaction.folders(store):
+    for folder, kind in fold_kinds.folders(store):
         done = compaction.fold(store, folder, kind, min_files=2)
-        assert compaction.remove_folded(store, folder, done, 0.0).faults == []
+        assert removal.remove_folded(store, folder, done, 0.0).faults == []
     assert len(list((old / "embeddings").rglob("folded/*.parquet"))) == 1
     assert stored_version(old) == CURRENT
     assert catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint") == before

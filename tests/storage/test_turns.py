@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from fute.errors import StoreError
-from storage import compaction, remote, turns
+from storage import compaction, fold_kinds, remote, removal, turns
 from storage.folding import files_of
 from storage.store import Store
 from storage.turns import BucketTurn
@@ -61,9 +61,9 @@ def test_a_folder_is_folded_by_one_machine_at_a_time(machine: Machine) -> None:
     b.pull()
     turn = turn_of(a)
     assert turn.take()
-    done = compaction.fold(b, b.root / FOLDER, compaction.KINDS[0], min_files=2)
+    done = compaction.fold(b, b.root / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert (done.parts, done.faults) == (0, [f"{FOLDER}: another process is folding it, or another machine"])
-    assert compaction.remove_folded(b, b.root / FOLDER, done, 0.0).removed == 0
+    assert removal.remove_folded(b, b.root / FOLDER, done, 0.0).removed == 0
     turn.renew()
     theirs = f"claims/embeddings~space=s1~kind=model/{b.root.name}-looking"
     assert a.mirror is not None
@@ -81,9 +81,9 @@ def test_a_machine_folds_what_there_is_when_its_turn_comes(machine: Machine) -> 
     write_into(a, range(4))
     b.pull()
     write_into(a, range(4, 6))
-    compaction.fold(a, a.root / FOLDER, compaction.KINDS[0], min_files=2)
+    compaction.fold(a, a.root / FOLDER, fold_kinds.KINDS[0], min_files=2)
     assert len(files_of(b.root / FOLDER).singles) == 4  # it knows nothing of the part yet
-    compaction.fold(b, b.root / FOLDER, compaction.KINDS[0], min_files=2)
+    compaction.fold(b, b.root / FOLDER, fold_kinds.KINDS[0], min_files=2)
     for store in (a, b, machine("c")):
         assert fingerprints(store.pull().root) == [f"e000{i}" for i in range(6)]
         assert len(files_of(store.root / FOLDER).parts) == 1
@@ -93,8 +93,8 @@ def test_no_turn_is_taken_where_there_is_nothing_to_fold(machine: Machine, monke
     a = machine("a")
     write_into(a, range(5))
     monkeypatch.setattr(BucketTurn, "take", lambda _: pytest.fail("a turn was asked for"))
-    done = compaction.fold(a, a.root / FOLDER, compaction.KINDS[0], min_files=6)
-    assert compaction.remove_folded(a, a.root / FOLDER, done, 0.0) == compaction.Folded(FOLDER)
+    done = compaction.fold(a, a.root / FOLDER, fold_kinds.KINDS[0], min_files=6)
+    assert removal.remove_folded(a, a.root / FOLDER, done, 0.0) == fold_kinds.Folded(FOLDER)
 
 
 def test_machines_that_write_and_fold_at_once_leave_everything_once(machine: Machine) -> None:
@@ -108,9 +108,9 @@ def test_machines_that_write_and_fold_at_once_leave_everything_once(machine: Mac
             write_into(store, range(number, number + 1))
             at_once.wait()
             try:
-                done = compaction.fold(store, store.root / FOLDER, compaction.KINDS[0], min_files=2)
+                done = compaction.fold(store, store.root / FOLDER, fold_kinds.KINDS[0], min_files=2)
                 folded.append(done.parts)
-                compaction.remove_folded(store, store.root / FOLDER, done, 0.0)
+                removal.remove_folded(store, store.root / FOLDER, done, 0.0)
             except Exception as exc:
                 faults.append(f"{type(exc).__name__}: {exc}")
 
