@@ -17,6 +17,7 @@ from tasks.embed import OutputsRef, query_model, train_source_model
 from tasks.endpoints import check_keys
 from tasks.ingest import DatasetRef, ingest_dataset
 from tasks.prompts import fold_responses, record_prompts
+from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
 from tasks.study import StudyParts, parts_of
 
@@ -54,6 +55,7 @@ def select_prompts(
         refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
         labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
         models = candidates(session.study, labels, prompts)
+        session.failures += left_out(session.study, models, target, labels, prompts)
         parts = parts_of(session.study, refs.values())
         texts: TargetRef
         if target in refs:
@@ -99,6 +101,24 @@ def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | 
             "add `{kind: prompt, prompt: '*', endpoint: '*'}` to its models, and prompts with the target's labels"
         )
     return found
+
+
+def left_out(
+    study: Study, chosen: Sequence[PromptModel], target: str, labels: Sequence[str] | None, prompts: list[str] | None
+) -> list[Failure]:
+    """Prompted models written for the target that answer with other labels than it has, most likely by a slip."""
+    if not labels or prompts:
+        return []
+    known = {p.id: p for p in study.prompts}
+    ids = {m.id for m in chosen}
+    failures = []
+    for model in expand_models(study):
+        if isinstance(model, PromptModel) and model.task == target and model.id not in ids:
+            answers = ", ".join(known[str(model.prompt)].verbalizer) or "in free text"
+            reason = f"not asked: prompt {model.prompt} is for {target} but answers {answers}"
+            reason += f"; {target} has {', '.join(labels)}"
+            failures.append(Failure(subject=str(model.id), stage="select", reason=reason))
+    return failures
 
 
 def trusted_models(study: Study, names: Sequence[str]) -> list[ModelConfig]:

@@ -59,6 +59,9 @@ class Panel:
         self._calls = np.array([(2 if p.cot else 1) * m.samples for p, m in zip(prompts, models, strict=True)])
         self.asked = np.zeros((len(models), len(inputs)), bool)
         self.failures: list[Failure] = []
+        for model in self.models:
+            # Of all texts, and now: of the few texts of a round it says nothing whether most can be asked about.
+            self._unless_failed(model, lambda model: model.requests(inputs), None)
 
     @property
     def paid(self) -> Integers:
@@ -144,14 +147,17 @@ class Panel:
     def _answers(self, member: int, table: TextTable) -> Outputs:
         nothing = np.zeros((len(table), len(self.label_names)), np.float32)
         silence = Outputs("probabilities", nothing, self.label_names, np.zeros(len(table), bool))
-        return self._unless_failed(member, lambda model: model.outputs(table), silence)
+        return self._unless_failed(
+            self.models[member], lambda model: model.outputs(table, part_of=len(self._inputs)), silence
+        )
 
     def _perplexities(self, member: int, table: TextTable) -> Doubles:
         unknown = np.full(len(table), np.nan)
-        return self._unless_failed(member, lambda model: model.perplexities(table).astype(np.float64), unknown)
+        return self._unless_failed(
+            self.models[member], lambda model: model.perplexities(table).astype(np.float64), unknown
+        )
 
-    def _unless_failed(self, member: int, ask: Callable[[PromptedModel], T], nothing: T) -> T:
-        model = self.models[member]
+    def _unless_failed(self, model: PromptedModel, ask: Callable[[PromptedModel], T], nothing: T) -> T:
         if any(failure.subject == model.id for failure in self.failures):
             return nothing  # what failed for good in one round is not tried again in the next
         try:

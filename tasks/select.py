@@ -34,6 +34,7 @@ from fute.select.ranking import (
 )
 from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
+from fute.surrogate.load import surrogate_identity
 from fute.types import Outputs, Pool, TextTable
 from storage import catalog
 from storage.store import Store, to_json
@@ -53,7 +54,7 @@ SPELL = "spell"
 """Looks at how probable the prompts are, and asks for no answers."""
 MIN_ROWS = 4
 """Texts that each candidate is asked about at least, however small the share: of fewer there is nothing to tell."""
-SELECTION_VERSION = 2
+SELECTION_VERSION = 3
 """Raised when the same answers would be ranked otherwise."""
 
 
@@ -220,6 +221,8 @@ def choose_prompts(
             candidates=[f"{m.id}@{m.fingerprint}" for m in panel.models],
             references=[r.ref for r in references],
             **({"trusted": [t.ref for t in trusted]} if trusted else {}),
+            # References speak through its features.
+            **({"surrogate": surrogate_identity(parts.surrogate, run.folder)} if references or trusted else {}),
             config=config.identity(exclude={"trusted"}),
             seed=run.seed,
         ),

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from fute.config import PromptConfig, Study
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError
-from fute.llm.prompts import Template
+from fute.llm.prompts import Template, refuse_variables
 from fute.llm.verbalizer import Verbalizer
 
 
 def prompt_problems(study: Study) -> Iterator[str]:
     for prompt in study.prompts:
-        try:
-            Template(prompt.template, prompt.id)
-        except ConfigError as exc:
-            yield str(exc)
+        checks: list[Callable[[], object]] = [
+            partial(Template, prompt.template, prompt.id),
+            partial(refuse_variables, prompt.system, "system", prompt.id),
+            partial(refuse_variables, prompt.follow_up, "follow_up", prompt.id),
+        ]
         if prompt.answer == "label":
+            checks.append(partial(Verbalizer, prompt.verbalizer, prompt.id, parse=prompt.parse))
+        for check in checks:
             try:
-                Verbalizer(prompt.verbalizer, prompt.id, parse=prompt.parse)
+                check()
             except ConfigError as exc:
                 yield str(exc)
+        if prompt.answer == "label":
             yield from _unknown_labels(prompt, study)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError
 from fute.llm.client import service_of
-from fute.llm.prompts import Template
+from fute.llm.prompts import Template, refuse_variables
 from fute.llm.providers import PROVIDERS, request_fields
 from fute.llm.refusal import refuses
 from fute.llm.thinking import after_thinking
@@ -72,6 +72,8 @@ class Conversation:
         self._endpoint = endpoint
         self._decoding = decoding
         self._template = Template(prompt.template, prompt.id)
+        refuse_variables(prompt.system, "system", prompt.id)
+        refuse_variables(prompt.follow_up, "follow_up", prompt.id)
         self._fields = request_fields(endpoint)
         self._provider = PROVIDERS[endpoint.api]
         self.verbalizer = (

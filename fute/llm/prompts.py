@@ -10,6 +10,8 @@ TEXT_NAMES = frozenset({"text", "premise", "question", "sentence", "sentence1"})
 PAIR_NAMES = frozenset({"text_pair", "hypothesis", "context", "sentence2"})
 
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_OF_OTHERS = re.compile(r"\{[%#]|(?<!\{)\{\s*(?:" + "|".join(sorted(TEXT_NAMES | PAIR_NAMES)) + r")\s*\}(?!\})")
+"""What other template languages fill in or run, and here would be sent as it stands: {% if %}, {# #}, {text}."""
 
 
 class Template:
@@ -21,7 +23,8 @@ class Template:
         name: of the prompt, for messages.
 
     Raises:
-        ConfigError: an unknown variable, an expression instead of a name, a placeholder without an end, or no text.
+        ConfigError: an unknown variable, an expression instead of a name, a placeholder without an end, a statement or
+            a {variable} of another template language, or no text.
     """
 
     def __init__(self, source: str, name: str = "prompt") -> None:
@@ -35,6 +38,11 @@ class Template:
             )
         if "{{" in _PLACEHOLDER.sub("", source):
             raise ConfigError(f"prompt {name}: a {{{{ in its template is never closed; write {{{{text}}}}")
+        if foreign := _OF_OTHERS.search(source):
+            raise ConfigError(
+                f"prompt {name}: {foreign[0]} in its template would be sent as it stands; only variables in double "
+                "braces are filled in, such as {{text}}, and nothing else is done"
+            )
         if not names & TEXT_NAMES:
             raise ConfigError(f"prompt {name}: its template holds no {{{{text}}}}, so every input would read the same")
         self.needs_pair = bool(names & PAIR_NAMES)
@@ -53,3 +61,12 @@ class Template:
         second = pair or ""
         # One pass, and what is put in is not looked at again: braces in foreign text stay what they are.
         return _PLACEHOLDER.sub(lambda match: text if match.group(1).strip() in TEXT_NAMES else second, self.source)
+
+
+def refuse_variables(text: str | None, field: str, name: str) -> None:
+    """Raises ConfigError: a message of a prompt that is sent as it stands has a variable in it."""
+    if text is not None and (found := re.search(r"\{\{.*?(\}\}|$)", text, re.DOTALL) or _OF_OTHERS.search(text)):
+        raise ConfigError(
+            f"prompt {name}: {found[0][:40]} in its {field} would be sent as it stands; variables are filled in in its "
+            "template only"
+        )

@@ -142,13 +142,13 @@ class Transport:
             cause = exc
         finally:
             self._idle.append(line)
+        says = self._secret.remove_from(str(cause))  # it may quote a header of the answer
         if isinstance(cause, Refused):
             kind = UnusableAnswer if isinstance(cause, RefusedAnswer) else ModelError
-            return kind(f"{where}: {cause}")
+            return kind(f"{where}: {says}")
         sent = not isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout)
         if isinstance(cause, httpx.TimeoutException):
             return TransientError(f"{where}: no answer within {self._timeout_s:g} s", may_be_charged=sent)
-        says = self._secret.remove_from(str(cause))
         return TransientError(f"{where}: the connection failed: {says}", may_be_charged=sent)
 
     def _exchange(self, line: _Line, body: dict[str, Any]) -> Received:

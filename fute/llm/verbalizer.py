@@ -17,11 +17,14 @@ from fute.types import Floats
 
 Source = Literal["logprobs", "text", "samples", "refused", "too long", "empty", "unparsable"]
 
-READING_VERSION = 2
+READING_VERSION = 3
 """Part of every prompted model's identity; raise it when the same answer would be read differently."""
 
 MIN_MASS = 0.1
 """Log-probabilities decide if the labels' words have this much probability together; else the text is read first."""
+
+CLEAR_MASS = 0.5
+"""With less than this they do not decide against a text that names another label: most answers began otherwise."""
 
 LEAST = 1e-12
 """No label has less: zeros would be claims that no answer can support."""
@@ -92,9 +95,11 @@ class Verbalizer:
             return Reading(None, "unparsable") if masses is None else Reading(masses.probabilities, "logprobs")
         answer = after_thinking(answer)
         masses = self._masses(answer.logprobs) if answer.logprobs else None
-        if masses is not None and masses.found >= MIN_MASS:
+        if masses is not None and masses.found >= CLEAR_MASS:
             return Reading(masses.probabilities, "logprobs")
         from_text = self._parser.read(answer.text)
+        if masses is not None and masses.found >= MIN_MASS and not _says_otherwise(from_text, masses):
+            return Reading(masses.probabilities, "logprobs")
         if isinstance(from_text, str):
             return Reading(None, "refused")
         if from_text is not None:
@@ -170,16 +175,18 @@ class Verbalizer:
         begun = normal(text)
         if begun in self._label_of:
             return self._label_of[begun]
-        # One letter is too little to go by: "A" begins "A good film" as well as "anger".
-        if len(begun) < 2 and begun.isascii():
+        if _is_too_little(begun):
             return None
         labels = self._labels_beginning_with(begun)
         return labels.pop() if len(labels) == 1 else None
 
     def _is_open(self, text: str) -> bool:
-        """Whether the generated text leaves more than one label possible, so that the next token decides."""
+        """Whether the next token decides: the generated text leaves more than one label possible, or has so little of a
+        word that it may be the beginning of another."""
         begun = normal(text)
-        return not begun or (begun not in self._label_of and len(self._labels_beginning_with(begun)) > 1)
+        if not begun or begun in self._label_of:
+            return not begun
+        return len(self._labels_beginning_with(begun)) > (0 if _is_too_little(begun) else 1)
 
     def _labels_beginning_with(self, begun: str) -> set[int]:
         return {label for word, label in self._label_of.items() if word.startswith(begun)}
@@ -189,3 +196,13 @@ class Verbalizer:
 class _Masses:
     probabilities: Floats
     found: float  # probability of all labels' words together, before floors
+
+
+def _is_too_little(begun: str) -> bool:
+    """One letter: "A" begins "A good film" as well as "anger"."""
+    return len(begun) < 2 and begun.isascii()
+
+
+def _says_otherwise(from_text: Floats | str | None, masses: _Masses) -> bool:
+    """Whether the text names another label than the one that is the most probable."""
+    return not isinstance(from_text, str | None) and bool(from_text.argmax() != masses.probabilities.argmax())

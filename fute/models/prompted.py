@@ -178,8 +178,12 @@ class PromptedModel:
         rows = self._askable_rows(table)
         return ((row, self.request(*_input(table, row))) for row in rows)
 
-    def outputs(self, table: TextTable) -> Outputs:
+    def outputs(self, table: TextTable, *, part_of: int | None = None) -> Outputs:
         """Label probabilities, or embeddings of free texts, for every input in order.
+
+        Args:
+            part_of: how many inputs there are in all, where these are some of them: so few answers that outputs would
+                be refused are then reckoned against all, for of a handful half may well be missing.
 
         Returns:
             values (n, labels) or (n, axes); `answered` is False where the endpoint refused, or said nothing that the
@@ -191,7 +195,7 @@ class PromptedModel:
         """
         started = time.perf_counter()
         verbalizer = self._conversation.verbalizer
-        rows = self._askable_rows(table)
+        rows = self._askable_rows(table, part_of)
         count = PromptedCount(self._progress, len(rows))
         values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
         answered = np.zeros(len(table), bool)
@@ -205,7 +209,7 @@ class PromptedModel:
             if heard.text is not None:
                 texts[row] = heard.text
             count.add(heard)
-            count.stop_if_most_are_turned_away(len(table))
+            count.stop_if_most_are_turned_away(part_of or len(table))
 
         failure = fan_out(rows, work, max(1, min(workers_for(self._endpoint.in_flight), len(rows))))
         if failure is not None:
@@ -295,11 +299,11 @@ class PromptedModel:
         kind = BudgetExhausted if isinstance(failure, BudgetExhausted) else ModelError
         raise kind(f"{self.id}: {failure}. {count.done} of {count.n_asked} answers came and {kept}") from failure
 
-    def _askable_rows(self, table: TextTable) -> list[int]:
+    def _askable_rows(self, table: TextTable, part_of: int | None = None) -> list[int]:
         if not self._conversation.needs_pair:
             return list(range(len(table)))
         rows = [row for row, pair in enumerate(table.pairs or ()) if pair is not None]
-        if len(rows) < MIN_ANSWERED * len(table):
+        if part_of is None and len(rows) < MIN_ANSWERED * len(table):
             # Told before the first call: outputs with so few answers would be refused after they were paid for.
             raise ModelError(
                 f"{self.id}: prompt {self._prompt.id} wants a second text, but only {len(rows)} of the {len(table)} "

@@ -99,13 +99,17 @@ def information_by_row(candidates: Candidates) -> Doubles:
 
 
 def oriented_merits(evidence: Evidence, asked: NDArray[np.intp] | None = None) -> Doubles:
-    """(m, n) information by row, negative for a candidate that is right less often than chance, as far as candidates
-    and references together can tell.
+    """(m, n) information by row, negative for a candidate whose answers are right less often than chance, as far as
+    candidates and references together can tell.
+
+    Silence costs a candidate its information on that row; it says nothing of which way round its labels are.
 
     Args:
         asked: rows that were asked about; default: all.
     """
-    accuracy = find_merits(evidence)[:, slice(None) if asked is None else asked].mean(axis=1)
+    rows = slice(None) if asked is None else asked
+    answers = np.maximum(evidence.candidates.answered[:, rows].sum(axis=1), 1)
+    accuracy = find_merits(evidence)[:, rows].sum(axis=1) / answers
     sign = np.where(accuracy > 1 / len(evidence.candidates.label_names), 1.0, -1.0)
     return sign[:, None] * information_by_row(evidence.candidates)
 

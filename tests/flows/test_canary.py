@@ -43,13 +43,18 @@ def redirect(sent: str) -> Fault:
     return llm_server.status(307, {"Location": f"http://127.0.0.1:9/{sent}"})
 
 
+def compressed(sent: str) -> Fault:
+    return llm_server.text_instead(b"{}", headers={"Content-Encoding": sent})
+
+
 def refused(code: int) -> Any:
     return lambda sent: llm_server.status(code, error={"message": f"cannot work with {sent}", "code": sent})
 
 
 FAULTS = {
-    "says": says, "broken": broken, "page": page, "router": router, "redirect": redirect, "denied": refused(401),
-    "busy": refused(429), "down": refused(500), "wrong": refused(400), "cut": lambda sent: llm_server.half_closed,
+    "says": says, "broken": broken, "page": page, "router": router, "redirect": redirect, "compressed": compressed,
+    "denied": refused(401), "busy": refused(429), "down": refused(500), "wrong": refused(400),
+    "cut": lambda sent: llm_server.half_closed,
 }  # fmt: skip
 
 

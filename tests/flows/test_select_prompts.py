@@ -126,6 +126,33 @@ def test_a_prompt_that_fails_is_listed_and_the_others_are_ranked(tmp_path: Path)
     assert rows[0] == ("clear/api",)
 
 
+def test_a_prompt_for_the_target_with_a_label_written_wrong_is_listed(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        study = write_study(tmp_path, server.base_url)
+        fields = yaml.safe_load(study.read_text())
+        fields["prompts"][0] |= {"task": "mood", "verbalizer": {"gald": ["yes"], "sad": ["no"]}}
+        study.write_text(yaml.safe_dump(fields))
+        state = select_prompts(str(study), "mood", return_state=True)
+    assert state.name == "CompletedWithFailures"
+    assert "clear/api" in str(state.message)
+    assert "answers gald, sad; mood has glad, sad" in str(state.message)
+    rows = catalog.query(tmp_path / "store", "SELECT candidate FROM evaluations ORDER BY candidate").rows
+    assert [row[0] for row in rows] == ["empty/api", "opposite/api", "vague/api"]
+
+
+def test_another_surrogate_is_another_selection_where_references_speak_through_it(tmp_path: Path) -> None:
+    with LlmServer(answer) as server:
+        study = write_study(tmp_path, server.base_url)
+        first = choose(study, str(write_texts(tmp_path)))
+        fields = yaml.safe_load(study.read_text())
+        fields["surrogate"] = {**fields.get("surrogate", {}), "max_tokens": 16}
+        study.write_text(yaml.safe_dump(fields))
+        second = choose(study, str(write_texts(tmp_path)))
+        assert first.references == second.references == ["mood"]
+    assert first.key != second.key
+    assert catalog.query(tmp_path / "store", "SELECT count(*) FROM evaluations").rows == [(8,)]
+
+
 def test_prompts_with_other_labels_and_unknown_prompts_are_refused(tmp_path: Path) -> None:
     study = write_study(tmp_path, "http://127.0.0.1:9/v1")
     with pytest.raises(ConfigError, match="no prompt 'cleer'"):

@@ -212,6 +212,17 @@ def test_when_most_inputs_are_turned_away_the_run_stops_and_says_with_what(serve
     server._faults.clear()
 
 
+def test_of_a_few_inputs_of_many_half_may_be_turned_away(server):
+    few = TextTable(TEXTS[:3])
+    too_long = llm_server.status(400, error={"message": "too long", "code": "context_length_exceeded"})
+    server.misbehave(too_long, times=2)
+    outputs = model(server, max_concurrency=1).outputs(few, part_of=30)
+    np.testing.assert_array_equal(outputs.answered, [False, False, True])
+    server.misbehave(too_long, times=2)
+    with pytest.raises(ModelError, match="2 of 3 inputs were turned away"):
+        model(server, max_concurrency=1).outputs(few)
+
+
 def test_prompts_that_were_cut_are_counted_and_told(caplog):
     class Cuts:
         def complete(self, request: ChatRequest) -> Answer:

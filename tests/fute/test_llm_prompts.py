@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fute.errors import ConfigError, DataError
-from fute.llm.prompts import Template
+from fute.llm.prompts import Template, refuse_variables
 
 
 def test_text_and_pair_are_filled_in_under_every_name():
@@ -28,6 +28,23 @@ def test_single_braces_and_json_in_a_template_stay_as_they_are():
 def test_anything_but_a_plain_known_name_is_refused(expression):
     with pytest.raises(ConfigError, match=r"(?s)prompt p1: .* is no variable of a prompt; only plain names"):
         Template(f"Read {{{{text}}}} and {expression}", "p1")
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["{% for c in ().__class__.__base__.__subclasses__() %}", "{# a remark #}", "Premise: {premise}.", "{ text }"],
+)
+def test_what_another_template_language_would_fill_in_is_refused_and_not_sent(part):
+    with pytest.raises(ConfigError, match="prompt p1: .* in its template would be sent as it stands"):
+        Template(f"{part} {{{{text}}}}", "p1")
+
+
+@pytest.mark.parametrize("text", ["Read {{text}} well", "{{text", "{{7*7}}", "{% if x %}", "Of {premise}?"])
+def test_messages_that_are_sent_as_they_stand_have_no_variables(text):
+    with pytest.raises(ConfigError, match="prompt p1: .* in its system would be sent as it stands"):
+        refuse_variables(text, "system", "p1")
+    refuse_variables('Answer as {"label": 1}', "system", "p1")
+    refuse_variables(None, "system", "p1")
 
 
 def test_a_placeholder_without_an_end_is_refused():

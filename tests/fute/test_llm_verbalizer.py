@@ -54,6 +54,13 @@ def test_one_letter_is_too_little_to_count_as_the_beginning_of_a_word():
     np.testing.assert_allclose(read.probabilities, [0.0, 1.0], atol=1e-6)
 
 
+def test_after_one_letter_of_a_word_the_next_token_decides():
+    french = Verbalizer({"yes": ["oui"], "no": ["non"]})
+    read = french.read(answer(position(o=0.85, non=0.12), position(ui=1.0)))
+    assert read.source == "logprobs"
+    np.testing.assert_allclose(read.probabilities, [0.85 / 0.97, 0.12 / 0.97], rtol=1e-6)
+
+
 def test_words_of_several_tokens_are_decided_where_they_part():
     grades = Verbalizer({"high": ["very good"], "low": ["very bad"], "mid": ["fair"]})
     read = grades.read(answer(position(very=0.8, fair=0.2), position(_good=0.75, _bad=0.25)))
@@ -93,6 +100,17 @@ def test_a_sentence_is_read_as_text_where_the_log_probabilities_hardly_speak_of_
     read = SENTIMENT.read(answer(position(The=0.95, positive=0.01), text="The review is negative."))
     assert read.source == "text"
     np.testing.assert_array_equal(read.probabilities, [0.0, 1.0])
+
+
+def test_the_text_decides_where_it_names_another_label_than_the_few_beginnings_of_labels():
+    read = SENTIMENT.read(answer(position(The=0.8, Positive=0.12, Negative=0.04), text="The sentiment is negative"))
+    assert read.source == "text"
+    assert read.probabilities.argmax() == 1
+    # Where it names the same, or the labels have most of the probability, the log-probabilities say how sure it is.
+    agreed = SENTIMENT.read(answer(position(The=0.8, Positive=0.12, Negative=0.04), text="The sentiment is positive"))
+    assert agreed.source == "logprobs"
+    np.testing.assert_allclose(agreed.probabilities, [0.75, 0.25], rtol=1e-6)
+    assert SENTIMENT.read(answer(position(positive=0.5, negative=0.1), text="negative")).source == "logprobs"
 
 
 def test_what_little_the_log_probabilities_say_is_used_where_the_text_says_nothing():

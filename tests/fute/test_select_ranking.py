@@ -219,6 +219,19 @@ def test_oriented_information_is_mutual_information_with_the_sign_of_the_consens
     np.testing.assert_allclose(oriented_information(found), plain * [1, 1, 1, -1], atol=1e-12)
 
 
+def test_silence_costs_information_and_turns_no_labels_round() -> None:
+    found, _ = evidence([0.9, 0.8, 0.7, 0.6])
+    silent = np.arange(found.candidates.n_rows) % 2 == 0
+    answered = found.candidates.answered.copy()
+    answered[1, silent] = False
+    values = np.where(answered[:, :, None], found.candidates.probabilities, 0.0)
+    half = Evidence(Candidates(found.candidates.ids, values, answered, ("bad", "good"), np.ones(4, np.int64)))
+    scores, whole = oriented_information(half), oriented_information(found)
+    # Right on most of what it answers, and on less than half of all rows.
+    assert consensus_accuracy(half)[1] < 0.5
+    assert 0.3 * whole[1] < scores[1] < 0.7 * whole[1]
+
+
 def test_information_from_certain_answers_is_not_compared_with_that_from_graded_ones() -> None:
     found, _ = evidence([0.9, 0.8])
     assert recommended(found.candidates) == "oriented_information"
