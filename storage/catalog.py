@@ -232,13 +232,16 @@ def view_query(
         options: more options of read_parquet.
     """
     every = schema if ORIGIN.name in schema.names else schema.append(ORIGIN)
-    nulls = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in every)
-    rows = f"(SELECT {nulls} LIMIT 0)"
+    rows = f"(SELECT {_nulls(every)} LIMIT 0)"
     if files is not None:
         read = f"read_parquet({files}, union_by_name = true, hive_partitioning = false, filename = 'origin'{options})"
         rows += f" UNION ALL BY NAME (SELECT * FROM {read})"
     columns = ", ".join(f'{(made or {}).get(name, quoted(name))} AS "{name}"' for name in schema.names)
     return f"SELECT {columns} FROM ({rows})"
+
+
+def _nulls(schema: pa.Schema) -> str:
+    return ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in schema)
 
 
 def quoted(name: str) -> str:
@@ -290,7 +293,7 @@ def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
         files = live_files(root, view)
         con.execute(f"SET VARIABLE files_{view.name} = $files", {"files": files})
         query = view_query(view.schema, f"getvariable('files_{view.name}')" if files else None, made=view.made)
-        con.execute(f"CREATE VIEW {view.name} AS SELECT * FROM ({query}) {view.only}")
+        _create_view(con, view.name, f"SELECT * FROM ({query}) {view.only}", view.schema)
     folded = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
     con.execute("SET VARIABLE files_responses = $files", {"files": folded})
     create_responses(con, "getvariable('files_responses')" if folded else None, "SELECT * FROM live_responses")
@@ -298,6 +301,17 @@ def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     con.execute("SET allowed_directories = [$folder]", {"folder": str(root)})
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+
+
+def _create_view(con: duckdb.DuckDBPyConnection, name: str, query: str, schema: pa.Schema) -> None:
+    """The view; where a file of it is damaged, one that says so when it is asked, for the others are whole."""
+    try:
+        con.execute(f"CREATE VIEW {name} AS {query}")
+    except duckdb.Error as exc:
+        if not _DAMAGED.search(str(exc)):
+            raise
+        says = str(exc).splitlines()[0].removeprefix("Invalid Input Error: ").replace("'", "''")
+        con.execute(f"CREATE VIEW {name} AS SELECT {_nulls(schema)} WHERE error('{says}') IS NULL")
 
 
 def create_derived(con: duckdb.DuckDBPyConnection) -> None:
@@ -326,7 +340,8 @@ def create_responses(
     only keys are compared for that.
     """
     folded = view_query(RESPONSES.append(ORIGIN), files, options=options)
-    con.execute(f"CREATE VIEW every_response AS {f'{live} UNION ALL BY NAME ' if live else ''}({folded})")
+    every = f"{f'{live} UNION ALL BY NAME ' if live else ''}({folded})"
+    _create_view(con, "every_response", every, RESPONSES.append(ORIGIN))
     con.execute("""
         CREATE VIEW repeated_responses AS
             SELECT key, arg_min(origin, (created_at, origin)) AS first_origin

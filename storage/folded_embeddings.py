@@ -25,13 +25,12 @@ import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from storage.files import Scratch, read_parquet, write_file
-from storage.folding import FOLDED, PARQUET, REPLACES, files_of, parts_of
+from storage.folding import FOLDED, PARQUET, REPLACES, files_of, parts_of, while_files_go
 
 USED = "used_ns"  # column of folded embeddings: last use, in nanoseconds since 1970
 MARKS = "used"
 GROUP_BYTES = 8 * 2**20
 MOST_GROUP_ROWS = 8192
-TRIES = 5
 
 
 @contextmanager
@@ -110,19 +109,17 @@ class FoldedEmbeddings:
 
     def known(self, fingerprints: pa.Array) -> set[str]:
         """Those of many fingerprints that are here, folded or not."""
-        for attempt in range(TRIES):
+
+        def look() -> set[str]:
             files = files_of(self.folder)
             found = {path.stem for path in files.singles} & set(fingerprints.to_pylist())
-            try:
-                for path in files.parts:
-                    with told_if_damaged(path):
-                        here = pq.read_table(path, columns=["fingerprint"], partitioning=None)["fingerprint"]
-                    found |= set(fingerprints.filter(pc.is_in(fingerprints, value_set=here)).to_pylist())
-                return found
-            except FileNotFoundError:  # folded into a larger one meanwhile
-                if attempt == TRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+            for path in files.parts:
+                with told_if_damaged(path):
+                    here = pq.read_table(path, columns=["fingerprint"], partitioning=None)["fingerprint"]
+                found |= set(fingerprints.filter(pc.is_in(fingerprints, value_set=here)).to_pylist())
+            return found
+
+        return while_files_go(look)
 
     def get(self, fingerprint: str) -> pa.Table | None:
         """Its row; None where it is not folded.
@@ -173,16 +170,13 @@ class FoldedEmbeddings:
             return self.get(fingerprint)
 
     def _place(self, fingerprint: str) -> tuple[Part, tuple[int, int]] | None:
-        for attempt in range(TRIES):
-            try:
-                for path in parts_of(self.folder):
-                    if (place := part_at(path).find(fingerprint)) is not None:
-                        return part_at(path), place
-                return None
-            except FileNotFoundError:  # folded into a larger one meanwhile, which is there
-                if attempt == TRIES - 1:
-                    raise
-        return None
+        def look() -> tuple[Part, tuple[int, int]] | None:
+            for path in parts_of(self.folder):
+                if (place := part_at(path).find(fingerprint)) is not None:
+                    return part_at(path), place
+            return None
+
+        return while_files_go(look)
 
     def _mark(self, fingerprint: str, ns: int, text: str) -> None:
         def write(temporary: Path) -> None:
@@ -192,18 +186,18 @@ class FoldedEmbeddings:
         write_file(self._scratch, self.folder / MARKS / fingerprint, write)
 
     def _is_one_of_several(self, fingerprint: str) -> bool:
-        for attempt in range(TRIES):
-            try:
-                row = self.get(fingerprint)
-                single = self.folder / f"{fingerprint}{PARQUET}"
-                subject = _subject_of(single) if row is None else row["subject"][0].as_py()
-                files = files_of(self.folder)
-                count = sum(pc.sum(pc.equal(_subjects(path), subject)).as_py() or 0 for path in files.parts)
-                return count + sum(_subject_of(path) == subject for path in files.singles) > 1
-            except FileNotFoundError:  # folded and removed meanwhile
-                if attempt == TRIES - 1:
-                    return False  # it is not here at all
-        return False
+        def look() -> bool:
+            row = self.get(fingerprint)
+            single = self.folder / f"{fingerprint}{PARQUET}"
+            subject = _subject_of(single) if row is None else row["subject"][0].as_py()
+            files = files_of(self.folder)
+            count = sum(pc.sum(pc.equal(_subjects(path), subject)).as_py() or 0 for path in files.parts)
+            return count + sum(_subject_of(path) == subject for path in files.singles) > 1
+
+        try:
+            return while_files_go(look)
+        except FileNotFoundError:  # it is not here at all
+            return False
 
 
 @lru_cache(maxsize=65536)

@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from storage.files import Scratch, write_file
 
+T = TypeVar("T")
+
+TRIES = 5
 FOLDED = "folded"
 PARQUET = ".parquet"
 REPLACES = ".replaces"
@@ -117,6 +122,18 @@ def _names(folder: Path) -> list[str]:
         return sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
+
+
+def while_files_go(look: Callable[[], T]) -> T:
+    """What `look` finds; it looks again where a file that it had listed is gone: folded, it is in a larger one by now.
+
+    Raises:
+        FileNotFoundError: files go away faster than they can be read.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(FileNotFoundError):
+            return look()
+    return look()
 
 
 def write_list(scratch: Scratch, folder: Path, part: Path, paths: Sequence[Path]) -> None:

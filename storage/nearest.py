@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Reference, unify
 from storage.embedding_scan import Scan, best
-from storage.folding import files_of
+from storage.folding import files_of, while_files_go
 from storage.nearest_index import newer_files, search, usable_index, used_again
 from storage.store import Store
 from storage.vectors import VectorStore
@@ -90,26 +91,29 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     spaces = {row["space"]: row["method"] for row in vectors.spaces() if space in (None, row["space"])}
     if space is not None and not spaces:
         raise NotInStoreError(f"no space {space} in {store.root}; `fute ls spaces` lists what there is")
-    rows: list[dict[str, Any]] = []
-    known = False
-    for space_id, method in spaces.items():
-        reference = vectors.reference(space_id)
-        sides = [Side(store, space_id, kind, reference) for kind in get_args(Kind)]
-        own, query = next(((s.kind, v) for s in sides if (v := s.find(subject)) is not None), (None, None))
-        if query is None:
-            continue
-        known = True
-        for side in sides:
-            found = side.nearest(query, k, subject if side.kind == own else None)
-            rows += [
-                {"space": space_id, "method": method, "candidate_kind": neighbor.kind, "rank": rank,
-                 "candidate": neighbor.subject, "score": neighbor.score, "reference": reference.describe(),
-                 "found_by": side.found_by}
-                for rank, neighbor in enumerate(found, start=1)
-            ]  # fmt: skip
-    if not known:
+    found = {
+        space_id: while_files_go(partial(_nearest_in, store, space_id, method, subject, k))
+        for space_id, method in spaces.items()
+    }
+    if all(rows is None for rows in found.values()):
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}; `fute ls embeddings` lists what there is")
-    return rows
+    return [row for rows in found.values() for row in rows or ()]
+
+
+def _nearest_in(store: Store, space: str, method: str, subject: str, k: int) -> list[dict[str, Any]] | None:
+    """Of one space; None: the subject is not in it."""
+    reference = VectorStore(store).reference(space)
+    sides = [Side(store, space, kind, reference) for kind in get_args(Kind)]
+    own, query = next(((s.kind, v) for s in sides if (v := s.find(subject)) is not None), (None, None))
+    if query is None:
+        return None
+    return [
+        {"space": space, "method": method, "candidate_kind": neighbor.kind, "rank": rank,
+         "candidate": neighbor.subject, "score": neighbor.score, "reference": reference.describe(),
+         "found_by": side.found_by}
+        for side in sides
+        for rank, neighbor in enumerate(side.nearest(query, k, subject if side.kind == own else None), start=1)
+    ]  # fmt: skip
 
 
 def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "model") -> list[tuple[str, str, float]]:
@@ -117,13 +121,17 @@ def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "mo
 
     Every pair is compared, in blocks: all vectors are held in memory, and time grows with the square of their number.
     """
-    stored = VectorStore(store)
-    folded = stored.folded(space, kind)
-    scan = Scan(files_of(folded.folder).live, kind, stored.reference(space), folded)
-    subjects = scan.kept_members()["subject"].to_pylist()
+
+    def look() -> tuple[list[str], list[Floats]]:
+        stored = VectorStore(store)
+        folded = stored.folded(space, kind)
+        scan = Scan(files_of(folded.folder).live, kind, stored.reference(space), folded)
+        return scan.kept_members()["subject"].to_pylist(), list(scan.kept_blocks())
+
+    subjects, blocks = while_files_go(look)
     if not subjects:
         return []
-    vectors = np.concatenate(list(scan.kept_blocks()))
+    vectors = np.concatenate(blocks)
     pairs: list[tuple[str, str, float]] = []
     for start in range(0, len(vectors), 2048):
         scores = vectors[start : start + 2048] @ vectors[start:].T

@@ -36,7 +36,7 @@ from fute.unify.frame import Reference
 from storage.embedding_scan import Scan, best
 from storage.files import write_folder, write_parquet
 from storage.folded_embeddings import FoldedEmbeddings, told_if_damaged
-from storage.folding import FOLDED, files_of
+from storage.folding import FOLDED, files_of, while_files_go
 from storage.stamp import code_version
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
@@ -52,6 +52,9 @@ KEPT_BUILDS = 2  # one may be in use by who has just found it
 
 MOST_READ_AGAIN = 100
 """Rows of covered files that are read one by one beside an index; each costs some ms."""
+
+DAMAGED = (OSError, RuntimeError, pa.ArrowException, StoreError)
+"""What reading an index raises whose files are torn or gone."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ def build_index(store: Store, space: str, kind: Kind) -> Card:
     """
     if not available():
         raise StoreError("an index needs faiss; install fute[index]. Without it everything is found by brute force")
+    return while_files_go(lambda: _build(store, space, kind))
+
+
+def _build(store: Store, space: str, kind: Kind) -> Card:
     import faiss
 
     started = time.perf_counter()
@@ -235,7 +242,10 @@ def is_due(store: Store, space: str, kind: Kind, files: Sequence[Path], rows: in
     if count_rows(newer) > NEWER_SHARE * rows:
         return True
     later = _used_later(card, vectors.folded(space, kind), files) - {path.stem for path in newer}
-    known = pq.read_table(build / "members.parquet", columns=["fingerprint"], partitioning=None)["fingerprint"]
+    try:
+        known = pq.read_table(build / "members.parquet", columns=["fingerprint"], partitioning=None)["fingerprint"]
+    except DAMAGED:
+        return True
     gone_back = later - set(known.filter(pc.is_in(known, value_set=pa.array(sorted(later), pa.string()))).to_pylist())
     return len(gone_back) > MOST_READ_AGAIN // 2
 
@@ -246,7 +256,7 @@ def usable_index(store: Store, space: str, kind: Kind, reference: Reference, fil
         return None
     try:
         return _open(found[0])
-    except (OSError, RuntimeError, StoreError):  # damaged, or removed just now: it is only a short cut
+    except DAMAGED:  # or removed just now: it is only a short cut
         return None
 
 

@@ -55,9 +55,12 @@ def _is_alive(process: str) -> bool:
         return False
 
 
+TRACKING_FILE = "mlflow.db"
+
+
 def default_uri(store: Path) -> str:
     """An SQLite file in the store; the path is absolute, for flows run from other folders."""
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return f"sqlite:///{(store / TRACKING_FILE).resolve()}"
 
 
 class Tracker:

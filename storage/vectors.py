@@ -16,8 +16,8 @@ from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
 from storage import schemas
 from storage.files import read_parquet, set_time, write_parquet
-from storage.folded_embeddings import TRIES, USED, FoldedEmbeddings, group_rows
-from storage.folding import FOLDED, PARQUET, files_of
+from storage.folded_embeddings import USED, FoldedEmbeddings, group_rows
+from storage.folding import FOLDED, PARQUET, files_of, while_files_go
 from storage.paged import Paged
 from storage.schema_version import mark_current
 from storage.stamp import Stamp
@@ -156,26 +156,22 @@ class VectorStore:
     def _all_of(self, space: str, kind: Kind, place: Paged) -> list[tuple[int, StoredEmbedding]]:
         """Every embedding with its time of last use."""
         folded = self.folded(space, kind)
-        for attempt in range(TRIES):
+
+        def look() -> list[tuple[int, StoredEmbedding]]:
             marks = folded.marks()
             files = files_of(folded.folder)
             found: list[tuple[int, StoredEmbedding]] = []
-            try:
-                for path in files.singles:
-                    changed_ns = path.stat().st_mtime_ns
-                    found += [(max(changed_ns, marks.get(e.fingerprint, 0)), e)
-                              for e in _stored(read_parquet(path), place)]  # fmt: skip
-                for path in files.parts:
-                    table = read_parquet(path)
-                    used = table[USED].to_pylist() if USED in table.column_names else [0] * len(table)
-                    found += [(max(ns, marks.get(e.fingerprint, 0)), e)
-                              for ns, e in zip(used, _stored(table, place), strict=True)]  # fmt: skip
-            except FileNotFoundError:  # folded while it was read: the larger file is there by now
-                if attempt == TRIES - 1:
-                    raise
-                continue
+            for path in files.singles:
+                changed_ns = path.stat().st_mtime_ns
+                found += [(max(changed_ns, marks.get(e.fingerprint, 0)), e) for e in _stored(read_parquet(path), place)]
+            for path in files.parts:
+                table = read_parquet(path)
+                used = table[USED].to_pylist() if USED in table.column_names else [0] * len(table)
+                found += [(max(ns, marks.get(e.fingerprint, 0)), e)
+                          for ns, e in zip(used, _stored(table, place), strict=True)]  # fmt: skip
             return found
-        raise AssertionError("unreachable")
+
+        return while_files_go(look)
 
     # ---------------------------------------------------------------------------------- reference means, neighbours
 

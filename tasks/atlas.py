@@ -23,6 +23,7 @@ from fute.unify.frame import NO_REFERENCE
 from storage.catalog import Catalog
 from storage.store import Store
 from storage.summary import SpaceSummary, summarise
+from storage.tracker import TRACKING_FILE, default_uri
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks.layouts import layout_of
 from tasks.subjects import Key, SubjectReader
@@ -162,19 +163,24 @@ def write_store_page(reader: AtlasReader, failures: Sequence[page.Failure]) -> P
 
 
 def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
-    """Three commands to try next; each works as printed, also where the environment is not activated."""
+    """Commands to try next; each works as printed, also where the environment is not activated."""
     fute, mlflow, prefect = (
         name if shutil.which(name) else shlex.quote(str(Path(sys.executable).parent / name))
         for name in ("fute", "mlflow", "prefect")
     )
-    root = shlex.quote(str(store.root))
     dataset = next((e.subject for e in summary.population if e.kind == "dataset"), summary.population[0].subject)
     subject = dataset.replace("'", "''")
+    # Absent where runs are tracked elsewhere or not at all: the command would make an empty one.
+    runs = store.root / TRACKING_FILE
+    tracked = f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri {shlex.quote(default_uri(store.root))}"
     return [
-        ("ask in SQL", f"{fute} sql --store {root} \"SELECT * FROM nearest('{subject}', k := 3)\""),
-        ("look at the runs in MLflow", f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///{root}/mlflow.db"),
+        (
+            "ask in SQL",
+            f"{fute} sql --store {shlex.quote(store.address)} \"SELECT * FROM nearest('{subject}', k := 3)\"",
+        ),
+        *([("look at the runs in MLflow", tracked)] if runs.is_file() else []),
         ("look at the flows in Prefect", f"{prefect} server start --host 127.0.0.1"),
-    ]  # fmt: skip
+    ]
 
 
 def _each_once(spaces: Iterable[Mapping[Key, tuple[datetime, page.Subject]]]) -> list[page.Subject]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
@@ -16,7 +17,7 @@ from fute.errors import StoreError
 from fute.types import Kind
 from storage import compaction, fold_kinds, nearest_index, removal
 from storage.fold_kinds import Folded
-from storage.folding import files_of
+from storage.folding import files_of, while_files_go
 from storage.store import Store
 from storage.vectors import VectorStore
 from tasks import resources
@@ -77,18 +78,24 @@ def fold_answers(store: str) -> int:
 def indexes_due(store: str, index_from: int) -> list[Due]:
     """Kinds with so many embeddings whose index is missing, stale, or leaves a tenth of them out."""
     opened = Store(store)
-    vectors = VectorStore(opened)
     due = []
-    for space in vectors.spaces():
-        for kind in get_args(Kind):
-            files = files_of(vectors.folded(space["space"], kind).folder).live
-            try:
-                rows = nearest_index.count_rows(files)
-                if rows >= index_from and nearest_index.is_due(opened, space["space"], kind, files, rows):
-                    due.append(Due(space=space["space"], kind=kind))
-            except StoreError as exc:  # a part is damaged, which is a fault of its folding already
-                log.warning("maintain: no index of %s, %s: %s", space["space"], kind, exc)
+    # By the folders, not by the table of spaces: a fault in that is told where it is read.
+    for folder in sorted(opened.root.glob("embeddings/space=*/kind=*")):
+        space, kind = (part.partition("=")[2] for part in folder.parts[-2:])
+        if kind not in get_args(Kind):
+            continue
+        try:
+            if while_files_go(partial(_is_due, opened, space, cast(Kind, kind), index_from)):
+                due.append(Due(space=space, kind=cast(Kind, kind)))
+        except StoreError as exc:  # a part is damaged, which is a fault of its folding already
+            log.warning("maintain: no index of %s, %s: %s", space, kind, exc)
     return due
+
+
+def _is_due(store: Store, space: str, kind: Kind, index_from: int) -> bool:
+    files = files_of(VectorStore(store).folded(space, kind).folder).live
+    rows = nearest_index.count_rows(files)
+    return rows >= index_from and nearest_index.is_due(store, space, kind, files, rows)
 
 
 def publish(folders: list[Folded], built: list[Built]) -> None:

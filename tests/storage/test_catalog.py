@@ -119,6 +119,15 @@ def test_a_damaged_file_is_an_error_of_ours(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:-20])
     with pytest.raises(StoreError, match=rf"{torn} cannot be read \(.*\); delete it and run the study again"):
         catalog.query(store.root, "SELECT * FROM spaces")
+    # It keeps nobody from the rest.
+    assert catalog.query(store.root, "SELECT count(*) FROM embeddings").rows == [(3,)]
+    answers = store.root / "responses" / "torn.parquet"
+    answers.parent.mkdir(exist_ok=True)
+    answers.write_bytes(b"PAR1 and no more")
+    for view in ("responses", "spaces"):
+        with pytest.raises(StoreError, match=r"torn.* cannot be read|spaces/.* cannot be read"):
+            catalog.query(store.root, f"SELECT count(*) FROM {view}")
+    assert catalog.query(store.root, "SELECT count(*) FROM embeddings").rows == [(3,)]
 
 
 def test_nobody_is_told_to_delete_what_is_whole_or_cannot_be_made_again(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from fute.errors import NotInStoreError
 from fute.types import TaskEmbedding
 from fute.unify.frame import GroupReference, Reference, Subject, unify
 from storage import nearest, nearest_index
-from storage.folding import files_of
+from storage.folding import Files, files_of
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.vectors import VectorStore
-from tests.storage.small_store import FOLDER, vector, write
+from tasks.maintain import indexes_due
+from tests.storage.small_store import FOLDER, fold, vector, write
 from tests.storage.test_store import embedding_row, space_row
 
 ROWS, DIM = 3000, 16
@@ -118,6 +119,39 @@ def test_a_stale_missing_or_damaged_index_is_not_used(large: Store, monkeypatch:
     part.rename(part.with_name("other.parquet"))
     assert candidates(large, "m17")[1] == {"brute force"}
     assert len(list(nearest_index.index_folder(large, "s1", "model").iterdir())) == nearest_index.KEPT_BUILDS
+
+
+def test_torn_names_of_an_index_cost_the_short_cut_only_and_it_is_built_anew(large: Store) -> None:
+    nearest_index.build_index(large, "s1", "model")
+    (build,) = nearest_index.index_folder(large, "s1", "model").iterdir()
+    names = build / "members.parquet"
+    names.write_bytes(names.read_bytes()[:50])
+    nearest_index._open.cache_clear()
+    assert candidates(large, "m17") == (expected(clustered(), 17, 10), {"brute force"})
+    # Nor does a torn table of spaces keep the others from their upkeep.
+    (large.root / "spaces" / "torn.parquet").write_bytes(b"PAR1xx")
+    assert [due.kind for due in indexes_due(str(large.root), 100)] == ["model"]
+
+
+def test_files_that_are_folded_and_removed_between_the_listing_and_the_reading_are_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write(tmp_path, range(20))
+    before = candidates(store, "m3")
+
+    def listed(folder: Path) -> Files:
+        files = files_of(folder)
+        if files.singles:
+            fold(store)
+        return files
+
+    monkeypatch.setattr(nearest, "files_of", listed)
+    assert candidates(store, "m3") == before
+    monkeypatch.setattr(nearest, "files_of", files_of)
+    write(tmp_path, range(20, 40))
+    every = [pair[:2] for pair in nearest.near_duplicates(store, "s1", 0.9)]
+    monkeypatch.setattr(nearest, "files_of", listed)
+    assert [pair[:2] for pair in nearest.near_duplicates(store, "s1", 0.9)] == every != []
 
 
 def both_ways(store: Store, subject: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str], set[str]]:

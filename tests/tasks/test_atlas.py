@@ -18,9 +18,10 @@ from fute.types import Dataset, Outputs, Split, TaskEmbedding, TextTable
 from storage.drift import DriftStore
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.summary import summarise
 from storage.vectors import VectorStore
 from tasks import atlas
-from tasks.atlas import AtlasReader, write_store_page
+from tasks.atlas import AtlasReader, next_commands, write_store_page
 
 FIRST, SECOND = Stamp("mlflow-1", "flow-1"), Stamp("mlflow-2", "flow-2")
 PRICED = {"id": "api", "usd_per_million_tokens_in": 1.0, "usd_per_million_tokens_out": 4.0}
@@ -160,3 +161,15 @@ def test_the_page_of_a_store_lies_among_its_reports(store: Store, tmp_path: Path
     assert datetime.now(UTC).strftime("%Y-%m-%d") in path.read_text(encoding="utf-8")
     with AtlasReader(Store(tmp_path / "empty")) as reader, pytest.raises(NotInStoreError, match="nothing is embedded"):
         write_store_page(reader, [])
+
+
+def test_a_command_to_look_at_runs_is_given_only_where_the_store_has_them(store: Store) -> None:
+    # Runs that are tracked elsewhere: the command would make an empty file in the store.
+    assert [purpose for purpose, _ in next_commands(store, summarise(store, "one"))] == [
+        "ask in SQL",
+        "look at the flows in Prefect",
+    ]
+    (store.root / "mlflow.db").touch()
+    commands = dict(next_commands(store, summarise(store, "one")))
+    assert commands["look at the runs in MLflow"].endswith(f"--backend-store-uri sqlite:///{store.root}/mlflow.db")
+    assert f"--store {store.address} " in commands["ask in SQL"]
