@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import as_run
 from plain import ACCUMULATED, MICRO_BATCH, plain_taskemb, plain_tupate
 from real_tasks import real_pool
 from shapes import SHAPES, shaped_surrogate
@@ -80,6 +81,7 @@ def main() -> None:
 
 def _write_results(options: argparse.Namespace, results: Sequence[dict[str, Any]]) -> None:
     record = {
+        "command": as_run(__file__),
         "settings": {"device": options.device, "dtype": options.dtype, "threads": options.threads,
                      "max_tokens": MAX_TOKENS, "classes": CLASSES, "step_rows": STEP_ROWS},
         "machine": {"processor": platform.machine(), "gpu": _gpu(options.device), "cores": os.cpu_count()},

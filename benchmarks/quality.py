@@ -21,7 +21,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from baselines import BagOfWords, random_vectors
+from command import as_run
 from numpy.typing import NDArray
 from population import Stopwatch, Vectors, model_refs, train_zoos
 from rankings import Measures, Similarities, over_seeds, table
@@ -47,7 +48,7 @@ from fute.methods.tupate.config import TupateConfig
 from fute.space import open_space, space_id
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate, surrogate_identity
-from fute.types import Embedder, Features, Floats, Pool
+from fute.types import Embedder, Features, Floats, Outputs, Pool
 from storage.stamp import code_version
 from storage.store import Store
 
@@ -75,6 +76,16 @@ ONE_CHANGE = {
     "batches of 128": {"batch_size_model": 128, "epochs_model": 4},
 }
 """tupate with one field as the paper has it."""
+ONE_CHANGE_TASKEMB = {
+    "batch": {"estimator": "batch"},
+    "mean": {"estimator": "mean"},
+    "raw scale": {"scale": "raw"},
+    "random head": {"head_deviation": 0.02, "head_learning_rate": None},
+    "binary cross-entropy": {"loss": "binary_cross_entropy"},
+    "one token's state": {"pooling": "token"},
+    "dropout, no warm-up": {"dropout": True, "warmup": 0.0},
+}
+"""The same for taskemb."""
 METHODS: dict[str, Any] = {
     "crosscov": CrosscovConfig(),
     "tupate": TupateConfig.model_validate(TRAINED),
@@ -86,9 +97,11 @@ METHODS: dict[str, Any] = {
     f"tupate, {FEWER_ROWS} rows": TupateConfig.model_validate(TRAINED_WHOLE),
     "taskemb": TaskembConfig.model_validate(TRAINED_WHOLE),
     "taskemb, paper": TaskembConfig.model_validate({**TRAINED_WHOLE, "preset": "paper"}),
-    "taskemb, batch": TaskembConfig.model_validate({**TRAINED_WHOLE, "estimator": "batch"}),
-    "taskemb, mean": TaskembConfig.model_validate({**TRAINED_WHOLE, "estimator": "mean"}),
     **{f"tupate, {name}": TupateConfig.model_validate({**TRAINED, **change}) for name, change in ONE_CHANGE.items()},
+    **{
+        f"taskemb, {name}": TaskembConfig.model_validate({**TRAINED_WHOLE, **change})
+        for name, change in ONE_CHANGE_TASKEMB.items()
+    },
 }
 MAIN = ("crosscov", "tupate", "tupate, paper", f"tupate, {FEWER_ROWS} rows", "taskemb")
 
@@ -138,7 +151,8 @@ def main() -> None:
             for seed in options.seeds:
                 kept = KeptVectors(options.cache / "quality", method, config, pool, seed)
                 open_embedder = partial(_embedder, method, config, features, pool, seed)
-                vectors, strangers = embed_all(tasks, others, pool, split, store, kept, open_embedder)
+                asked = partial(answers_of, store, pool.id, renumber=options.renumber)
+                vectors, strangers = embed_all(tasks, others, split, asked, kept, open_embedder)
                 measured.seconds += kept.seconds
                 measured.asked += kept.asked
                 reference = vectors.reference(recentred=name == "crosscov")
@@ -176,8 +190,10 @@ def main() -> None:
         selection |= {"bag of words": _mean_of(words_selection), "chance": by_chance(scores)}
         print("\n" + selection_table(selection))
     record = {
+        "command": as_run(__file__),
         "settings": {
             "tasks": [t.id for t in tasks], "splits": options.splits, "seeds": options.seeds,
+            "renumbered": options.renumber,
             "methods": {name: METHODS[name].identity() for name in options.methods},
         },
         "versions": {n: version(n) for n in ("fute", "numpy", "torch", "transformers")}
@@ -197,6 +213,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--splits", type=int, nargs="+", default=[0], help="which rows train what, and the pool")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="the method's own seeds")
     parser.add_argument("--few", action="store_true", help=f"the first {FEW} tasks only")
+    parser.add_argument(
+        "--renumber", action="store_true", help="number each model's classes otherwise than its dataset's"
+    )
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--device", default="auto", help="for the surrogate: auto, cpu, cuda, mps")
     parser.add_argument("--transfer", type=Path, default=HERE / "results/transfer_scores.json")
@@ -235,9 +254,8 @@ class KeptVectors:
 def embed_all(
     tasks: Sequence[Task],
     others: Sequence[Task],
-    pool: Pool,
     split: int,
-    store: Store,
+    answers: Callable[[str], tuple[str, Outputs]],
     kept: KeptVectors,
     open_embedder: Callable[[], Embedder],
 ) -> tuple[Vectors, Vectors]:
@@ -250,7 +268,8 @@ def embed_all(
         return opened[0]
 
     def of_model(ref: str) -> Floats:
-        return kept.get(ref, lambda: embedder().model(store.outputs(pool.id, ref)).vector)
+        name, outputs = answers(ref)
+        return kept.get(name, lambda: embedder().model(outputs).vector)
 
     def of_dataset(task: Task) -> Floats:
         rows = split_rows(task, split).dataset
@@ -260,6 +279,20 @@ def embed_all(
     models = np.stack([of_model(ref) for task in tasks for ref in model_refs(task, split, "main")])
     strangers = np.stack([of_dataset(t) for t in others]) if others else np.zeros((0, datasets.shape[1]), np.float32)
     return Vectors(datasets, models), Vectors(strangers, models[:0])
+
+
+def answers_of(store: Store, pool: str, ref: str, *, renumber: bool) -> tuple[str, Outputs]:
+    """A model's answers, and what to call them.
+
+    Args:
+        renumber: with the classes moved up by one. Models here number their classes as their datasets do, which says
+            nothing of what they can do, but is there for a method to see.
+    """
+    outputs = store.outputs(pool, ref)
+    if not renumber:
+        return ref, outputs
+    names = outputs.label_names and (*outputs.label_names[-1:], *outputs.label_names[:-1])
+    return f"{ref}, renumbered", replace(outputs, values=np.roll(outputs.values, 1, axis=1), label_names=names)
 
 
 def select_sources(scores: TransferScores, vectors: dict[str, Floats]) -> dict[str, dict[str, float]]:
