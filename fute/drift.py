@@ -10,15 +10,22 @@ A model may answer the same question differently each time. So the baseline is a
 its own answers lie says what a check of an unchanged model looks like. A distance is an alarm if it is beyond that, and
 beyond what would not matter: a share of the baseline's bootstrap spread, which is how far the embedding moves when the
 panel is another draw of rows.
+
+Few askings of few rows show only so much: an endpoint that answers one row in 200 the other way round may well have
+shown none of it. So neither measure is an alarm before more rows have changed than such an endpoint changes; how many
+these are is counted in rows, which makes a small panel less sharp: with two askings that agree, more than 7 rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from scipy.stats import chi2
 
 from fute.config import DriftConfig
 from fute.errors import OutputsError
@@ -26,8 +33,10 @@ from fute.methods.crosscov.whitening import Doubles
 from fute.types import Floats
 
 SIMULATED = 200  # checks of an unchanged model that are made up, and bootstrap samples of the panel
+MAX_OTHERS = 512  # rows among which another answer is looked for
 MAX_COLUMNS = 32  # wider answers (embeddings of free text) are taken along their leading directions
-MIN_ROWS = 16
+MIN_ROWS = 16  # of a baseline
+MIN_SHARED_ROWS = 8  # of a check: fewer, since an endpoint that refuses now and then answers other rows each time
 NO_TASK = "the baseline's answers are the same for every row: there is no task to watch"
 IN_A_STUDY = {"fields": "parameters", "embedding": "surrogate", "reading": "the reading of answers (fute's version)"}
 """Settings of a prompted model that a study calls otherwise."""
@@ -58,6 +67,16 @@ class Baseline:
                 f"baseline was asked (needed: {MIN_ROWS}); raise drift.panel_rows, or look at the refusals"
             )
         return NO_TASK if _same_for_all(self.values[:, self.rows].mean(axis=0)) else None
+
+    def silence_threshold(self, config: DriftConfig) -> float:
+        """By how much the share of answered rows may fall, as far as that varies between askings.
+
+        The deviation of a difference of two shares: the baseline's, of all its askings, and the check's. Two rows of
+        each kind are added (Agresti and Coull), for a baseline without refusals does not mean that there are none.
+        """
+        k, n = self.answered.shape
+        silent = (k * n - self.answered.sum() + 2) / (k * n + 4)
+        return max(config.answered_tolerance, config.sigmas * float(np.sqrt(silent * (1 - silent) * (1 + 1 / k) / n)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,38 +156,38 @@ def compare(
         answered: (n,) bool.
 
     Raises:
-        OutputsError: the baseline itself has too few answers, or the same one for every row.
+        OutputsError: nothing can be compared with the baseline: its `fault`.
     """
     if (fault := baseline.fault()) is not None:
         raise OutputsError(fault)
     rows = baseline.rows
     share, before = float(answered.mean()), float(baseline.answered.mean())
-    fell_silent = before - share > config.answered_tolerance
+    fell_silent = f"it answered {share:.0%} of the panel, and {before:.0%} at first"
     both = rows[answered[rows]]
-    if len(both) < MIN_ROWS:
-        reason = f"it answered {share:.0%} of the panel, and {before:.0%} at first"
+    if len(both) < MIN_SHARED_ROWS:
+        return Comparison.impossible(fell_silent, len(both), share)
+    if _same_for_all(baseline.values[:, both].mean(axis=0)):
+        reason = f"{fell_silent}: those rows had one answer at first, so nothing can be compared"
         return Comparison.impossible(reason, len(both), share)
     now, then = values.shape[1], baseline.values.shape[2]
     if now != then:
         return Comparison.impossible(f"its answers are {now} numbers each, and were {then}", len(both), share)
-    measure = _Measure.of(features[both], baseline.values[:, both].astype(np.float64))
+    measure = Measure.of(features[both], baseline.values[:, both].astype(np.float64))
     distance, change = measure(values[both].astype(np.float64))
-    noise = measure.unchanged_checks(np.random.default_rng(seed))
-    spread = measure.spread(np.random.default_rng(seed + 1))
-    distance_threshold = max(config.tolerance * spread, measure.beyond(noise[:, 0], config.sigmas))
-    change_threshold = max(config.answers_tolerance, measure.beyond(noise[:, 1], config.sigmas))
+    limits = measure.limits(config, seed)
+    distance_threshold, change_threshold = limits.distance, limits.change
     reasons = []
     if distance > distance_threshold:
         reasons.append(f"its embedding moved by {distance:.4f} (threshold {distance_threshold:.4f})")
     if change > change_threshold:
         reasons.append(f"its answers changed by {change:.1%} (threshold {change_threshold:.1%})")
-    if fell_silent:
-        reasons.append(f"it answered {share:.0%} of the panel, and {before:.0%} at first")
+    if before - share > baseline.silence_threshold(config):
+        reasons.append(fell_silent)
     return Comparison(
         distance=distance,
         distance_threshold=distance_threshold,
-        noise=float(noise[:, 0].mean()),
-        spread=spread,
+        noise=limits.noise,
+        spread=limits.spread,
         change=change,
         change_threshold=change_threshold,
         rows=len(both),
@@ -177,8 +196,18 @@ def compare(
     )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Of one check; see `Comparison`."""
+
+    distance: float
+    change: float
+    noise: float
+    spread: float
+
+
 @dataclass(frozen=True, eq=False)
-class _Measure:
+class Measure:
     """Distance and change, from each asking of the baseline and averaged: one asking against one asking.
 
     Not from the baseline's mean: a noisy answer lies farther from a mean than a simulation around that mean would say,
@@ -195,25 +224,43 @@ class _Measure:
     directions: Doubles
 
     @classmethod
-    def of(cls, features: Doubles, askings: Doubles) -> _Measure:
+    def of(cls, features: Doubles, askings: Doubles) -> Measure:
         mean = askings.mean(axis=0)
-        if _same_for_all(mean):
-            raise OutputsError(NO_TASK)
         directions = np.eye(mean.shape[1])
         if mean.shape[1] > MAX_COLUMNS:
             directions = np.linalg.svd(mean - mean.mean(axis=0), full_matrices=False)[2][:MAX_COLUMNS].T
         return cls(features, askings @ directions, directions)
 
     def __call__(self, answers: Doubles) -> tuple[float, float]:
-        taken = answers @ self.directions
-        measured = np.array([self._between(asking, taken) for asking in self.askings]).mean(axis=0)
-        return float(measured[0]), float(measured[1])
+        return self._from_baseline(answers @ self.directions)
+
+    def _from_baseline(self, taken: Doubles) -> tuple[float, float]:
+        """Of answers (n, c') along the directions."""
+        root = _root_of(self.features, taken)
+        distances = [max(0.0, 1.0 - _cosine(asked, root)) for asked in self._roots]
+        return float(np.mean(distances)), _change(self.askings, taken)
+
+    @cached_property
+    def _roots(self) -> list[tuple[Doubles, Doubles]]:
+        return [_root_of(self.features, asking) for asking in self.askings]
+
+    def limits(self, config: DriftConfig, seed: int) -> Limits:
+        """What is an alarm: beyond what would not matter, what the baseline has shown, and what it may not have."""
+        noise = self._unchanged_checks(np.random.default_rng(seed))
+        spread = self._spread(np.random.default_rng(seed + 1))
+        distance, change = self._rows_changed_unseen(np.random.default_rng(seed + 2), config.sigmas)
+        return Limits(
+            distance=max(config.tolerance * spread, self._beyond(noise[:, 0], config.sigmas), distance),
+            change=max(config.answers_tolerance, self._beyond(noise[:, 1], config.sigmas), change),
+            noise=float(noise[:, 0].mean()),
+            spread=spread,
+        )
 
     def _between(self, one: Doubles, other: Doubles) -> tuple[float, float]:
         distance = 1.0 - _cosine(_root_of(self.features, one), _root_of(self.features, other))
-        return max(0.0, distance), float(0.5 * np.abs(one - other).sum(axis=1).mean())
+        return max(0.0, distance), _change(one, other)
 
-    def unchanged_checks(self, rng: np.random.Generator) -> Doubles:
+    def _unchanged_checks(self, rng: np.random.Generator) -> Doubles:
         """(SIMULATED, 2) distance and change of made-up pairs of askings of an unchanged model.
 
         For each row two of its own answers in random order: were the model unchanged, any order was as likely.
@@ -225,7 +272,7 @@ class _Measure:
             pairs.append(self._between(self.askings[drawn[0], np.arange(n)], self.askings[drawn[1], np.arange(n)]))
         return np.array(pairs)
 
-    def beyond(self, noise: Doubles, sigmas: float) -> float:
+    def _beyond(self, noise: Doubles, sigmas: float) -> float:
         """The noise's mean and so many deviations.
 
         A noise that was seen in few rows is known only so well (m rows that differ tell its level to 1/sqrt(m)), and a
@@ -237,7 +284,7 @@ class _Measure:
         relative = np.sqrt(2 * (squares**2).sum()) / squares.sum()
         return float(noise.mean() + sigmas * np.hypot(noise.std(), relative * noise.mean()))
 
-    def spread(self, rng: np.random.Generator) -> float:
+    def _spread(self, rng: np.random.Generator) -> float:
         """Median distance of the baseline on resampled rows to the baseline."""
         mean = self.askings.mean(axis=0)
         n, whole = len(mean), _root_of(self.features, mean)
@@ -246,6 +293,32 @@ class _Measure:
             rows = rng.integers(n, size=n)
             distances.append(1.0 - _cosine(whole, _root_of(self.features[rows], mean[rows])))
         return float(np.median(distances))
+
+    def _rows_changed_unseen(self, rng: np.random.Generator, sigmas: float) -> tuple[float, float]:
+        """Distance and change (medians) of made-up checks in which some rows are answered quite otherwise.
+
+        As many rows as an unchanged model may well change: m that the baseline's k askings do not agree on bound the
+        number to be expected of one asking (Poisson, 95 %), and a check lies so many deviations above it. Which rows
+        they are is drawn, for one moves the embedding far more than another.
+        """
+        k, n, _ = self.askings.shape
+        mean = self.askings.mean(axis=0)
+        others = mean[rng.permutation(n)[:MAX_OTHERS]]
+        apart = cdist(mean, others, "cityblock")
+        otherwise = others[apart.argmax(axis=1)]
+        # Two answers that lie most of the way apart are others; less is the same one, a little moved.
+        unsure = np.abs(self.askings - mean).sum(axis=2).max(axis=0) > 0.75 * apart.max(axis=1) / 2
+        expected = chi2.ppf(0.95, 2 * (np.count_nonzero(unsure) + 1)) / 2 / k
+        # Of a change of more than half the embedding sees less and less.
+        changed = min(n // 2, int(expected + sigmas * np.sqrt(expected)))
+        measured = []
+        for _ in range(SIMULATED):
+            check = self.askings[rng.integers(k, size=n), np.arange(n)]
+            rows = rng.permutation(n)[:changed]
+            check[rows] = otherwise[rows]
+            measured.append(self._from_baseline(check))
+        distance, change = np.median(measured, axis=0)
+        return float(distance), float(change)
 
     def _differences(self) -> Doubles:
         """(n,) how much a row's answers differ: their variance."""
@@ -256,6 +329,11 @@ class _Measure:
 def _same_for_all(answers: Floats | Doubles) -> bool:
     """Of (n, c)."""
     return bool(np.ptp(answers, axis=0).max() <= 1e-7)
+
+
+def _change(one: Doubles, other: Doubles) -> float:
+    """Of answers (..., n, c): the mean over rows and whatever comes before them."""
+    return float(0.5 * np.abs(one - other).sum(axis=-1).mean())
 
 
 def _root_of(features: Doubles, answers: Doubles) -> tuple[Doubles, Doubles]:

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fute.drift import Baseline
 from fute.fingerprint import fingerprint
 from storage import schemas
 from storage.files import read_parquet, write_parquet
+from storage.folding import files_of
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
@@ -112,13 +113,38 @@ class DriftStore:
         return name
 
     def put_check(
-        self, row: Mapping[str, Any], values: NDArray[np.float32], answered: NDArray[np.bool_], stamp: Stamp
+        self,
+        row: Mapping[str, Any],
+        values: NDArray[np.float32],
+        answered: NDArray[np.bool_],
+        stamp: Stamp,
+        day: date | None = None,
     ) -> None:
-        """Write one check, with what the panel was answered (n, c)."""
-        day = f"{datetime.now(UTC):%Y%m%d}"
+        """Write one check, with what the panel was answered (n, c).
+
+        Args:
+            day: UTC, on which it began; default: today.
+        """
         told = {**row, "panel_answered": answered.tolist(), "panel_values": values.ravel().tolist()}
-        path = self._root / "checks" / day / f"{uuid.uuid4().hex}.parquet"
+        path = self._checks(day or datetime.now(UTC).date()) / f"{uuid.uuid4().hex}.parquet"
         write_parquet(self._store.scratch, path, card(schemas.DRIFT, told, stamp))
+
+    def n_stored(self, study: str, ref: str, day: date) -> int:
+        """How many checks of that day, and baselines of any, a study's model has, whatever its settings were.
+
+        It grows with each that is stored, whatever the clock says then, and stays when checks are folded: one that was
+        folded twice is told by its time.
+        """
+        watched = (study, ref.rpartition("@")[0])
+        times = set()
+        for path in files_of(self._checks(day)).live:
+            for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist():
+                if (row["study"], row["model"]) == watched:
+                    times.add(row["created_at"])
+        return len(times) + len(self._tables(study, ref, "*.parquet"))
+
+    def _checks(self, day: date) -> Path:
+        return self._root / "checks" / f"{day:%Y%m%d}"
 
     def _folder(self, ref: str) -> Path:
         return self._root / "baselines" / slug(ref)

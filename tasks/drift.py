@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from fute.config import DriftConfig, PromptModel
 from fute.drift import Baseline, Comparison, changed_settings, compare, panel_rows
-from fute.errors import DataError, NoAnswersError, OutputsError
+from fute.errors import DataError, NoAnswersError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
@@ -55,6 +56,8 @@ def check_drift(
 ) -> DriftCheck:
     """Ask the panel and compare; without a baseline (or with `renew`) make one instead. Raises an event on drift.
 
+    A check that was stopped goes on, the same day, with the answers that it has paid for (`_name_of`).
+
     Where the study itself has changed the model since (another system text, another model behind the endpoint), what it
     answers now is compared all the same, and is the baseline from then on: one alarm, if the answers are others.
 
@@ -70,14 +73,18 @@ def check_drift(
     askable = [row for row, _ in looked_at.requests(inputs.inputs)]
     rows = panel_rows(list(inputs.source_ids), askable, drift.panel_rows, run.seed)
     panel = panel_id(pool, rows)
+    day = today()
     calls = 0
 
-    def ask() -> Outputs:
+    def ask(times: int) -> list[Outputs]:
         nonlocal calls
-        with resources.answers_handed_in(run):
-            outputs = prompted_model(run, config, parts, fresh=True).outputs(inputs.inputs.take(rows))
-        calls += int(outputs.details.get("calls", 0))
-        return outputs
+        askings = []
+        for number in range(times):
+            with resources.answers_handed_in(run):
+                model = prompted_model(run, config, parts, fresh=f"{this_check} {number}")
+                askings.append(model.outputs(inputs.inputs.take(rows)))
+            calls += int(askings[-1].details.get("calls", 0))
+        return askings
 
     def keep(baseline: Baseline) -> str:
         return checks.put_baseline(ref, panel, rows.tolist(), baseline, run.stamp, study=run.study, settings=settings)
@@ -90,34 +97,38 @@ def check_drift(
             "drift.panel_rows or whether it is asked about pairs has changed. Put it back (pool.reuse keeps a pool) "
             "or make a new baseline: fute drift STUDY --renew"
         )
-    if known is None:
-        first = _baseline([ask() for _ in range(drift.askings)])
-        if (fault := first.fault()) is not None:
-            raise DataError(f"{looked_at.id} has no baseline yet, and what it answered cannot be one: {fault}")
-        name = keep(first)
-        return DriftCheck(model=looked_at.id, baseline=name, new_baseline=True, calls=calls)
-    if known.ref == ref and (fault := known.baseline.fault()) is not None:  # of an earlier fute, which kept any
+    # After the look for a baseline: were one stored in between, it would be compared with its own answers.
+    this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day)
+    fault = None if known is None else known.baseline.fault()
+    if known is not None and known.ref == ref and fault is not None:  # of an earlier fute, which kept any
         raise DataError(f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
                         "fute drift STUDY --renew")  # fmt: skip
+    features = _features(run, parts, inputs, pool, rows)  # which may fail: before anything is paid
+    if known is None:
+        first = _baseline(ask(drift.askings))
+        if (fault := first.fault()) is not None:
+            raise DataError(
+                f"{looked_at.id} has no baseline yet, and what it answered cannot be one: {fault}. With the same "
+                "panel and settings it is asked anew tomorrow (UTC), and not before, for the same answers are not paid "
+                "again"
+            )
+        return DriftCheck(model=looked_at.id, baseline=keep(first), new_baseline=True, calls=calls)
     changed = () if known.ref == ref else changed_settings(known.settings, settings)
     try:
-        askings = [ask() for _ in range(drift.askings if changed else 1)]
+        askings = ask(drift.askings if changed else 1)
     except NoAnswersError as exc:  # to have fallen silent is a change, and no failure of the check
         calls += exc.calls
         askings = [_silence(known.baseline)]
     outputs, new = askings[0], _baseline(askings)
-    features = _features(run, parts, inputs, pool, rows)
-    try:
+    if fault is None:
         found = compare(features, known.baseline, outputs.values, _answered(outputs), drift, run.seed)
-    except OutputsError as exc:
-        if not changed:
-            raise
-        # The change may well be the mending of it.
-        found = Comparison.impossible(f"its answers could not be compared: {exc}", 0, float(_answered(outputs).mean()))
+    else:  # the change may well be the mending of it
+        why = f"its answers could not be compared: {fault}"
+        found = Comparison.impossible(why, 0, float(_answered(outputs).mean()))
     if changed:
         then = "what it answers now is its baseline from now on"
-        if (fault := new.fault()) is not None:
-            then = f"its baseline stays the old one ({fault})"
+        if (reason := new.fault()) is not None:
+            then = f"its baseline stays the old one ({reason})"
         found = found.explained(f"the study has changed its {' and '.join(changed)}, and {then}")
     row = {
         "study": run.study,
@@ -131,7 +142,7 @@ def check_drift(
         "changed": list(changed),
         **vars(found),
     }
-    checks.put_check(row, outputs.values, _answered(outputs), run.stamp)
+    checks.put_check(row, outputs.values, _answered(outputs), run.stamp, day)
     if found.drifted:
         _tell(run, looked_at.id, known.name, found)
     # Last: whoever is killed before it is told of the change again, and not never.
@@ -146,6 +157,23 @@ def check_drift(
 
 def panel_id(pool: str, rows: NDArray[np.intp]) -> str:
     return fingerprint(pool=pool, rows=rows.tolist())
+
+
+def today() -> date:
+    """UTC: all workers then call a check by the same name."""
+    return datetime.now(UTC).date()
+
+
+def _name_of(study: str, ref: str, panel: str, n_stored: int, day: date) -> str:
+    """A check's name, under which its answers are paid once.
+
+    The next run has the same name until the check is stored, and so goes on with what a stopped one was answered. Not
+    the next day: an answer of last week says nothing of today, so that a check never mixes the answers of two days.
+
+    Args:
+        n_stored: how many baselines and checks the model has; one more is another check.
+    """
+    return fingerprint(study=study, model=ref, panel=panel, n_stored=n_stored, day=day.isoformat())
 
 
 def _baseline(askings: list[Outputs]) -> Baseline:

@@ -35,14 +35,15 @@ def prompted_model(
     parts: StudyParts,
     *,
     with_key: bool = True,
-    fresh: bool = False,
+    fresh: str | None = None,
     around: Callable[[Completer], Completer] | None = None,
 ) -> PromptedModel:
     """The model, ready to be asked.
 
     Args:
         with_key: False for one that is only looked at.
-        fresh: ask anew, whatever the ledger has, to be compared with an earlier asking.
+        fresh: ask anew, to be compared with an earlier asking: the name of this one, of which alone the ledger's
+            answers are taken.
         around: one more layer, the outermost.
 
     Raises:
@@ -62,9 +63,9 @@ def prompted_model(
         max_answer_tokens=config.max_answer_tokens,
         max_reasoning_tokens=config.max_reasoning_tokens,
         samples=config.samples,
-        embedding=_embedding(run, parts.surrogate, whole=fresh) if prompt.answer == "text" else None,
+        embedding=_embedding(run, parts.surrogate, whole=fresh is not None) if prompt.answer == "text" else None,
         ledger=ledger,
-        completer=FreshSamples(client) if fresh and client is not None else client,
+        completer=FreshSamples(client, fresh) if fresh is not None and client is not None else client,
     )
 
 

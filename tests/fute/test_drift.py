@@ -15,7 +15,7 @@ import pytest
 
 from fute.config import DriftConfig, EndpointConfig, PromptConfig, SurrogateConfig
 from fute.demo.endpoint import Answerer
-from fute.drift import Baseline, Comparison, compare, panel_rows
+from fute.drift import MIN_ROWS, MIN_SHARED_ROWS, Baseline, Comparison, Limits, Measure, compare, panel_rows
 from fute.errors import OutputsError
 from fute.llm.cache import MemoryLedger
 from fute.llm.client import connect
@@ -80,9 +80,11 @@ class Watched:
         self._endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", max_concurrency=4, service="drift")
         self._ledger = MemoryLedger()
         self._features = features
+        self._asked = 0
 
     def ask(self) -> Outputs:
-        client = FreshSamples(connect(self._endpoint, ledger=self._ledger))
+        self._asked += 1
+        client = FreshSamples(connect(self._endpoint, ledger=self._ledger), f"asking {self._asked}")
         return PromptedModel("m", self._prompt, self._endpoint, completer=client).outputs(PANEL)
 
     def baseline(self) -> Baseline:
@@ -151,27 +153,114 @@ def draws(rng: np.random.Generator, values: np.ndarray, _: float) -> np.ndarray:
     return np.stack([first, ~first], axis=1).astype(np.float32)
 
 
-def synthetic(n: int = 256, d: int = 32) -> tuple[Doubles, np.ndarray]:
-    """Features, and a model that answers by a direction in them."""
-    rng = np.random.default_rng(3)
+def ties(rng: np.random.Generator, values: np.ndarray, size: float) -> np.ndarray:
+    """The likelier answer, no log-probabilities: near a tie it is now the one, now the other."""
+    return np.eye(2, dtype=np.float32)[jitter(rng, values, size).argmax(axis=1)]
+
+
+def host(n: int, seed: int, sureness: float = 2.0, d: int = 32) -> tuple[Doubles, np.ndarray]:
+    """Features, and a model that answers by a direction in them, the surer the farther along."""
+    rng = np.random.default_rng(seed)
     z = rng.standard_normal((n, d))
-    positive = 1 / (1 + np.exp(-2 * z[:, 0]))
+    positive = 1 / (1 + np.exp(-sureness * z[:, 0]))
     return z, np.stack([positive, 1 - positive], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("noise", "size"), [(jitter, 0.01), (jitter, 0.5), (flips, 0.002), (flips, 0.05), (draws, 0.0)]
-)
-def test_an_endpoint_that_answers_otherwise_each_time_raises_no_alarm(noise: Callable[..., np.ndarray], size: float):
-    z, values = synthetic()
+def synthetic(n: int = 256) -> tuple[Doubles, np.ndarray]:
+    return host(n, seed=3)
+
+
+Noise = tuple[Callable[..., np.ndarray], float, float]
+NOISES: list[Noise] = [  # with the model's sureness
+    (flips, 0.002, 2.0),
+    (flips, 0.005, 2.0),
+    (flips, 0.002, 20.0),
+    (flips, 0.005, 20.0),
+    (flips, 0.05, 8.0),
+    (ties, 0.05, 2.0),
+    (ties, 0.2, 2.0),
+    (jitter, 0.01, 2.0),
+    (jitter, 0.5, 2.0),
+    (draws, 0.0, 2.0),
+]
+
+
+def measured(noise: Noise, n: int, seed: int) -> tuple[Measure, Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """A baseline, how the host answers what it answers at heart, and that."""
+    way, size, sureness = noise
+    z, values = host(n, seed, sureness)
+    rng = np.random.default_rng(seed)
+
+    def ask(values: np.ndarray) -> np.ndarray:
+        return way(rng, values, size).astype(np.float64)
+
+    return Measure.of(z, np.stack([ask(values) for _ in range(CONFIG.askings)])), ask, values
+
+
+def alarmed(measure: Measure, limits: Limits, answers: np.ndarray) -> bool:
+    distance, change = measure(answers)
+    return distance > limits.distance or change > limits.change
+
+
+@pytest.mark.parametrize("n", [60, 128, 256])
+def test_an_endpoint_that_answers_otherwise_now_and_then_raises_no_alarm_in_50_checks(n: int) -> None:
+    alarms = []
+    for noise in NOISES:
+        for seed in range(4):
+            measure, ask, values = measured(noise, n, seed)
+            limits = measure.limits(CONFIG, seed)
+            if any(alarmed(measure, limits, ask(values)) for _ in range(50)):
+                alarms.append((noise[0].__name__, noise[1:], seed))
+    assert len(alarms) <= 1, alarms  # of 40 baselines, with 2,000 checks
+
+
+@pytest.mark.parametrize("n", [60, 128, 256])
+def test_an_endpoint_that_refuses_now_and_then_raises_no_alarm_in_50_checks(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for share in (0.0, 0.02, 0.05, 0.1, 0.3):
+        alarms = 0
+        for _ in range(100):
+            baseline = Baseline(np.zeros((2, n, 2), np.float32), rng.random((2, n)) > share)
+            checks = rng.random((50, n)) > share
+            fallen = baseline.answered.mean() - checks.mean(axis=1)
+            shared = checks[:, baseline.rows].sum(axis=1)
+            alarms += bool((fallen > baseline.silence_threshold(CONFIG)).any() or shared.min() < MIN_SHARED_ROWS)
+        assert alarms <= 1, share
+
+
+def test_refusals_of_a_small_panel_are_compared_with_what_is_left_of_it() -> None:
+    z, values = synthetic(60)
     rng = np.random.default_rng(0)
-    answered = np.ones(len(z), bool)
-    for number in range(5):
-        askings = np.stack([noise(rng, values, size) for _ in range(2)])
-        baseline = Baseline(askings, np.ones((2, len(z)), bool))
-        for _ in range(10):
-            check = compare(z, baseline, noise(rng, values, size), answered, CONFIG, number)
-            assert check.reasons == ()
+    baseline = Baseline(np.stack([values, values]), rng.random((2, 60)) > 0.4)
+    checks = [compare(z, baseline, values, rng.random(60) > 0.4, CONFIG, 0) for _ in range(10)]
+    assert [check.reasons for check in checks if check.drifted] == []
+    assert min(check.rows for check in checks) < MIN_ROWS  # too few for a baseline
+    (reason,) = compare(z, baseline, values, rng.random(60) > 0.9, CONFIG, 0).reasons
+    assert reason.startswith("it answered 1")
+
+
+def test_a_real_change_is_seen_in_one_check_through_each_noise() -> None:
+    n = 256
+    for noise in NOISES[:-1]:  # of draws at temperature 1 a third come out otherwise each time
+        for seed in range(2):
+            measure, ask, values = measured(noise, n, seed)
+            limits = measure.limits(CONFIG, seed)
+            quarter = np.random.default_rng(seed).random(n) < 0.25
+            for changed in (
+                host(n, seed + 100, noise[2])[1],  # another model
+                values[:, ::-1],
+                np.where(quarter[:, None], values[:, ::-1], values),
+            ):
+                assert alarmed(measure, limits, ask(changed)), (noise, seed)
+
+
+def test_one_alarm_takes_more_than_the_few_rows_that_an_unchanged_endpoint_may_not_have_shown() -> None:
+    z, values = host(256, 0, sureness=20.0)
+    few, many = (np.where(np.arange(256)[:, None] < n, values[:, ::-1], values) for n in (3, 10))
+    entire = np.ones(256, bool)
+    baseline = Baseline(np.stack([values, values]), np.stack([entire, entire]))
+    assert not compare(z, baseline, few, entire, CONFIG, 0).drifted
+    assert compare(z, baseline, many, entire, CONFIG, 0).drifted
 
 
 def test_a_change_is_seen_through_noise():

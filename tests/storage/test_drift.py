@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from fute.drift import Baseline
+from storage import compaction, fold_kinds, removal
 from storage.drift import DriftStore
 from storage.files import read_parquet, write_parquet
 from storage.stamp import Stamp
@@ -94,3 +98,40 @@ def test_of_baselines_whose_study_was_not_noted_that_of_the_same_settings_counts
     kept = DriftStore(store).baseline("s", "p/api@1", PANEL)
     assert kept is not None
     assert kept.ref == "p/api@1"
+
+
+def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_stays_when_checks_are_folded(
+    tmp_path: Path,
+) -> None:
+    store, day = Store(tmp_path), date(2030, 1, 1)
+    checks = DriftStore(store)
+
+    def put_check(model: str = "p/api", study: str = "s", day: date = day) -> None:
+        row = {"study": study, "model": model, "model_ref": f"{model}@1"}
+        checks.put_check(row, np.zeros((1, 2), np.float32), np.ones(1, bool), Stamp(), day)
+
+    def n_stored() -> int:
+        return checks.n_stored("s", "p/api@2", day)
+
+    assert n_stored() == 0
+    put(store, "p/api@1", 0.1)
+    for _ in range(3):
+        put_check()
+    assert n_stored() == 4
+    put_check(model="q/api")
+    put_check(study="another")
+    put_check(day=date(2030, 1, 2))
+    put(store, "p/api@1", 0.1, study="another")
+    assert n_stored() == 4
+    (folder,) = (tmp_path / "drift" / "checks").glob("20300101")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for path in folder.glob("*.parquet"):
+        os.utime(path, (two_days_ago, two_days_ago))
+    (kind,) = (kind for at, kind in fold_kinds.folders(store) if at == folder)
+    done = compaction.fold(store, folder, kind, min_files=2)
+    assert n_stored() == 4
+    assert removal.remove_folded(store, folder, done, 0.0).faults == []
+    assert [path.parent.name for path in folder.rglob("*.parquet")] == ["folded"]
+    assert n_stored() == 4
+    put_check()
+    assert n_stored() == 5
