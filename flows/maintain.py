@@ -11,8 +11,9 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from flows.session import failed_state, settle
-from fute.errors import ConfigError
+from fute.errors import ConfigError, NotInStoreError
 from fute.load_study import load_study
+from storage.catalog import VIEWS
 from storage.compaction import MIN_FILES
 from storage.fold_kinds import Folded
 from storage.nearest_index import INDEX_FROM, available
@@ -32,6 +33,9 @@ from tasks.maintain import (
 from tasks.run import Failure
 
 log = logging.getLogger(__name__)
+
+SIGNS = ("schema/version.json", "responses/*.parquet", "responses/live/*.sqlite", *(view.glob for view in VIEWS))
+"""Files by which a store is told from any other folder, which may well have one called models or reports."""
 
 
 class Maintained(BaseModel):
@@ -56,6 +60,10 @@ def maintain(
         grace_s: how long folded files are kept for readers that have listed them; the flow waits for that.
         min_files: a folder with fewer small files is left as it is.
         index_from: embeddings of a kind in a space from which an index is built.
+
+    Raises:
+        ConfigError: neither a study nor a store was named, or both.
+        NotInStoreError: there is no store. None is made: maintenance in the wrong place would be green for ever.
     """
     if (study is None) == (store is None):
         raise ConfigError("maintain needs a study or a store, and not both")
@@ -64,7 +72,7 @@ def maintain(
     if study is not None:
         loaded = load_study(study)
         name, store = loaded.name, loaded.store_address
-    opened = Store(str(store)).pull()
+    opened = _opened(str(store))
     address = opened.address
     opened.scratch.sweep()
     fold_answers(address)
@@ -93,6 +101,20 @@ def maintain(
     if failures:
         return failed_state("; ".join(f"{f.subject} ({f.stage}): {f.reason}" for f in failures))
     return result
+
+
+def _opened(address: str) -> Store:
+    """The store at an address, pulled. Raises NotInStoreError: there is none; nothing was made there, or here."""
+    store = Store(address)
+    # Of an address with nothing in it no mirror is begun.
+    if store.mirror is not None and (store.root.exists() or store.mirror.folders()):
+        store.pull()
+    if not any(next(store.root.glob(sign), None) for sign in SIGNS):
+        raise NotInStoreError(
+            f"no store at {store.address}, so nothing to maintain; give another place (--store), or wait for a study's "
+            "first run, which makes its store: `fute run`, or the deployment pipeline/nightly"
+        )
+    return store
 
 
 def _index(store: str, index_from: int) -> tuple[list[Built], list[Failure]]:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
-from flows.store_option import store_option
+from flows.store_option import store_address_option, store_option
 from fute.errors import StoreError
 
 if TYPE_CHECKING:
@@ -113,24 +113,25 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
 @click.option("--min-files", type=click.IntRange(2), help="Leave folders with fewer small files.  [default: 16]")
 @click.option("--index-from", type=click.IntRange(1), metavar="EMBEDDINGS",
               help="Index a kind of a space from so many on.  [default: 50000]")  # fmt: skip
-@store_option
-def maintain(grace_s: float | None, min_files: int | None, index_from: int | None, store: Path) -> None:
+@store_address_option
+def maintain(grace_s: float | None, min_files: int | None, index_from: int | None, store: str) -> None:
     """Fold small files into larger ones and build indexes; safe while runs and readers are at work."""
-    from flows.cli import end_of_run, known_store, show_progress
+    from flows.cli import end_of_run, show_progress
+    from storage.store import Store
 
-    root = known_store(store)
+    address = Store(store).address  # of one on object storage not its mirror: machines take turns in the bucket
     show_progress()
     from flows.maintain import maintain as maintain_flow
 
     given = {"grace_s": grace_s, "min_files": min_files, "index_from": index_from}
     options = {name: value for name, value in given.items() if value is not None}
-    state = cast("State[Any]", maintain_flow(store=str(root), return_state=True, **options))
+    state = cast("State[Any]", maintain_flow(store=address, return_state=True, **options))
 
     def show() -> None:
-        result = state.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            click.echo(f"warning: {result}", err=True)
+        if not state.is_completed():  # such a state has no result
+            click.echo(f"warning: {state.message}", err=True)
             return
+        result = state.result()
         folded = [folder for folder in result.folders if folder.parts or folder.removed or folder.waiting]
         for folder in folded:
             click.echo(f"{folder.folder}: {folder.files} files folded into {folder.parts}, {folder.removed} removed"

@@ -30,6 +30,9 @@ ANSWER_COLUMNS = (
 )  # fmt: skip
 SUFFIX = ".sqlite"
 
+PATIENCE_S = 2.0
+"""How long who may not write waits for a file that its process is opening or closing."""
+
 _CREATE = """
     CREATE TABLE IF NOT EXISTS responses (
         key TEXT PRIMARY KEY, service TEXT NOT NULL, base_url TEXT NOT NULL, model TEXT NOT NULL, resolved_model TEXT,
@@ -62,15 +65,28 @@ NO_BILL = Bill()
 
 
 class LiveFile:
-    """One file. Not safe between threads by itself: the response store holds a lock around it."""
+    """One file. Not safe between threads by itself: the response store holds a lock around it.
+
+    Who may not write cannot read a file in WAL mode that has no log (`-wal`), for SQLite would have to make one. So it
+    is opened as one that nobody changes (immutable), which is true once its process has ended: it is never written
+    again. But one that was made just now has no log yet either, and SQLite does not look for changes of an immutable
+    file. So this class does, before and after each reading: what was read counts only if no log has come and the file
+    is as it was when it was opened; else it is opened again. And the other way round, where the log went meanwhile.
+    """
 
     def __init__(self, path: Path, *, lock: Any = None) -> None:
         self.path = path
         self._lock_file = lock
+        self._db = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
         # rw even for readers: the file of a killed process has a log that must be worked in before it can be read.
         # Never created here, or reading would leave an empty file where another process has just folded one.
-        self._db = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={'rw' if lock is None else 'rwc'}",
+        mode, self._unchanged = "rw" if self._lock_file is None else "rwc", None
+        if self._is_for_reading() and not _log_of(self.path).exists():
+            mode, self._unchanged = "ro&immutable=1", _state_of(self.path)
+        return sqlite3.connect(
+            f"{self.path.resolve().as_uri()}?mode={mode}",
             uri=True,
             timeout=30.0,
             isolation_level=None,
@@ -126,15 +142,54 @@ class LiveFile:
             self._lock_file.close()
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.OperationalError as exc:
-            # Its process was killed, or is, between creating the file and the table in it.
-            if "no such table" in str(exc):
-                return []
-            raise StoreError(f"{self.path} cannot be read: {exc}") from exc
-        except sqlite3.DatabaseError as exc:
-            raise StoreError(f"{self.path} is damaged ({exc}); move it away, its answers will be asked again") from exc
+        outdated = self._has_changed()
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if outdated:
+                    self._db.close()
+                    self._db = self._connect()
+                rows = self._db.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as exc:
+                outdated = self._has_changed() or self._has_lost_its_log()
+                if outdated:
+                    continue
+                # Its process was killed, or is, between creating the file and the table in it; or it was folded just
+                # now, and its answers are found in Parquet, where everyone looks second.
+                if "no such table" in str(exc) or not self.path.exists():
+                    return []
+                if isinstance(exc, sqlite3.OperationalError):
+                    # Its process may be about to make or to remove the log and what belongs to it, one by one.
+                    if self._is_for_reading() and time.monotonic() < give_up:
+                        time.sleep(PATIENCE_S / 100)
+                        continue
+                    advice = "; let one fold it who may write there (`fute maintain`)" if self._is_for_reading() else ""
+                    raise StoreError(f"{self.path} cannot be read: {exc}{advice}") from exc
+                raise StoreError(
+                    f"{self.path} is damaged ({exc}); move it away, its answers will be asked again"
+                ) from exc
+            outdated = self._has_changed()
+            if not outdated:
+                return rows
+
+    def _is_for_reading(self) -> bool:
+        """Whether this process may only read it."""
+        return self._lock_file is None and not may_write(self.path)
+
+    def _has_changed(self) -> bool:
+        """Whether a file that was opened as one that nobody changes was written to after all."""
+        if self._unchanged is None:
+            return False
+        return _log_of(self.path).exists() or _state_of(self.path) not in (None, self._unchanged)  # None: folded
+
+    def _has_lost_its_log(self) -> bool:
+        """Whether a file that was opened while it had a log has none, and so is to be opened as the others."""
+        return (
+            self._unchanged is None
+            and self._is_for_reading()
+            and self.path.exists()
+            and not _log_of(self.path).exists()
+        )
 
 
 def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> tuple[Any, ...]:
@@ -158,6 +213,24 @@ def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> tuple[Any, ...]:
         bill.flow_run_id,
         time.time_ns() // 1000,
     )
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write a file and what SQLite puts beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _state_of(path: Path) -> tuple[int, int] | None:
+    """By which a change of a file is told; None of one that is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:

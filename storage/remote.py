@@ -16,8 +16,10 @@ import os
 import re
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +35,15 @@ MIRRORED = (
 
 CARD = "card.parquet"
 """In datasets/<ref>/ and models/<ref>/ it is uploaded last: with it the folder is whole."""
+
+TRIES = 5
+"""How often a pull lists object storage, where other machines delete what it is about to fetch."""
+
+AT_ONCE = 32
+"""Files that are fetched at the same time."""
+
+NOTE_KEPT_S = 24 * 3600.0
+"""How long a note of something that never came is kept; its file is put in place right after it."""
 
 Version = tuple[int, int]
 """Size in bytes and time of change in whole seconds, which is as fine as S3 tells it."""
@@ -122,6 +133,7 @@ class Mirror:
         self.address = address
         self.root = root
         self._outbox = root / "outbox"
+        self._arriving = root / "tmp" / "pull"  # one for all processes: only one pulls at a time
         self._lock = threading.Lock()
         self._opened: tuple[int, Any, str] | None = None
 
@@ -134,24 +146,14 @@ class Mirror:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "pull.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: several workers here need not fetch everything twice
-            # In this order: a file that another process writes meanwhile is either in the outbox or in the listing.
-            here = self._here()
-            waiting = self._waiting()
-            for entry, relative in waiting.items():
-                if (self.root / relative).exists():
-                    self.send(relative)
-                    entry.unlink(missing_ok=True)
-            there = self._there()
-            sent = set(waiting.values())
-            gone = [r for r in here if r not in there and not sent.intersection(_and_parents(r))]
-            if gone and not there:
-                raise StoreError(
-                    f"{self.address} is empty, but {self.root}, which mirrors it, is not; was it emptied, or is the "
-                    "address wrong? To begin with an empty store, delete that folder"
-                )
-            self._fetch({r: version for r, version in there.items() if here.get(r) != version})
-            for relative in gone:
-                (self.root / relative).unlink(missing_ok=True)
+            for _ in range(TRIES):
+                lost = self._pull_once()
+                if not lost:
+                    return
+            raise StoreError(
+                f"store {self.address}: {len(lost)} of the files that it lists are not there, such as {lost[0]}, and "
+                f"so {TRIES} times in turn; is something deleting files? What was fetched is kept: run again"
+            )
 
     def folders(self) -> list[str]:
         """Which of a store's folders object storage holds, none of a new store. Fetches nothing.
@@ -235,14 +237,41 @@ class Mirror:
                 self._opened = (os.getpid(), fs, prefix.rstrip("/"))
             return self._opened[1:]
 
+    def _pull_once(self) -> list[str]:
+        """Pull; or change nothing and return what was deleted there between the listing and the fetching."""
+        # In this order: a file that another process writes meanwhile is either in the outbox or in the listing.
+        here = self._here()
+        waiting = self._waiting()
+        for entry, relative in waiting.items():
+            self.send(relative)
+            entry.unlink(missing_ok=True)
+        there = self._there()
+        sent = set(waiting.values())
+        gone = [r for r in here if r not in there and not sent.intersection(_and_parents(r))]
+        if gone and not there:
+            raise StoreError(
+                f"{self.address} is empty, but {self.root}, which mirrors it, is not; was it emptied, or is the "
+                "address wrong? To begin with an empty store, delete that folder"
+            )
+        wanted = {r: version for r, version in there.items() if here.get(r) != version}
+        if lost := self._fetch(wanted):
+            return lost
+        self._put_in_place(list(wanted))
+        for relative in gone:
+            (self.root / relative).unlink(missing_ok=True)
+        return []
+
     def _waiting(self) -> dict[Path, str]:
-        """What is noted in the outbox, by entry."""
+        """What is noted in the outbox and in its place here, by entry. Notes of what never came are dropped."""
         waiting = {}
         for entry in self._outbox.iterdir() if self._outbox.is_dir() else ():
             with suppress(FileNotFoundError):  # sent meanwhile
                 relative = entry.read_text()
-                if is_mirrored(relative):  # else it is being written: then its file is not in place yet
+                # Else the note is being written, or its file is about to come; or their writer was killed in between.
+                if is_mirrored(relative) and (self.root / relative).exists():
                     waiting[entry] = relative
+                elif time.time() - entry.stat().st_mtime > NOTE_KEPT_S:
+                    entry.unlink()
         return waiting
 
     def _here(self) -> dict[str, Version]:
@@ -252,10 +281,8 @@ class Mirror:
             for folder, _, names in os.walk(self.root / top):
                 for name in names:
                     relative = os.path.relpath(os.path.join(folder, name), self.root)
-                    if is_mirrored(relative):
-                        with suppress(FileNotFoundError):
-                            status = os.stat(os.path.join(folder, name))
-                            found[relative] = (status.st_size, int(status.st_mtime))
+                    if is_mirrored(relative) and (version := _version_of(self.root / relative)) is not None:
+                        found[relative] = version
         return found
 
     def _there(self) -> dict[str, Version]:
@@ -274,37 +301,49 @@ class Mirror:
                 if is_mirrored(name) and (_folder_of(name) is None or _folder_of(name) in whole)
             }
 
-    def _fetch(self, wanted: dict[str, Version]) -> None:
-        """Download files into the mirror's tmp/ folder, and put files and whole folders in their places."""
+    def _fetch(self, wanted: dict[str, Version]) -> list[str]:
+        """Download into the mirror's tmp/ folder; returns what is not there any more.
+
+        What has arrived stays there until it is put in its place, also if the rest of it fails.
+        """
         if not wanted:
-            return
-        relatives = list(wanted)
-        scratch = self.root / "tmp" / f"pull-{os.getpid()}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            with self._told("it cannot be read"):
-                fs, prefix = self._open()
-                for relative in relatives:
-                    (scratch / relative).parent.mkdir(parents=True, exist_ok=True)
-                fs.get([f"{prefix}/{r}" for r in relatives], [str(scratch / r) for r in relatives])
-            for relative, (_, seconds) in wanted.items():
-                _set_time(scratch / relative, seconds)
-            for whole in sorted({folder for r in relatives if (folder := _folder_of(r))}):
-                if not (self.root / whole).exists():
-                    (self.root / whole).parent.mkdir(parents=True, exist_ok=True)
-                    os.rename(scratch / whole, self.root / whole)
-            # What a part replaces is told before the part is there, as where it was folded.
-            for relative in sorted(relatives, key=lambda r: not r.endswith(".replaces")):
-                if (scratch / relative).exists():  # not moved with its folder
-                    (self.root / relative).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(scratch / relative, self.root / relative)
-            if any(r.startswith("responses/") for r in relatives):
-                # A response store looks for folded answers when its live folder has changed.
-                live = self.root / "responses" / "live"
-                live.mkdir(parents=True, exist_ok=True)
-                os.utime(live)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            return []
+        missing = [r for r, version in wanted.items() if _version_of(self._arriving / r) != version]
+        for folder in {(self._arriving / r).parent for r in missing}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._told("it cannot be read"):
+            fs, prefix = self._open()
+
+            def fetch(relative: str) -> bool:
+                try:
+                    fs.get_file(f"{prefix}/{relative}", str(self._arriving / relative))
+                except FileNotFoundError:  # folded and deleted by another machine's maintenance, most likely
+                    return False
+                _set_time(self._arriving / relative, wanted[relative][1])
+                return True
+
+            # One by one, and not by the library's `get` of many, which ends at the first that is not there.
+            with ThreadPoolExecutor(AT_ONCE if fs.async_impl else 1) as pool:
+                return [r for r, arrived in zip(missing, pool.map(fetch, missing), strict=True) if not arrived]
+
+    def _put_in_place(self, relatives: list[str]) -> None:
+        """Move what has arrived into its place, files and whole folders."""
+        arrived = self._arriving
+        for whole in sorted({folder for r in relatives if (folder := _folder_of(r))}):
+            if not (self.root / whole).exists():
+                (self.root / whole).parent.mkdir(parents=True, exist_ok=True)
+                os.rename(arrived / whole, self.root / whole)
+        # What a part replaces is told before the part is there, as where it was folded.
+        for relative in sorted(relatives, key=lambda r: not r.endswith(".replaces")):
+            if (arrived / relative).exists():  # not moved with its folder
+                (self.root / relative).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(arrived / relative, self.root / relative)
+        if any(r.startswith("responses/") for r in relatives):
+            # A response store looks for folded answers when its live folder has changed.
+            live = self.root / "responses" / "live"
+            live.mkdir(parents=True, exist_ok=True)
+            os.utime(live)
+        shutil.rmtree(arrived, ignore_errors=True)
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -341,6 +380,15 @@ def _version(info: dict[str, Any]) -> Version:
     if isinstance(changed, str):
         changed = datetime.fromisoformat(changed)
     return int(info["size"]), int(changed.timestamp() if isinstance(changed, datetime) else changed)
+
+
+def _version_of(path: Path) -> Version | None:
+    """Of a file here; None of one that is not."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, int(status.st_mtime)
 
 
 def _set_time(path: Path, seconds: int) -> None:

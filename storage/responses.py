@@ -154,13 +154,15 @@ class ResponseStore:
         """
         with self._lock:
             self._close_files()
+        scratch = Scratch(self.folder)
+        scratch.sweep()  # of foldings that were killed
         folded = 0
         for path in files_in(self._live_folder, SUFFIX):
             lock = try_lock(path)
             if lock is None:  # its process is running
                 continue
             with lock:
-                folded += self._fold_one(path)
+                folded += self._fold_one(path, scratch)
         return folded
 
     def close(self) -> None:
@@ -242,7 +244,7 @@ class ResponseStore:
                 file.close()
         self._own, self._others, self._listed_ns = None, {}, 0
 
-    def _fold_one(self, path: Path) -> int:
+    def _fold_one(self, path: Path, scratch: Scratch) -> int:
         try:
             file = _open(path)
             if file is None:  # folded by another process in the meantime
@@ -256,7 +258,7 @@ class ResponseStore:
             return 0
         if rows:
             target = self.folder / f"{path.stem}.parquet"
-            write_parquet(Scratch(self.folder), target, _table(rows), row_group_size=ROW_GROUP_SIZE)
+            write_parquet(scratch, target, _table(rows), row_group_size=ROW_GROUP_SIZE)
         remove(path)
         return 1
 

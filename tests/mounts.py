@@ -11,14 +11,15 @@ import pytest
 
 
 @contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """The folder cannot be written to, by anyone."""
-    _mount("--bind", str(folder), str(folder))
+def read_only(folder: Path, at: Path | None = None) -> Iterator[None]:
+    """The folder cannot be written to, by anyone; or only where it is seen a second time."""
+    place = str(at or folder)
+    _mount("--bind", str(folder), place)
     try:
-        _mount("-o", "remount,bind,ro", str(folder))
+        _mount("-o", "remount,bind,ro", place)
         yield
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 @contextmanager

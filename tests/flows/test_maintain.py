@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
+import fsspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,9 +14,11 @@ from flows.cli import main
 from flows.maintain import maintain
 from storage import catalog, nearest_index
 from storage.folding import files_of
+from storage.store import Store
+from storage.turns import BucketTurn
 from tasks.maintain import indexes_due
 from tests.flows.small_study import write_small_study
-from tests.storage.small_store import FOLDER, fingerprints, fold, write
+from tests.storage.small_store import FOLDER, fingerprints, fold, write, write_into
 
 
 def call(*arguments: str) -> Result:
@@ -77,7 +81,50 @@ def test_a_damaged_part_is_a_failure_and_keeps_no_other_kind_from_its_index(tmp_
     assert nearest_index.newest_card(store, "s1", "dataset") is not None
 
 
-def test_a_store_must_be_named_once() -> None:
-    state = maintain(return_state=True)
-    assert state.is_failed()
-    assert "a study or a store" in str(state.result(raise_on_failure=False))
+def test_machines_that_share_a_bucket_take_turns_on_the_command_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"memory://{uuid.uuid4().hex}/store"
+    options = ("--store", address, "--grace", "0")
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "first"))
+    first = Store(address)
+    write_into(first, range(20))
+    assert first.mirror is not None
+    turn = BucketTurn(first.mirror, FOLDER)
+    assert turn.take()
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "second"))
+    early = call("maintain", *options)
+    assert early.exit_code == 3, early.output
+    assert f"warning: {FOLDER} (fold): " in early.output
+    assert files_of(Store(address).root / FOLDER).parts == ()
+    turn.release()
+    write_into(first, range(20, 25))  # not in the second's mirror before its turn
+    done = call("maintain", *options)
+    assert done.exit_code == 0, done.output
+    assert f"{FOLDER}: 25 files folded into 1, 25 removed" in done.output
+    assert len(fingerprints(first.pull().root)) == 25
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "third"))
+    assert len(fingerprints(Store(address).pull().root)) == 25
+
+
+def test_a_store_must_be_there_and_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "wrong"
+    for name in ("models", "datasets", "reports", "notes"):  # a folder of somebody's own
+        (wrong / name).mkdir(parents=True)
+        (wrong / name / "data.parquet").write_bytes(b"not fute's")
+    before = sorted(tmp_path.rglob("*"))
+    refused = call("maintain", "--store", str(wrong))
+    assert refused.exit_code == 1
+    assert f"error: no store at {wrong}, so nothing to maintain; give another place (--store)" in refused.output
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "mirrors"))
+    bucket = uuid.uuid4().hex
+    fsspec.filesystem("memory").mkdir(bucket)
+    assert f"no store at memory://{bucket}/none" in call("maintain", "--store", f"memory://{bucket}/none").output
+    assert fsspec.filesystem("memory").find(f"/{bucket}") == []
+    assert sorted(tmp_path.rglob("*")) == before
+    study = write_small_study(tmp_path / "study")  # as it is deployed, in a team server's first week
+    for arguments, told in ((str(study),), "the deployment pipeline/nightly"), ((), "a study or a store"):
+        state = maintain(*arguments, return_state=True)
+        assert state.is_failed()
+        assert told in str(state.result(raise_on_failure=False))
+    assert not (study.parent / "store").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fute.errors import FuteError, StoreError
+from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
-from storage import catalog, files
-from storage.live_responses import LiveFile
+from storage import catalog, files, live_responses
+from storage.live_responses import NO_BILL, LiveFile, row_of
 from storage.paged import CHUNK_BYTES, Paged
 from storage.responses import ResponseStore
 from storage.store import Store
@@ -57,6 +59,15 @@ def neighbors(candidate: str) -> pa.Table:
     row = {"space": "s1", "query": "m", "query_kind": "model", "candidate": candidate, "candidate_kind": "model",
            "rank": 1, "score": 0.5, "ci_low": None, "ci_high": None, "reference": "none"}  # fmt: skip
     return pa.Table.from_pylist([row])
+
+
+def asked(text: str) -> ChatRequest:
+    return ChatRequest("service", "http://h/v1", "m", (Message("user", text),))
+
+
+def answered(text: str) -> tuple[object, ...]:
+    """A row of a live file."""
+    return row_of(asked(text), Answer(text), NO_BILL)
 
 
 def pool_id(store: Store) -> str:
@@ -115,13 +126,72 @@ def test_on_a_disk_that_is_really_full_what_was_stored_stays_and_the_next_write_
 
 def test_a_store_without_write_permission_can_be_read_and_says_that_it_cannot_be_written(tmp_path: Path) -> None:
     store, vectors = fill(tmp_path)
+    live = tmp_path / "responses" / "live"
+    ended, running = LiveFile.create(live), LiveFile.create(live)
+    for file, text in ((ended, "one"), (running, "two")):
+        file.put(answered(text))
+    ended.close()
+    child = os.fork()
+    if child == 0:
+        LiveFile.create(live).put(answered("three"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     with read_only(tmp_path):
         assert len(vectors.population("s1")) == 1
         assert catalog.query(tmp_path, "SELECT count(*) FROM embeddings").rows == [(1,)]
+        query = "SELECT answer FROM responses ORDER BY 1"
+        assert catalog.query(tmp_path, query).rows == [("one",), ("three",), ("two",)]
+        running.put(answered("zwei"))
+        assert len(catalog.query(tmp_path, query).rows) == 4
         for write in (lambda: put(vectors, "m", "e2", [0, 1]),
                       lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP)):  # fmt: skip
             with pytest.raises(StoreError, match=r"could not be written \(Read-only file system\); give yourself"):
                 write()
+
+
+def test_answers_are_read_without_write_permission_while_their_writers_come_and_go(tmp_path: Path) -> None:
+    live, view = tmp_path / "store" / "responses" / "live", tmp_path / "view"
+    live.mkdir(parents=True)
+    view.mkdir()
+    with read_only(tmp_path / "store", at=view):
+        reader = ResponseStore(view / "responses")
+        for text in ("one", "two"):
+            writer = LiveFile.create(live)
+            seen = LiveFile(view / "responses" / "live" / writer.path.name)  # while there is a log
+            writer.put(answered(text))
+            writer.close()
+            assert [path.suffix for path in live.glob(f"{writer.path.stem}.*")].count(".sqlite-wal") == 0
+            assert len(seen.rows()) == 1
+            seen.close()
+            assert reader.get(asked(text).key) == Answer(text)
+            writer = LiveFile.create(live)
+            unread = LiveFile(view / "responses" / "live" / writer.path.name)
+            writer.put(answered(f"{text} more"))
+            writer.close()
+            assert ResponseStore(tmp_path / "store" / "responses").fold() == 2
+            assert unread.rows() == []  # they are in Parquet by now
+            for each in (text, f"{text} more"):
+                assert reader.get(asked(each).key) == Answer(each)
+        assert catalog.query(view, "SELECT count(*) FROM responses").rows == [(4,)]
+
+
+def test_without_write_permission_a_file_that_is_being_closed_is_waited_for_and_one_that_stays_so_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, view = tmp_path / "store" / "responses" / "live", tmp_path / "view"
+    view.mkdir()
+    file = LiveFile.create(live)
+    file.put(answered("one"))
+    file.close()
+    log = file.path.with_name(f"{file.path.name}-wal")
+    log.touch()  # SQLite removes it last; in between nobody can read the file who may not write
+    with read_only(tmp_path / "store", at=view):
+        with monkeypatch.context() as patch:
+            patch.setattr(live_responses, "PATIENCE_S", 0.05)
+            with pytest.raises(StoreError, match=r"cannot be read: .*let one fold it who may write there"):
+                ResponseStore(view / "responses").arrow_table()
+        monkeypatch.setattr(live_responses.time, "sleep", lambda _: log.unlink())
+        assert ResponseStore(view / "responses").arrow_table().num_rows == 1
 
 
 # ---------------------------------------------------------------------------------------- torn files, foreign files

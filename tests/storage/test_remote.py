@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -139,6 +142,94 @@ def test_a_killed_writer_leaves_a_note_of_what_is_to_be_sent(on: On, monkeypatch
     assert there(a) == set()
     on("a")
     assert len(there(a)) == 1
+
+
+def test_a_note_of_what_never_came_is_dropped_after_a_day(on: On) -> None:
+    a = on("a")
+    assert a.mirror is not None
+    names = ("runs/killed.parquet", "models/killed@1", "")  # the last was killed while it wrote the note
+    for name in names:
+        a.mirror.note(name)
+    young = a.mirror.note("runs/about-to-come.parquet")
+    a.pull()
+    assert len(list(young.parent.iterdir())) == 4
+    for note in young.parent.iterdir():
+        if note != young:
+            os.utime(note, (time.time() - 1.1 * remote.NOTE_KEPT_S,) * 2)
+    put_model(a, "m")
+    old = a.mirror.note("models/m@1")  # its model is here, however old the note is
+    os.utime(old, (0, 0))
+    fsspec.filesystem("memory").store.clear()
+    a.pull()
+    assert list(young.parent.iterdir()) == [young]
+    assert "models/m@1/card.parquet" in there(a)
+
+
+def after_each_listing(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+    """What another machine does when a pull has listed the files and fetched none: a step for each listing."""
+    left, listing = list(steps), remote.Mirror._there
+
+    def and_step(self: remote.Mirror) -> dict[str, remote.Version]:
+        found = listing(self)
+        if left:
+            left.pop(0)()
+        return found
+
+    monkeypatch.setattr(remote.Mirror, "_there", and_step)
+
+
+def count_fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are downloaded from now on."""
+    fetched: list[str] = []
+    memory = type(fsspec.filesystem("memory"))
+    get_file = memory.get_file
+
+    def counted(self: Any, source: str, *rest: Any, **options: Any) -> None:
+        get_file(self, source, *rest, **options)
+        fetched.append(source.rpartition("/")[2])
+
+    monkeypatch.setattr(memory, "get_file", counted)
+    return fetched
+
+
+def test_files_deleted_elsewhere_during_a_pull_are_left_and_the_rest_is_fetched_once(
+    on: On, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = on("a")
+    put_model(a, "m")
+    vectors = put_versions(a, "e1", "e2", "e3")
+
+    def delete(name: str) -> None:
+        remove_file(vectors.path("s1", "model", name))
+
+    fetched = count_fetched(monkeypatch)
+    after_each_listing(
+        monkeypatch, lambda: (delete("e1"), put_versions(a, "e4", "e5")), lambda: delete("e5"), lambda: None
+    )
+    b = on("b")
+    assert listed(b) == ["e2", "e3", "e4"]
+    assert b.model_card("m@1")["score"] == 0.5
+    assert len(fetched) == len(set(fetched)) == 5  # two of them the model's
+    assert not (b.root / "tmp" / "pull").exists()
+
+
+def test_what_a_pull_has_fetched_is_not_fetched_again_by_the_next_one(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_versions(on("a"), "e1", "e2", "e3")
+    memory = type(fsspec.filesystem("memory"))
+    get_file = memory.get_file
+
+    def missing(self: Any, source: str, *rest: Any, **options: Any) -> None:
+        if source.endswith("e2.parquet"):  # listed, and not there however often it is asked for
+            raise FileNotFoundError(source)
+        get_file(self, source, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "get_file", missing)
+        with pytest.raises(StoreError, match=r"1 of the files that it lists are not there, such as .*e2\.parquet"):
+            on("b")
+    fetched = count_fetched(monkeypatch)
+    assert listed(on("b")) == ["e1", "e2", "e3"]
+    assert fetched == ["e2.parquet"]
 
 
 def test_a_file_deleted_on_one_machine_goes_on_the_others(on: On) -> None:
