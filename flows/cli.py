@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "fute,storage,tasks,flows")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # a first start took 27 s once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Bars and notices of libraries, which would bury the lines of the run.
@@ -337,19 +336,22 @@ def demo(study: Path, data_only: bool) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
 @store_option
 def up(port: int, mlflow_port: int, store: Path) -> None:
-    """Start a Prefect server, a worker with all deployments, and the MLflow UI, on loopback. Ctrl-C ends them."""
+    """Start a Prefect server, a worker with all deployments, and the MLflow UI, on loopback. Ctrl-C ends them.
+
+    When one of them ends by itself, the others are ended as well, and this command with an error.
+    """
     from flows.services import Ports, services
 
     # Ended by a supervisor, it ends what it started as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     ports = Ports(port, mlflow_port)
-    with services(Path.cwd(), store.resolve(), ports):
+    with services(Path.cwd(), store.resolve(), ports) as running:
         click.echo(f"\nPrefect  http://127.0.0.1:{port}\nMLflow   http://127.0.0.1:{mlflow_port}")
         click.echo(
             f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all three"
         )
         with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+            running.watch()
 
 
 for command in (select, sql, nearest, maintain):

@@ -20,7 +20,7 @@ from tasks.prompts import fold_responses
 from tasks.run import Failure, Run
 from tasks.study import parts_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.drift")
 
 DRIFTED = "Drifted"
 

@@ -32,7 +32,7 @@ from tasks.run import Failure, Run
 from tasks.study import StudyParts, parts_of
 from tasks.surrogate import SpaceRef
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.embed")
 
 
 class Embedded(BaseModel):

@@ -12,7 +12,7 @@ from fute.errors import DataError
 from tasks.ingest import DatasetRef, PoolRef, build_pool_snapshot, ingest_dataset
 from tasks.run import Run
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.ingest")
 
 
 class Ingested(BaseModel):

@@ -32,7 +32,7 @@ from tasks.maintain import (
 )
 from tasks.run import Failure
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.maintain")
 
 SIGNS = ("schema/version.json", "responses/*.parquet", "responses/live/*.sqlite", *(view.glob for view in VIEWS))
 """Files by which a store is told from any other folder, which may well have one called models or reports."""

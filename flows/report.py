@@ -15,7 +15,7 @@ from tasks.run import Failure, Run
 from tasks.surrogate import SpaceRef
 from tasks.unify import Unified
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.report")
 
 
 @flow(name="report")

@@ -21,7 +21,7 @@ from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
 from tasks.study import StudyParts, parts_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.select_prompts")
 
 
 @flow(name="select-prompts")

@@ -1,4 +1,4 @@
-"""`fute up`: a Prefect server, a worker with all deployments, and the MLflow UI, on loopback, until interrupted."""
+"""`fute up`: a Prefect server, a worker with all deployments, and the MLflow UI, on loopback, until one ends."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fute.errors import FuteError
 from storage.tracker import default_uri
 
 POOL = "fute"
 START_TIMEOUT_S = 180
+WATCH_S = 1.0
+# On disk, so that they outlive the server. In its memory, as Prefect has them otherwise, a run that ends with the
+# server keeps its deployment's slot for ever, and one that outlives the server is ended for having lost its own.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 class ServiceError(FuteError, RuntimeError):
-    """A service did not start."""
+    """A service did not start, or ended by itself."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,38 @@ class Ports:
     @property
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.prefect}/api"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What runs, by name, and the environment in which `prefect` finds the server."""
+
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]]
+
+    def watch(self) -> NoReturn:
+        """Wait until one of them ends.
+
+        Raises:
+            ServiceError: one has.
+        """
+        while True:
+            for name, process in self.processes.items():
+                status = process.poll()
+                if status is not None:
+                    how = f"ended with status {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
+                    raise ServiceError(
+                        f"{name} (process {process.pid}) {how}; its last lines are above. "
+                        "The others have been ended too: mend what it complains of, then start all again"
+                    )
+            time.sleep(WATCH_S)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of real time, which have no names
+        return f"signal {number}"
 
 
 def command(name: str) -> str:
@@ -49,19 +86,23 @@ def command(name: str) -> str:
 def environment(repository: Path, ports: Ports) -> dict[str, str]:
     """Settings for the services' processes. PWD is what prefect.yaml takes as the flows' working directory."""
     programs = Path(command("prefect")).parent
+    inherited = dict(os.environ)
+    # `fute` keeps Prefect off its own console, where its progress is; a worker's console has no other.
+    inherited.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
     return {
-        **os.environ,
+        **inherited,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # where deploy/register.sh finds prefect
         "PWD": str(repository),
         "PREFECT_API_URL": ports.api_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "DO_NOT_TRACK": "true",
     }
 
 
 @contextmanager
-def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool = True) -> Iterator[dict[str, str]]:
-    """Start everything, yield the environment in which `prefect` finds the server, and end it all.
+def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool = True) -> Iterator[Services]:
+    """Start everything, yield it, and end it all.
 
     Raises:
         ServiceError: a service did not come up; what it printed is in the message.
@@ -70,25 +111,27 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
     if with_mlflow:
         require_free(ports.mlflow, "--mlflow-port")
     env = environment(repository, ports)
-    started: list[subprocess.Popen[bytes]] = []
+    started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(*arguments: str) -> None:
+    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Each in a process group of its own, so that the processes which it starts end with it.
-        started.append(subprocess.Popen(arguments, env=env, cwd=repository, start_new_session=True))
+        started[name] = subprocess.Popen(arguments, env=env, cwd=repository, start_new_session=True)
+        return started[name]
 
     try:
-        start(command("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(ports.prefect))
-        wait_until_up(f"{ports.api_url}/health", started[-1])
+        server = start("the Prefect server", command("prefect"), "server", "start", "--host", "127.0.0.1",
+                       "--port", str(ports.prefect))  # fmt: skip
+        wait_until_up(f"{ports.api_url}/health", server)
         once(env, repository, "sh", "deploy/register.sh")
-        start(command("prefect"), "worker", "start", "--pool", POOL)
+        start("the Prefect worker", command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
             store.mkdir(parents=True, exist_ok=True)
-            start(command("mlflow"), "ui", "--host", "127.0.0.1", "--port", str(ports.mlflow),
-                  "--backend-store-uri", default_uri(store))  # fmt: skip
-            wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", started[-1])
-        yield env
+            ui = start("the MLflow UI", command("mlflow"), "ui", "--host", "127.0.0.1", "--port", str(ports.mlflow),
+                       "--backend-store-uri", default_uri(store))  # fmt: skip
+            wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
+        yield Services(env, started)
     finally:
-        for process in reversed(started):
+        for process in reversed(started.values()):
             end(process)
 
 

@@ -11,7 +11,7 @@ from flows.session import open_session
 from tasks.run import Run
 from tasks.surrogate import SpaceRef, pool_features, register_space
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.surrogate")
 
 
 @flow(name="surrogate")

@@ -22,7 +22,7 @@ from tasks.selection import SelectionRow, read_report, select_sources
 from tasks.study import StudyParts
 from tasks.transfer import SourceRef, TargetScores, transfer_to_target
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.transfer")
 
 
 @flow(name="transfer")

@@ -12,7 +12,7 @@ from tasks.run import Run
 from tasks.surrogate import SpaceRef
 from tasks.unify import Unified, unify_space
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("flows.unify")
 
 
 @flow(name="unify")

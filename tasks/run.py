@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
 from storage.store import Store
+from tasks.logs import send_to_prefect
+
+# Here, for every process that runs a flow or tasks of one imports this, however it was started.
+send_to_prefect()
 
 
 class Run(BaseModel):

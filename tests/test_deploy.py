@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.services import LEASES
 from storage import stamp
 from tests.conftest import REPOSITORY
 
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()
+OPERATE = (REPOSITORY / "docs" / "operate.md").read_text()
 DEPLOYMENTS = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
 (FOLDER,) = re.findall(r"^WORKDIR (\S+)$", DOCKERFILE, re.MULTILINE)
 
@@ -91,6 +93,31 @@ def test_what_the_shipped_deployments_write_outlives_a_container() -> None:
     assert kept[PurePosixPath(mirror)] in named
     for service in ("postgres", "mlflow"):
         assert set(mounts(service).values()) & named
+
+
+def test_who_holds_the_slot_of_a_deployment_outlives_the_prefect_servers_container() -> None:
+    settings = SERVICES["prefect"]["environment"]
+    assert any(deployment.get("concurrency_limit") for deployment in DEPLOYMENTS)
+    assert settings["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASES
+    assert mounts("prefect")[PurePosixPath(settings["PREFECT_HOME"])] in COMPOSE["volumes"]
+    # By hand, and there in the folder of whoever starts it.
+    (line,) = (line for line in OPERATE.splitlines() if "lease_storage" in line)
+    assert line.split("#")[0].strip() == f"export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={LEASES}"
+
+
+def test_a_run_is_taken_for_dead_after_more_than_three_signs_of_life_that_did_not_come() -> None:
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger
+    from prefect.settings import get_current_settings
+
+    file = REPOSITORY / "deploy" / "unresponsive.yaml"
+    assert f"--from-file {file.relative_to(REPOSITORY)}" in OPERATE
+    automation = AutomationCore.model_validate(yaml.safe_load(file.read_text()))
+    trigger, (action,) = automation.trigger, automation.actions
+    assert isinstance(trigger, EventTrigger)
+    every = get_current_settings().flows.heartbeat_frequency
+    assert every is not None
+    assert trigger.within.total_seconds() > 3 * every
+    assert action.type == "change-flow-run-state"
 
 
 def test_studies_lie_where_a_path_in_a_deployment_says_for_who_registers_and_who_runs() -> None:

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from flows.services import Ports, once, services
-from tests.conftest import REPOSITORY
-from tests.flows.test_deployments import free_port
+from tests.flows.test_deployments import free_port, scheduled_only
 
 SCHEDULED = ("pipeline/nightly", "drift/hourly", "maintain/weekly")
 
@@ -21,17 +20,12 @@ def test_registering_again_keeps_pauses_and_limits_and_a_file_of_ones_own_goes_f
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
-    here = tmp_path / "fute"  # as a checkout, with studies of its own
-    (here / "studies").mkdir(parents=True)
-    for folder in ("flows", "deploy"):
-        (here / folder).symlink_to(REPOSITORY / folder)
-    # Those by the clock only, to be quick.
-    deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
-    deployments["deployments"] = [each for each in deployments["deployments"] if each.get("schedules")]
-    (here / "prefect.yaml").write_text(yaml.safe_dump(deployments))
+    here = scheduled_only(tmp_path / "fute")
+    (here / "studies").mkdir()
+    deployments = yaml.safe_load((here / "prefect.yaml").read_text())
     with (
-        services(here, tmp_path / "store", Ports(prefect=free_port()), with_mlflow=False) as env,
-        httpx.Client(base_url=env["PREFECT_API_URL"], timeout=120) as api,
+        services(here, tmp_path / "store", Ports(prefect=free_port()), with_mlflow=False) as running,
+        httpx.Client(base_url=running.environment["PREFECT_API_URL"], timeout=120) as api,
     ):
 
         def deployed(name: str) -> Any:
@@ -60,7 +54,7 @@ def test_registering_again_keeps_pauses_and_limits_and_a_file_of_ones_own_goes_f
             deployment["parameters"]["study"] = "studies/mine.yaml"
             deployment["schedules"][0].pop("active", None)
         (here / "studies" / "prefect.yaml").write_text(yaml.safe_dump(deployments))
-        once(env, here, "sh", "deploy/register.sh")
+        once(running.environment, here, "sh", "deploy/register.sh")
 
         pool = api.get("/work_pools/fute").raise_for_status().json()
         assert (pool["is_paused"], pool["concurrency_limit"]) == (True, 3)

@@ -113,6 +113,8 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 
     def environment(service: str) -> dict[str, str]:
         set_there = {k: here(v, ports) for k, v in SERVICES[service].get("environment", {}).items()}
+        if service == "prefect":
+            set_there |= {"PREFECT_HOME": clean["PREFECT_HOME"]}
         if service == "mlflow":
             set_there |= {"MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
                           "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{ports['mlflow']}"}  # fmt: skip
@@ -227,6 +229,29 @@ def test_the_databases_are_dumped_and_brought_back_and_are_of_the_newest_schema(
         done = subprocess.run([command(words[0]), *words[1:]], env={**team.environment, **more}, capture_output=True,
                               text=True, check=False)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_databases_that_docs_operate_md_makes_by_hand_belong_to_a_role_that_is_not_a_superuser(team: Team) -> None:
+    binaries = programs()
+    assert binaries is not None
+    operate = (REPOSITORY / "docs" / "operate.md").read_text()
+    (line,) = re.findall(r"^(createuser .*?)  +#", operate, re.MULTILINE)
+    line = re.sub(r"\b(fute|prefect|mlflow)\b", r"hand_\1", line)  # beside those that are there
+    port = team.databases.rpartition(":")[2]
+    who_may = {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": USER, "PGPASSWORD": PASSWORD, "PGDATABASE": "prefect"}
+    path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    # Without a terminal, the password is asked for where the answers come from.
+    done = subprocess.run(["sh", "-c", line], env={**os.environ, **who_may, "PATH": path}, input=f"{PASSWORD}\n" * 2,
+                          capture_output=True, text=True, check=False, start_new_session=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    hand = f"//hand_fute:{PASSWORD}@127.0.0.1:{port}"
+    assert psql(binaries, f"postgresql:{hand}/hand_mlflow", "SHOW is_superuser") == "off"
+    psql(binaries, f"postgresql:{hand}/hand_mlflow", "CREATE TABLE of_mine (id int)")  # which not all may, in `public`
+    url = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg:{hand}/hand_prefect"}
+    done = subprocess.run([command("prefect"), "server", "database", "upgrade", "--yes"],
+                          env={**team.environment, **url}, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert psql(binaries, f"postgresql:{hand}/hand_prefect", "SELECT count(*) FROM flow_run") == "0"
 
 
 def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
