@@ -98,7 +98,7 @@ def check_drift(
             "or make a new baseline: fute drift STUDY --renew"
         )
     # After the look for a baseline: were one stored in between, it would be compared with its own answers.
-    this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day)
+    this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day, renew)
     fault = None if known is None else known.baseline.fault()
     if known is not None and known.ref == ref and fault is not None:  # of an earlier fute, which kept any
         raise DataError(f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
@@ -109,8 +109,8 @@ def check_drift(
         if (fault := first.fault()) is not None:
             raise DataError(
                 f"{looked_at.id} has no baseline yet, and what it answered cannot be one: {fault}. With the same "
-                "panel and settings it is asked anew tomorrow (UTC), and not before, for the same answers are not paid "
-                "again"
+                "panel and settings it is asked anew tomorrow (UTC), for the same answers are not paid again; once "
+                "more today: fute drift STUDY --renew"
             )
         return DriftCheck(model=looked_at.id, baseline=keep(first), new_baseline=True, calls=calls)
     changed = () if known.ref == ref else changed_settings(known.settings, settings)
@@ -164,7 +164,7 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def _name_of(study: str, ref: str, panel: str, n_stored: int, day: date) -> str:
+def _name_of(study: str, ref: str, panel: str, n_stored: int, day: date, renew: bool) -> str:
     """A check's name, under which its answers are paid once.
 
     The next run has the same name until the check is stored, and so goes on with what a stopped one was answered. Not
@@ -172,8 +172,9 @@ def _name_of(study: str, ref: str, panel: str, n_stored: int, day: date) -> str:
 
     Args:
         n_stored: how many baselines and checks the model has; one more is another check.
+        renew: a wish for new answers, which those of a check that came to nothing are not.
     """
-    return fingerprint(study=study, model=ref, panel=panel, n_stored=n_stored, day=day.isoformat())
+    return fingerprint(study=study, model=ref, panel=panel, n_stored=n_stored, day=day.isoformat(), renew=renew)
 
 
 def _baseline(askings: list[Outputs]) -> Baseline:

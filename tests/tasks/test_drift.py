@@ -60,11 +60,11 @@ def alarms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def checker(server: LlmServer, run: Run, pool: str) -> Callable[..., DriftCheck]:
     """A check of the model, with other settings of its prompt where given, or another model at its endpoint."""
 
-    def check(model: str = "m", **prompt: Any) -> DriftCheck:
+    def check(model: str = "m", renew: bool = False, **prompt: Any) -> DriftCheck:
         endpoint = EndpointConfig(id="api", base_url=server.base_url, service="test", model=model)
         prompts = {"p": PROMPT.model_copy(update=prompt)}
         parts = StudyParts(surrogate=SurrogateConfig(), endpoints={"api": endpoint}, prompts=prompts)
-        return check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=40))
+        return check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=40), renew)
 
     return check
 
@@ -154,5 +154,12 @@ def test_answers_that_nothing_can_be_compared_with_are_no_first_baseline(run: Ru
         check = checker(server, run, pool)
         with pytest.raises(DataError, match="p/api has no baseline yet, and what it answered cannot be one"):
             check()
+        paid = server.n_requests
         server.change_answers(labels)
-        assert check().new_baseline
+        # Not paid again within the day, unless that is wished.
+        with pytest.raises(DataError, match="once more today: fute drift STUDY --renew"):
+            check()
+        assert server.n_requests == paid
+        assert check(renew=True).new_baseline
+        assert server.n_requests == 2 * paid
+        assert not check().drifted
