@@ -1,7 +1,8 @@
 """Baselines and checks of drift: what a panel was answered at first, and every time since.
 
 drift/baselines/<model>/<panel>-<study>-<version>.parquet    one row for each asking and row of the panel
-drift/checks/<day>/<unique>.parquet                          one row a check, with what was answered
+drift/checks/<day>/<watched>-<unique>.parquet                one row a check, with what was answered; <watched> is of
+                                                             study and model: theirs are counted by their names
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class DriftStore:
             day: UTC, on which it began; default: today.
         """
         told = {**row, "panel_answered": answered.tolist(), "panel_values": values.ravel().tolist()}
-        path = self._checks(day or datetime.now(UTC).date()) / f"{uuid.uuid4().hex}.parquet"
+        name = f"{_watched(row['study'], row['model'])}-{uuid.uuid4().hex}.parquet"
+        path = self._checks(day or datetime.now(UTC).date()) / name
         write_parquet(self._store.scratch, path, card(schemas.DRIFT, told, stamp))
 
     def n_stored(self, study: str, ref: str, day: date) -> int:
@@ -135,13 +137,15 @@ class DriftStore:
         It grows with each that is stored, whatever the clock says then, and stays when checks are folded: one that was
         folded twice is told by its time.
         """
-        watched = (study, ref.rpartition("@")[0])
+        model = ref.rpartition("@")[0]
+        files = files_of(self._checks(day))
+        singles = sum(path.name.startswith(_watched(study, model)) for path in files.singles)
         times = set()
-        for path in files_of(self._checks(day)).live:
+        for path in files.parts:
             for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist():
-                if (row["study"], row["model"]) == watched:
+                if (row["study"], row["model"]) == (study, model):
                     times.add(row["created_at"])
-        return len(times) + len(self._tables(study, ref, "*.parquet"))
+        return singles + len(times) + len(self._tables(study, ref, "*.parquet"))
 
     def _checks(self, day: date) -> Path:
         return self._root / "checks" / f"{day:%Y%m%d}"
@@ -162,6 +166,10 @@ class DriftStore:
         unnoted = [(path, t) for path, t in tables if "study" not in t.column_names]
         # Of another study's, perhaps; those of the same settings are surely of this model.
         return known + ([(path, t) for path, t in unnoted if t["model"][0].as_py() == ref] or unnoted)
+
+
+def _watched(study: str, model: str) -> str:
+    return fingerprint(study=study, model=model)[:16]
 
 
 def _version(path: Path) -> int:
