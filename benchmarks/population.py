@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,12 +15,12 @@ from real_tasks import Rows, Task, labelled_rows, split_rows
 from sklearn.preprocessing import normalize
 from zoo import ARCHITECTURES, fit_all, read_inputs
 
-from fute.config import UnifyConfig
+from fute.data.sampling import generator
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
-from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
-from fute.unify.frame import Reference, Subject, make_reference, unify
+from fute.types import UNRELATED, Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
+from fute.unify.frame import Frame, make_frame, score
 from storage.stamp import Stamp
 from storage.store import Store
 
@@ -57,27 +57,15 @@ class Vectors:
         each = len(ARCHITECTURES)
         return Vectors(self.datasets[list(tasks)], self.models[[t * each + a for t in tasks for a in range(each)]])
 
-    def reference(self, *, recentred: bool = True) -> Reference:
-        everything = np.concatenate([self.datasets, self.models])
-        members = [str(i) for i in range(len(everything))]
-        least = UnifyConfig().min_population
-        subjects = [*self._datasets(), *self._models(makes=True)]
-        return make_reference(1, everything, subjects, members, min_population=least, recentred=recentred)
+    def placed(self, frame: Frame) -> Vectors:
+        return Vectors(frame.place(self.datasets), frame.place(self.models))
 
-    def datasets_in(self, reference: Reference) -> Floats:
-        return unify(self.datasets, self._datasets(), reference)
 
-    def models_in(self, reference: Reference, *, makes: bool = True) -> Floats:
-        return unify(self.models, self._models(makes), reference)
-
-    def unified(self, reference: Reference) -> Vectors:
-        return Vectors(self.datasets_in(reference), self.models_in(reference))
-
-    def _datasets(self) -> list[Subject]:
-        return [Subject("dataset")] * len(self.datasets)
-
-    def _models(self, makes: bool) -> list[Subject]:
-        return [Subject("model", name if makes else "") for name in list(ARCHITECTURES) * len(self.datasets)]
+def scores(frame: Frame, one: Floats, kind: Kind, other: Floats, other_kind: Kind) -> NDArray[np.float64]:
+    """(n, m) scores of placed subjects of one kind with placed subjects of another."""
+    rows, columns = frame.chance(one).of[other_kind], frame.chance(other).of[kind]
+    cosines = one @ other.T
+    return score(cosines, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +75,9 @@ class Population:
     Attributes:
         other_rows: the same datasets with a second zoo, trained on the rows of the datasets, so on none of the first
             zoo's: models of a task that share no training row.
+        frames: of the space with all layers, and of that with the last one.
+        shuffled: each model's outputs permuted within the pool's sources, embedded: they say nothing about any text.
+        unrelated: (models,) p-values of the shuffled: that their outputs have nothing to do with the texts.
         learned: (models,) whether each beats the majority class by LEARNED_MARGIN on rows kept aside.
     """
 
@@ -94,6 +85,9 @@ class Population:
     last_layer: Vectors
     words: Vectors
     other_rows: Vectors
+    frames: tuple[Frame, Frame]
+    shuffled: Floats
+    unrelated: NDArray[np.float64]
     learned: NDArray[np.bool_]
     accuracies: dict[str, dict[str, float]]
 
@@ -147,16 +141,22 @@ def embed(
         [[store.outputs(pool.id, ref) for ref in model_refs(task, seed, zoo)] for task in tasks] for zoo in ZOOS
     )
     parts = _PartFeatures(features, pool)
-    spaces = {}
+    spaces, frames = {}, []
     for name, columns in (("all", slice(None)), ("last", slice(-width, None))):
         with watch.stage("embedding" if name == "all" else "embedding, last layer"):
-            embedder = Crosscov(CrosscovConfig(), partial(parts.read, columns), pool)
+            read = partial(parts.read, columns)
+            embedder = Crosscov(CrosscovConfig(), read, pool)
+            frame = make_frame(embedder, read, pool, seed)
+            if frame is None:
+                raise SystemExit("the pool has no pseudo-tasks")
+            frames.append(frame)
             datasets = [embedder.dataset(parts.part(t, r)).vector for t, r in zip(tasks, rows, strict=True)]
             models = [embedder.model(answers).vector for group in outputs for answers in group]
             spaces[name] = Vectors(np.stack(datasets), np.stack(models))
             if name == "all":
                 strangers = [embedder.model(answers).vector for group in others for answers in group]
                 other_rows = Vectors(np.stack(datasets), np.stack(strangers))
+                mixed = [embedder.model(shuffled(o, pool, seed)) for group in outputs for o in group]
     with watch.stage("bag of words"):
         words = BagOfWords(pool.inputs)
         centroids = [words.dataset(t.inputs.take(r.dataset)) for t, r in zip(tasks, rows, strict=True)]
@@ -168,7 +168,20 @@ def embed(
         | {name: o.details["accuracy"] for name, o in zip(ARCHITECTURES, group, strict=True)}
         for task, group in zip(tasks, outputs, strict=True)
     }
-    return Population(spaces["all"], spaces["last"], counted, other_rows, learned, accuracies)
+    return Population(
+        spaces["all"], spaces["last"], counted, other_rows, (frames[0], frames[1]),
+        np.stack([m.vector for m in mixed]), np.array([m.metrics[UNRELATED] for m in mixed]), learned, accuracies,
+    )  # fmt: skip
+
+
+def shuffled(outputs: Outputs, pool: Pool, seed: int) -> Outputs:
+    """The rows of each source in another order."""
+    draw = generator(seed, "shuffled", outputs.fingerprint)
+    sources = np.unique(np.asarray(pool.source_ids), return_inverse=True)[1]
+    order = np.argsort(sources, kind="stable")
+    values = np.empty_like(outputs.values)
+    values[order] = outputs.values[np.lexsort((draw.random(len(sources)), sources))]
+    return replace(outputs, values=values)
 
 
 class _PartFeatures:

@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 from baselines import random_vectors
-from population import Population, Stopwatch, Vectors, embed, train_zoos
+from population import Population, Stopwatch, Vectors, embed, scores, train_zoos
 from rankings import DIRECTIONS, Measures, Similarities, architecture_table, detection, over_seeds, table
 from real_tasks import Task, manifest, read_task, real_pool, task_lists
+from small_zoos import growing, uneven, verdicts
+from small_zoos import told as small_zoos_told
 from threadpoolctl import threadpool_limits
 from zoo import ARCHITECTURES
 
@@ -32,18 +34,16 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import Surrogate, load_surrogate
 from fute.types import Features, Floats, Pool, TextTable
-from fute.unify.frame import NO_REFERENCE, Reference
+from fute.unify.frame import Frame
 from storage.stamp import code_version
 from storage.store import Store
 
 HERE = Path(__file__).parent
 QUICK_TASKS = 8
-SHIPPED, UNKNOWN_MAKE, NOTHING, BORROWED, LONE, OTHER_ROWS, LAST_LAYER, RANDOM, WORDS = (
-    "crosscov, as shipped",
-    "  makes of models unknown",
-    "  no reference",
-    "  reference of the other tasks",
-    "  one dataset alone",
+SHIPPED, COSINE, NOTHING, OTHER_ROWS, LAST_LAYER, RANDOM, WORDS = (
+    "crosscov, as shipped (scores)",
+    "  cosines in the frame",
+    "  no frame: cosines of the vectors",
     "  models share no training row",
     "  last layer only",
     "random",
@@ -135,7 +135,7 @@ def measure(
     for seed, pool in pools.items():
         population = embed(tasks, pool, seed, features, store, width, watch)
         for name, members in lists.items():
-            with watch.stage("references and rankings"):
+            with watch.stage("rankings"):
                 runs[name].append(evaluate(tasks, population, members, seed))
             print(f"seed {seed}, {name} tasks: done", flush=True)
     return {name: summarise(found) for name, found in runs.items()}
@@ -144,45 +144,42 @@ def measure(
 def evaluate(tasks: Sequence[Task], population: Population, members: Sequence[int], seed: int) -> dict[str, Any]:
     """Measures of every variant on some of the tasks."""
     names, families = [tasks[i].id for i in members], [tasks[i].family for i in members]
-    others = [i for i in range(len(tasks)) if i not in set(members)]
-    vectors = population.vectors.of(members)
-    reference = vectors.reference()
-    without_datasets = Reference(1, {g: r for g, r in reference.groups.items() if g != "dataset"})
-    shipped = vectors.unified(reference)
-    variants = {
-        SHIPPED: shipped,
-        UNKNOWN_MAKE: Vectors(shipped.datasets, vectors.models_in(reference, makes=False)),
-        NOTHING: vectors.unified(NO_REFERENCE),
-        LONE: Vectors(vectors.datasets_in(without_datasets), shipped.models),
-        WORDS: population.words.of(members),
+    frame, last_frame = population.frames
+    raw = population.vectors.of(members)
+    placed, last = raw.placed(frame), population.last_layer.of(members).placed(last_frame)
+    words = population.words.of(members)
+    similar = {
+        SHIPPED: _scored(names, families, frame, placed),
+        COSINE: Similarities.of(names, families, placed.datasets, placed.models),
+        NOTHING: Similarities.of(names, families, raw.datasets, raw.models),
+        LAST_LAYER: _scored(names, families, last_frame, last),
+        WORDS: Similarities.of(names, families, words.datasets, words.models),
+        RANDOM: random_vectors(names, families, seed),
     }
-    if others:
-        variants[BORROWED] = vectors.unified(population.vectors.of(others).reference())
-    last = population.last_layer.of(members)
-    variants[LAST_LAYER] = last.unified(last.reference())
-    similar = {n: Similarities.of(names, families, v.datasets, v.models) for n, v in variants.items()}
-    strangers = population.other_rows.of(members)
     # Each model asks for models of the second zoo; datasets are not asked, for that zoo was trained on their rows.
-    similar[OTHER_ROWS] = Similarities(
-        names,
-        families,
-        similar[SHIPPED].dataset_model,
-        shipped.models @ strangers.models_in(strangers.reference()).T,
-    )
-    similar[RANDOM] = random_vectors(names, families, seed)
+    strangers = frame.place(population.other_rows.of(members).models)
+    shipped = similar[SHIPPED].dataset_model
+    apart = scores(frame, placed.models, "model", strangers, "model")
+    similar[OTHER_ROWS] = Similarities(names, families, shipped, apart)
 
-    placed, raw = similar[SHIPPED].dataset_model, similar[NOTHING].dataset_model
     own = np.repeat(np.arange(len(members)), len(ARCHITECTURES)), np.arange(len(members) * len(ARCHITECTURES))
     chosen = [i * len(ARCHITECTURES) + a for i in members for a in range(len(ARCHITECTURES))]
     learned = population.learned[chosen]
+    mixed = scores(frame, placed.datasets, "dataset", frame.place(population.shuffled[chosen]), "model")
+    task_of_model = similar[SHIPPED].task_of_model
     signals = {
-        "cosine to its dataset, no reference": raw[own],
-        "cosine to its dataset, as shipped": placed[own],
-        "largest cosine to any dataset, no reference": raw.max(axis=0),
-        "largest cosine to any dataset, as shipped": placed.max(axis=0),
+        "cosine to its dataset, no frame": similar[NOTHING].dataset_model[own],
+        "score with its dataset": shipped[own],
+        "highest score with any dataset": shipped.max(axis=0),
     }
     return {
         "measures": {name: s.measure() for name, s in similar.items()},
+        "no_common_row_first": float((task_of_model[apart.argmax(axis=1)] == task_of_model).mean()),
+        "small_zoos": {
+            "uneven": uneven(shipped, families, seed),
+            "growing": growing(shipped, seed),
+            "verdicts": verdicts(shipped, families, frame.nulls, mixed, population.unrelated[chosen]),
+        },
         "learned": [int(learned.sum()), len(learned)],
         "detection": detection(learned, signals),
         "misses": [{"seed": seed, **miss} for miss in similar[SHIPPED].misses()],
@@ -190,11 +187,22 @@ def evaluate(tasks: Sequence[Task], population: Population, members: Sequence[in
     }
 
 
+def _scored(names: Sequence[str], families: Sequence[str], frame: Frame, placed: Vectors) -> Similarities:
+    return Similarities(
+        names,
+        families,
+        scores(frame, placed.datasets, "dataset", placed.models, "model"),
+        scores(frame, placed.models, "model", placed.models, "model"),
+    )
+
+
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    order = [SHIPPED, UNKNOWN_MAKE, NOTHING, BORROWED, LONE, OTHER_ROWS, LAST_LAYER, RANDOM, WORDS]
+    order = [SHIPPED, COSINE, NOTHING, OTHER_ROWS, LAST_LAYER, RANDOM, WORDS]
     measured: list[dict[str, Measures]] = [run["measures"] for run in runs]
     return {
         "variants": {name: over_seeds([m[name] for m in measured]) for name in order if name in measured[0]},
+        "no_common_row_first": [run["no_common_row_first"] for run in runs],
+        "small_zoos": [run["small_zoos"] for run in runs],
         "learned": [run["learned"] for run in runs],
         "detection": {
             signal: [run["detection"][signal] for run in runs if signal in run["detection"]]
@@ -208,6 +216,10 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def report(title: str, summary: dict[str, Any]) -> None:
     print("\n" + table(title, summary["variants"]))
     print("\n" + architecture_table(summary["variants"][SHIPPED]))
+    print("\nfirst of the other zoo's models (no common training row, the same architecture among them) of the same task: "
+          + ", ".join(f"{share:.3f}" for share in summary["no_common_row_first"]))  # fmt: skip
+    for number, found in enumerate(summary["small_zoos"]):
+        print(f"\nseed number {number}: {small_zoos_told(found)}")
     print("\nmodels that learned their task: " + ", ".join(f"{a} of {b}" for a, b in summary["learned"]))
     for signal, areas in summary["detection"].items():
         print(f"  AUC of {signal:<46}{np.mean(areas):.3f}")

@@ -27,6 +27,9 @@ TaskType = Literal["classification", "regression", "span_qa"]
 OutputKind = Literal["probabilities", "labels", "scores", "embeddings", "spans"]
 Floats = NDArray[np.float32]
 
+UNRELATED = "unrelated_p"
+"""A metric of an embedding: p-value of the null that the outputs, or labels, have nothing to do with the texts."""
+
 MIN_ANSWERED = 0.5
 """Outputs with a smaller share of answered inputs are refused: what is left says too little of the task."""
 
@@ -265,7 +268,13 @@ Features = Callable[[TextTable], Floats]
 
 
 class Embedder(Protocol):
-    """A method g, ready to make vectors of one space."""
+    """A method g, ready to make vectors of one space.
+
+    Attributes:
+        pseudo_tasks: how many of the pool's own tasks it embeds for the space's frame: what it can afford.
+    """
+
+    pseudo_tasks: int
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
         """DTE: from labels."""

@@ -24,6 +24,9 @@ class PythonMethod:
     `model(outputs)`, each giving a vector of numbers, (dim,).
     """
 
+    pseudo_tasks = 24
+    """What one costs is not known."""
+
     def __init__(self, config: PythonMethodConfig, base_dir: Path, **given: Any) -> None:
         """
         Args:

@@ -1,7 +1,7 @@
 """Where subjects stand on a map, how true the map is, and how subjects fall into groups. Deterministic.
 
-The maps are scikit-learn's, the tree is SciPy's. Ours is what they leave open: one place for subjects of one vector,
-and a picture that depends neither on the order of the subjects nor on which way an axis happens to point.
+t-SNE is scikit-learn's, the tree is SciPy's. Ours is what they leave open: one place for subjects of one vector, and a
+picture that depends neither on the order of the subjects nor on which way an axis happens to point.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
-from sklearn.decomposition import KernelPCA
 from sklearn.manifold import TSNE, trustworthiness
 from threadpoolctl import threadpool_limits
 
@@ -128,10 +127,14 @@ def _pca(cosines: Matrix) -> tuple[Matrix, float]:
     """Places, and the share of the variance that they hold. From the Gram matrix, which is small; vectors are long."""
     if len(cosines) == 1:
         return np.zeros((1, 2)), 1.0
-    model = KernelPCA(2, kernel="precomputed", eigen_solver="dense")
-    places = np.asarray(model.fit_transform(cosines), dtype=np.float64)
-    total = float(np.trace(cosines) - cosines.sum() / len(cosines))
-    return _to_principal_axes(places), float(min(1.0, model.eigenvalues_[:2].sum() / total))
+    means = cosines.mean(axis=0)
+    centred = cosines - means - means[:, None] + means.mean()
+    # Not scikit-learn's KernelPCA: of subjects at right angles, whose eigenvalues are all equal, it found no axis with
+    # some BLAS kernels.
+    values, axes = np.linalg.eigh(centred)
+    values = np.maximum(values[::-1], 0.0)
+    places = axes[:, ::-1][:, :2] * np.sqrt(values[:2])
+    return _to_principal_axes(places), float(values[:2].sum() / values.sum())
 
 
 def _tsne(cosines: Matrix, start: Matrix) -> Matrix:

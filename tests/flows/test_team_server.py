@@ -191,8 +191,8 @@ def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
         team.wait(run, "Completed")
     expected, found = vectors(alone), vectors(study)
     assert found.keys() == expected.keys()
-    for subject, vector in expected.items():
-        np.testing.assert_array_equal(found[subject], vector, err_msg=subject)
+    for subject, vector in expected.items():  # to rounding: processes may differ in their number of threads
+        np.testing.assert_allclose(found[subject], vector, atol=1e-6, rtol=0, err_msg=subject)
     # Both are tracked on the MLflow server, with Prefect's ids; and both servers keep their records in PostgreSQL.
     client = mlflow.MlflowClient(tracking_uri=team.mlflow_uri)
     experiment = client.get_experiment_by_name("small")

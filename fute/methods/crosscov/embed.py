@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
 
 from fute.errors import FuteError, MethodError
 from fute.methods.crosscov.config import CrosscovConfig
@@ -14,7 +16,9 @@ from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, 
 from fute.methods.labels import check_labels
 from fute.methods.one_by_one import one_by_one
 from fute.spans import check_spans, context_lengths, unpack_spans
-from fute.types import Dataset, Features, Outputs, Pool, TaskEmbedding
+from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
+
+PERMUTATIONS = 40
 
 
 def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
@@ -44,10 +48,14 @@ class Crosscov:
     classes is judged by its strongest contrast alone.
     """
 
+    pseudo_tasks = 180
+    """Of the pool's own, that make the frame: with 36 in place of 180, foreign models were taken for a fit five times as
+    often (benchmarks/README.md); they cost some seconds, once for a space."""
+
     def __init__(self, config: CrosscovConfig, features: Features, pool: Pool) -> None:
-        self.features = features
-        self._inputs = pool.inputs
         pool_features = features(pool.inputs)
+        self.features = pool_rows_first(features, pool.inputs, pool_features)
+        self._inputs = pool.inputs
         self._source_ids = np.asarray(pool.source_ids)
         self._context_lengths = context_lengths(pool.inputs)
         sources = source_groups(self._source_ids)
@@ -63,7 +71,8 @@ class Crosscov:
             MethodError: the outputs have nothing to do with the features.
         """
         check_spans(outputs.validate(len(self._inputs)), self._inputs)
-        return embedding_of(*self.model_rows(outputs))
+        groups = source_groups(self._source_ids[outputs.answered_rows])
+        return embedding_of(*self.model_rows(outputs), groups)
 
     def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
         """MTEs of several models, one after the other: there is nothing to share."""
@@ -98,7 +107,8 @@ class Crosscov:
             MethodError: labels that check_labels refuses, or that have nothing to do with the features.
         """
         check_labels(dataset)
-        return embedding_of(self.dataset_features(dataset), targets_as_outputs(dataset))
+        z = self.dataset_features(dataset)
+        return embedding_of(z, targets_as_outputs(dataset), np.zeros(len(z), dtype=np.intp))
 
     def dataset_features(self, dataset: Dataset) -> Doubles:
         """(n, d) whitened features of the training rows."""
@@ -106,8 +116,11 @@ class Crosscov:
         return self.whitening.apply(features, centre=unit_rows(features).mean(axis=0))
 
 
-def embedding_of(z: Doubles, y: Doubles) -> TaskEmbedding:
-    """The vector, and how much of the outputs' variance is linear in the features.
+def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedding:
+    """The vector, how much of the outputs' variance is linear in the features, and the chance that it would be by luck.
+
+    Args:
+        groups: (n,) rows of one group may change places under the null that outputs have nothing to do with texts.
 
     Raises:
         MethodError: the outputs have nothing to do with the features.
@@ -117,7 +130,43 @@ def embedding_of(z: Doubles, y: Doubles) -> TaskEmbedding:
     explained = float((a**2).sum()) / variance if variance > 0 else 0.0
     if explained <= 1e-12:
         raise MethodError("the outputs have no covariance with the surrogate's features, so there is no task to embed")
-    return TaskEmbedding(to_vector(root_of_gram(a)).astype(np.float32), {"explained_variance": explained})
+    metrics = {"explained_variance": explained, UNRELATED: chance_of_covariance(z, y, groups)}
+    return TaskEmbedding(to_vector(root_of_gram(a)).astype(np.float32), metrics)
+
+
+def chance_of_covariance(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> float:
+    """p-value of the null that outputs have nothing to do with the texts, by outputs permuted within groups.
+
+    The squared covariance is a sum of hundreds of nearly independent terms, so under the null it is about normal, and
+    few permutations give its mean and deviation.
+    """
+    rng = np.random.default_rng(0)
+    centred = centred_within(y, groups)
+    order = np.argsort(groups, kind="stable")
+    permuted = np.empty((len(y), PERMUTATIONS, y.shape[1]))
+    for k in range(PERMUTATIONS):
+        permuted[order, k] = centred[np.lexsort((rng.random(len(y)), groups))]
+    covariances = (z.T @ permuted.reshape(len(y), -1)).reshape(z.shape[1], PERMUTATIONS, -1)
+    drawn = (covariances**2).sum(axis=(0, 2))
+    measured = float(((z.T @ centred) ** 2).sum())
+    return float(norm.sf((measured - drawn.mean()) / max(float(drawn.std(ddof=1)), 1e-300)))
+
+
+def pool_rows_first(features: Features, inputs: TextTable, known: Floats) -> Features:
+    """Features of any table; of one that holds rows of the pool only, those that are known."""
+    row_of: dict[tuple[str, str | None], int] = {}
+
+    def look(table: TextTable) -> Floats:
+        if not row_of:
+            row_of.update({key: row for row, key in enumerate(_rows(inputs))})
+        rows = [row_of.get(key, -1) for key in _rows(table)]
+        return features(table) if -1 in rows else known[rows]
+
+    return look
+
+
+def _rows(table: TextTable) -> Iterator[tuple[str, str | None]]:
+    return zip(table.texts, table.pairs or [None] * len(table), strict=True)
 
 
 def targets_as_outputs(dataset: Dataset) -> Doubles:

@@ -20,6 +20,9 @@ def unit_rows(features: Floats) -> Doubles:
     return np.divide(doubles, norms, out=np.zeros_like(doubles), where=norms > 0)
 
 
+AXES_PER_ROOT = 7.0
+NO_VARIANCE = 1e-9  # of the largest eigenvalue: float32 features leave about 1e-14 where there is none
+
 SMALL_SOURCE = 5
 """Sources with fewer rows are centred together: a mean of so few is mostly the rows themselves."""
 
@@ -35,6 +38,34 @@ def centred_within(values: Doubles, groups: NDArray[np.intp]) -> Doubles:
     # In the order of the rows, as np.add.at adds them, to the last digit; this takes a fraction of its time.
     sums = np.column_stack([np.bincount(groups, column) for column in values.T])
     return values - (sums / np.maximum(np.bincount(groups), 1)[:, None])[groups]
+
+
+def carried_axes(rows: int, groups: int) -> int:
+    """Axes that so many rows carry, centred within so many groups: never more than their rank.
+
+    Well before the rank is reached further axes hurt, for a covariance with few rows is mostly noise along them.
+    AXES_PER_ROOT is where the fewest nearest subjects were wrong with 100, 300, 1,000 and 3,000 rows
+    (benchmarks/pool_size.py).
+    """
+    return max(1, min(rows - groups, round(AXES_PER_ROOT * rows**0.5)))
+
+
+def whole_axes(eigenvalues: Doubles, most: int) -> int:
+    """How many leading axes to keep: those with variance, and of equal ones all or none.
+
+    Axes without variance are any vectors of the null space, and axes of one eigenvalue any basis of their plane: which
+    ones depends on the number of threads and on the BLAS kernel. All of a plane say the same in every basis.
+
+    Args:
+        eigenvalues: descending, the first positive.
+        most: wanted at most; more are kept only where the first plane is larger.
+    """
+    varying = int((eigenvalues > NO_VARIANCE * eigenvalues[0]).sum())
+    if most >= varying:
+        return varying
+    gaps = np.flatnonzero(eigenvalues[: varying - 1] - eigenvalues[1:varying] > NO_VARIANCE * eigenvalues[0]) + 1
+    ends = [*gaps.tolist(), varying]
+    return max((end for end in ends if end <= most), default=ends[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +86,7 @@ class Whitening:
 
         Args:
             features: (n, width).
+            components: axes at most; fewer where the rows carry fewer (`carried_axes`) or have no variance.
             groups: (n,) source of each row.
 
         Raises:
@@ -64,17 +96,17 @@ class Whitening:
         mean = unit.mean(axis=0)
         centred = centred_within(unit, groups)
         eigenvalues, eigenvectors = np.linalg.eigh(centred.T @ centred / len(centred))
-        kept = min(components, len(features) - 1, features.shape[1])
-        if kept < 1 or eigenvalues[-1] <= 1e-12:  # less than rounding leaves
+        eigenvalues, eigenvectors = np.maximum(eigenvalues[::-1], 0.0), eigenvectors[:, ::-1]
+        if eigenvalues[0] <= 1e-12:  # less than rounding leaves
             raise MethodError(
                 f"a pool of {len(features)} rows has no spread to measure; give at least two different texts"
             )
-        eigenvalues, eigenvectors = eigenvalues[::-1][:kept], eigenvectors[:, ::-1][:, :kept]
+        kept = whole_axes(eigenvalues, min(components, carried_axes(len(features), len(np.unique(groups)))))
+        eigenvalues, eigenvectors = eigenvalues[:kept], eigenvectors[:, :kept]
         # An eigenvector's sign is arbitrary; the embedding does not depend on it, but stored vectors should not differ
         # between linear algebra libraries.
         signs = np.sign(eigenvectors[np.abs(eigenvectors).argmax(axis=0), np.arange(kept)])
-        scale = 1.0 / np.sqrt(np.maximum(eigenvalues, 0.0) + ridge * eigenvalues[0])
-        return cls(mean, eigenvectors * signs * scale)
+        return cls(mean, eigenvectors * signs / np.sqrt(eigenvalues + ridge * eigenvalues[0]))
 
     def apply(self, features: Floats, *, centre: Doubles | None = None) -> Doubles:
         """(n, width) -> (n, d). `centre` replaces the pool's mean, for a dataset that is centred on its own texts."""

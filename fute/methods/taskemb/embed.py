@@ -44,6 +44,9 @@ class Taskemb:
     Source: Vu et al. 2020 (arXiv 2005.00770) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models.
     """
 
+    pseudo_tasks = 12
+    """Each is trained as any subject is."""
+
     def __init__(
         self, config: TaskembConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
     ) -> None:

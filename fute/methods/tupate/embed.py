@@ -33,6 +33,9 @@ class Tupate:
     shared start, the difference and soft-label cross-entropy are this project's.
     """
 
+    pseudo_tasks = 12
+    """Each is trained as any subject is."""
+
     def __init__(
         self, config: TupateConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
     ) -> None:
