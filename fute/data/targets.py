@@ -8,18 +8,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fute.data.cells import numbers_in
 from fute.data.faults import Fault, Targets, found, mask
+from fute.data.label_column import is_number, is_text
 from fute.errors import DataError
 
 
 def number_targets(column: pa.ChunkedArray, name: str, split: str) -> Targets:
-    """Numbers of a regression, (n,) float32.
+    """Numbers of a regression, (n,) float32. Numbers that are written as text are numbers: the task says so.
 
     Raises:
         DataError: the column holds no numbers.
     """
-    if not (_is_number(column.type) or pa.types.is_null(column.type)):
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    numbers_of = numbers_in(column) if is_text(column.type) else column
+    if numbers_of is None or not (is_number(numbers_of.type) or pa.types.is_null(numbers_of.type)):
         raise DataError(f"{split}: the label column {name!r} holds {column.type}; a regression needs numbers")
+    column = numbers_of
     missing = mask(pc.is_null(column))
     numbers = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(), dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -101,10 +107,6 @@ def _holds_answers(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
 def _short(text: str) -> str:
