@@ -92,7 +92,7 @@ def columns_of(path: Path, form: str, wanted: Iterable[str]) -> list[str]:
     if form == "jsonl":
         there: dict[str, None] = {}
         missing = set(wanted)
-        for row in _jsonl_rows(path):
+        for row in jsonl_rows(path):
             there.update(dict.fromkeys(row))
             missing -= row.keys()
             if not missing:
@@ -152,7 +152,7 @@ def read_file(path: Path, form: str, wanted: Iterable[str]) -> pa.Table:
 def _read_jsonl(path: Path, columns: Sequence[str]) -> pa.Table:
     # Not through Arrow's reader, which makes timestamps of texts that look like some.
     values: dict[str, list[Any]] = {name: [] for name in columns}
-    for row in _jsonl_rows(path):
+    for row in jsonl_rows(path):
         for name in columns:
             values[name].append(row.get(name))
     arrays = {}
@@ -166,7 +166,12 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
+def jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, line by line.
+
+    Raises:
+        DataError: unreadable, or a line that is no object.
+    """
     number = 0
     try:
         with path.open(encoding="utf-8-sig") as lines:

@@ -51,6 +51,16 @@ def spelt_number(name: str, names: Sequence[str]) -> int | None:
     return int(number) if number.is_integer() else None
 
 
+def named_like_numbers(names: Sequence[str]) -> bool:
+    """Whether one of the names is a number or boolean of another index, so that `class_indices` may say anything else
+    than that a number is an index."""
+    words = {word: number for number, word in BOOLEANS.items()}
+    return any(
+        words.get(name.casefold(), i) != i or spelt_number(name, names) not in (None, i)
+        for i, name in enumerate(names)
+    )
+
+
 def _by_word(
     names: Sequence[str],
     keys: Sequence[Hashable],
