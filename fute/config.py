@@ -123,7 +123,8 @@ class PoolSourceConfig(Settings):
     id: Id | None = None
     """Default: the file's name without its ending, or the hub name."""
     data: Source
-    """Where its rows come from; `files` may be a glob, and each file is then a source."""
+    """Where its rows come from; `files` may be a glob, and each file is then a source. Files of one name are told
+    apart by their folders."""
     text: str = "text"
     """Column of the text."""
     text_pair: str | None = None

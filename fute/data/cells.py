@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
-_NO_NUMBER = pa.array(pa_csv.ConvertOptions().null_values)
+_NO_NUMBER = pa.array(pa_csv.ConvertOptions().null_values, pa.large_string())
 """How programs write a number that is missing: NA, nan, NULL ... Beside classes each of these is a class."""
 
 
@@ -53,8 +53,8 @@ def typed_cells(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def numbers_in(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """The numbers of a column that was said to hold some, int64 or double; None if a text is no number."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    missing = pc.is_in(trimmed, _NO_NUMBER.cast(trimmed.type))
+    trimmed = pc.utf8_trim_whitespace(texts.cast(pa.large_string()))
+    missing = pc.is_in(trimmed, _NO_NUMBER)
     numbers = pc.if_else(missing, None, trimmed)
     for kind in (pa.int64(), pa.float64()):
         try:

@@ -161,7 +161,8 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> pa.Table:
             arrays[name] = pa.array(column)
         except (pa.ArrowException, UnicodeError, OverflowError) as exc:
             raise DataError(
-                f"{path.name}: column {name!r} cannot be read: {exc}; give values of one kind, very large numbers as text"
+                f"{path.name}: column {name!r} cannot be read: {exc}; give values of one kind, and numbers of more "
+                "than 64 bits as text"
             ) from exc
     return pa.table(arrays)
 
@@ -173,12 +174,13 @@ def jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
         DataError: unreadable, or a line that is no object.
     """
     number = 0
+    decode = json.JSONDecoder(object_pairs_hook=_object).decode
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line, object_pairs_hook=_object)
+                row = decode(line)
                 if not isinstance(row, dict):
                     raise DataError(
                         f"{path.name} cannot be read as jsonl: line {number} is no object; write one row a line, "

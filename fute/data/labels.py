@@ -101,9 +101,7 @@ def _indices(
     return {split: renumbered(rows, indices) for split, rows in numbers.items()}
 
 
-def _from_numbers(
-    labels: Mapping[str, pa.ChunkedArray], column: str, names: tuple[str, ...] | None
-) -> ClassTargets:
+def _from_numbers(labels: Mapping[str, pa.ChunkedArray], column: str, names: tuple[str, ...] | None) -> ClassTargets:
     missing = {split: mask(pc.is_null(rows)) for split, rows in labels.items()}
     values = {
         split: np.asarray(pc.fill_null(rows, UNLABELLED).to_numpy(), dtype=np.int64) for split, rows in labels.items()

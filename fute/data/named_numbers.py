@@ -12,6 +12,7 @@ from fute.did_you_mean import listed
 from fute.errors import DataError
 
 BOOLEANS = {0: "false", 1: "true"}
+_WORDS = {word: number for number, word in BOOLEANS.items()}
 
 
 def class_indices(
@@ -41,9 +42,8 @@ def class_indices(
 
 def spelt_number(name: str, names: Sequence[str]) -> int | None:
     """The whole number that a name spells; true and false are 1 and 0 where these are all the names."""
-    words = {word: number for number, word in BOOLEANS.items()}
-    if {other.casefold() for other in names} == set(words):
-        return words[name.casefold()]
+    if {other.casefold() for other in names} == set(_WORDS):
+        return _WORDS[name.casefold()]
     try:
         number = float(name)
     except ValueError:
@@ -54,9 +54,8 @@ def spelt_number(name: str, names: Sequence[str]) -> int | None:
 def named_like_numbers(names: Sequence[str]) -> bool:
     """Whether one of the names is a number or boolean of another index, so that `class_indices` may say anything else
     than that a number is an index."""
-    words = {word: number for number, word in BOOLEANS.items()}
     return any(
-        words.get(name.casefold(), i) != i or spelt_number(name, names) not in (None, i)
+        _WORDS.get(name.casefold(), i) != i or spelt_number(name, names) not in (None, i)
         for i, name in enumerate(names)
     )
 

@@ -22,10 +22,17 @@ def number_targets(column: pa.ChunkedArray, name: str, split: str) -> Targets:
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    numbers_of = numbers_in(column) if is_text(column.type) else column
-    if numbers_of is None or not (is_number(numbers_of.type) or pa.types.is_null(numbers_of.type)):
+    if is_text(column.type):
+        numbers = numbers_in(column)
+        if numbers is None:
+            odd = next(row for row in range(len(column)) if numbers_in(column.slice(row, 1)) is None)
+            raise DataError(
+                f"{split}: the label column {name!r} holds text that is no number (row {odd}: "
+                f"{column[odd].as_py()!r}); a regression needs numbers"
+            )
+        column = numbers
+    if not (is_number(column.type) or pa.types.is_null(column.type)):
         raise DataError(f"{split}: the label column {name!r} holds {column.type}; a regression needs numbers")
-    column = numbers_of
     missing = mask(pc.is_null(column))
     numbers = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(), dtype=np.float64)
     with np.errstate(over="ignore"):
@@ -100,7 +107,7 @@ def _holds_answers(kind: pa.DataType) -> bool:
     return (
         text is not None
         and start is not None
-        and (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text))
+        and (is_text(text) or pa.types.is_null(text))
         and (pa.types.is_integer(start) or pa.types.is_null(start))
     )
 

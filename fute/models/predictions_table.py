@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fute.config import PredictionsModel
 from fute.data.cells import numbers_in, typed_cells
-from fute.data.files import columns_of, file_format, read_file
+from fute.data.files import ENDINGS, columns_of, file_format, read_file
 from fute.data.label_column import is_text, plain_labels
 from fute.data.named_numbers import BOOLEANS
 from fute.data.read import with_text
@@ -22,7 +22,6 @@ from fute.fingerprint import digest_file, fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import locate_answers, outputs_from_spans
 from fute.types import Outputs, TextTable
-
 
 READING_VERSION = 2
 """Raised when the same table would be read otherwise."""
@@ -101,6 +100,8 @@ class PredictionsTable:
         config = self._config
         named = [config.row, config.text, config.text_pair, config.label, *(config.probabilities or [])]
         named += [config.start, config.end, config.answer, config.score]
+        if self._path.suffix.lower() not in ENDINGS:
+            raise ModelError(f"{self.id}: cannot tell the format of {self._path.name}; end it in {', '.join(ENDINGS)}")
         try:
             form = file_format(self._path, "auto")
             self._there = columns_of(self._path, form, [name for name in named if name is not None])
