@@ -52,6 +52,8 @@ def _plain_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     numbers = _kept(numbers, pc.invert(pc.is_nan(numbers)))
     if not pc.all(pc.equal(pc.floor(numbers), numbers)).as_py():
         return numbers
+    if pc.any(pc.is_inf(numbers)).as_py():
+        raise DataError(f"{where} holds an infinite number, which is no label; leave it blank or take the row out")
     if pa.types.is_decimal(column.type):
         return column.cast(pa.int64())
     # From here on two whole numbers may have become one when the table was written.

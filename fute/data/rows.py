@@ -14,7 +14,7 @@ from fute.data.hub import arrow_table
 from fute.entry_point import load_entry_point
 from fute.errors import DataError, FuteError
 
-_DATASET = ("column_names", "features", "select_columns", "with_format", "__getitem__")
+_DATASET = ("column_names", "features", "num_rows", "select_columns", "with_format")
 """What a datasets.Dataset is recognised by: importing the library takes seconds, and one that another thread is
 importing has no Dataset yet."""
 

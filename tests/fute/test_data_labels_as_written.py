@@ -194,9 +194,9 @@ def test_typed_labels_keep_their_type(tmp_path, values, names):
 
 
 def test_numbers_that_a_float_cannot_tell_apart_are_refused(tmp_path):
-    name = write(tmp_path / "r.parquet", rows([float(2**53), 1.0]))
-    with pytest.raises(DataError, match="cannot all be told apart"):
-        read(tmp_path, name)
+    for number, says in ((float(2**53), "cannot all be told apart"), (math.inf, "holds an infinite number")):
+        with pytest.raises(DataError, match=says):
+            read(tmp_path, write(tmp_path / "r.parquet", rows([number, 1.0])))
 
 
 @pytest.mark.parametrize("labels", [[1, "1"], ["1", 1], [True, 1], [{"a": 1}, "x"], [2**70, 1]])
@@ -344,6 +344,9 @@ def test_rows_of_the_datasets_library_are_recognised_while_another_thread_import
 
     rows = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a", "b"]})})
     (tmp_path / "source.py").write_text("rows = None\n\ndef make():\n    return rows\n")
+    stream = datasets.IterableDataset.from_generator(lambda: iter([{"text": "a"}]))
+    with pytest.raises(DataError, match="is IterableDataset; give a mapping"):
+        dataset_from_rows("d", "classification", {"train": stream})
     monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))  # as an import that has just begun
     monkeypatch.setattr("fute.data.rows.load_entry_point", lambda *_: lambda: rows)
     source = PythonSource(source="python", entry_point="source:make")
