@@ -198,10 +198,8 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
     columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or []), *spans]
     try:
         for file in matching_files(model.file, base_dir):
-            form = file_format(file, "auto")
-            if form == "jsonl":
-                yield f"file: {model.file} is JSONL; give predictions as Parquet or CSV"
-            elif problem := missing_columns(file, form, [c for c in columns if c is not None]):
+            wanted = [column for column in columns if column is not None]
+            if problem := missing_columns(file, file_format(file, "auto"), wanted):
                 yield problem
     except (ConfigError, DataError) as exc:
         yield f"file: {exc}"

@@ -103,7 +103,8 @@ class DatasetConfig(Settings):
     label: str = "label"
     """Column of the label (span QA: answers {text, answer_start}, as in SQuAD)."""
     label_names: list[str] | None = None
-    """Names of the classes 0, 1, ...; default: what the source says, else the sorted distinct labels."""
+    """Names of the classes 0, 1, ... (false, true); default: what the source says, else the sorted distinct labels.
+    Where names are labels themselves, a label is the class called like it; what can be read in two ways is refused."""
     family: str | None = None
     """What kind of task this is (sentiment, nli ...), for grouping in reports only."""
     max_rows: int = Field(default=2000, ge=2)
@@ -122,7 +123,8 @@ class PoolSourceConfig(Settings):
     id: Id | None = None
     """Default: the file's name without its ending, or the hub name."""
     data: Source
-    """Where its rows come from; `files` may be a glob, and each file is then a source."""
+    """Where its rows come from; `files` may be a glob, and each file is then a source. Files of one name are told
+    apart by their folders."""
     text: str = "text"
     """Column of the text."""
     text_pair: str | None = None
@@ -272,7 +274,7 @@ class PredictionsModel(Settings):
     id: Id
     """Unique name."""
     file: str
-    """Parquet or CSV file, relative to the study file."""
+    """Parquet, CSV or JSONL file, relative to the study file."""
     row: str | None = "row"
     """Column with the pool row, as in the pool's own Parquet file; null: rows are matched by `text`."""
     text: str | None = None
@@ -280,7 +282,8 @@ class PredictionsModel(Settings):
     text_pair: str | None = None
     """Column with the input's second text."""
     label: str | None = None
-    """Column with the predicted label."""
+    """Column with the predicted label: a text, a boolean or a whole number (`2` or `2.0`) is a class, a blank one no
+    answer; numbers of which some have a fraction are those of a regression."""
     probabilities: list[str] | None = None
     """Columns with the probabilities, or one column that holds a list."""
     start: str | None = None

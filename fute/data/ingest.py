@@ -12,19 +12,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fute.config import DatasetConfig, PythonSource
+from fute.data.declared_names import declared_names
 from fute.data.duplicates import conflicting, keys_of, normalised, repeated, shared
 from fute.data.faults import Fault, Targets, concerned, counts, text_faults
 from fute.data.labels import class_counts, class_targets
 from fute.data.read import check_split_names, read_tables, source_identity, with_text
+from fute.data.reading import ingest_version, names_version
 from fute.data.rows import tables_from_rows
 from fute.data.sampling import generator, stratified_sample
 from fute.data.targets import number_targets, span_targets
 from fute.errors import DataError
 from fute.fingerprint import fingerprint, fingerprint_bytes
 from fute.types import Dataset, Split, TaskType, TextTable
-
-INGEST_VERSION = 1
-"""Part of every dataset's fingerprint: raised when the same source and settings would give other rows."""
 
 _CANNOT_CHANGE_ROWS = {"data", "family", "min_rows"}
 
@@ -35,7 +34,7 @@ def dataset_fingerprint(config: DatasetConfig, base_dir: Path, seed: int) -> str
     Raises:
         ConfigError, DataError: a file, function or hub dataset that cannot be found.
     """
-    return _fingerprint(config, source_identity(config.data, base_dir), seed)
+    return _fingerprint(config, source_identity(config.data, base_dir), seed, ingest_version(config, base_dir))
 
 
 def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
@@ -50,7 +49,7 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
     """
     identity = source_identity(config.data, base_dir)
     tables = read_tables(config.data, _text_columns(config), [config.label], base_dir)
-    return _dataset(config, tables, identity, seed)
+    return _dataset(config, tables, identity, seed, ingest_version(config, base_dir))
 
 
 def dataset_from_rows(
@@ -88,14 +87,18 @@ def dataset_from_rows(
         split: with_text(table, columns, split)
         for split, table in tables_from_rows(rows, [*columns, label], f"dataset {id}").items()
     }
-    content = json.dumps({split: table.to_pydict() for split, table in tables.items()}, sort_keys=True, default=str)
-    identity = {"source": "memory", "digest": fingerprint_bytes(content.encode())}
-    return _dataset(config, tables, identity, seed)
+    content: dict[str, Any] = {split: table.to_pydict() for split, table in tables.items()}
+    declared = {split: declared_names(table.schema, label) for split, table in tables.items()}
+    if any(declared.values()):
+        content = {"rows": content, "declared": declared}
+    written = json.dumps(content, sort_keys=True, default=str)
+    identity = {"source": "memory", "digest": fingerprint_bytes(written.encode())}
+    return _dataset(config, tables, identity, seed, names_version(label_names, declared.values()))
 
 
-def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int) -> str:
+def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int, version: int) -> str:
     return fingerprint(
-        ingest_version=INGEST_VERSION,
+        ingest_version=version,
         source=dict(identity),
         settings=config.identity(exclude=_CANNOT_CHANGE_ROWS),
         seed=seed,
@@ -108,7 +111,9 @@ def _text_columns(config: DatasetConfig) -> list[str]:
     return [config.text] if config.text_pair is None else [config.text, config.text_pair]
 
 
-def _dataset(config: DatasetConfig, tables: Mapping[str, pa.Table], identity: Mapping[str, Any], seed: int) -> Dataset:
+def _dataset(
+    config: DatasetConfig, tables: Mapping[str, pa.Table], identity: Mapping[str, Any], seed: int, version: int
+) -> Dataset:
     problems = check_split_names(list(tables))
     if problems:
         raise _refused(config, problems)
@@ -173,14 +178,14 @@ def _dataset(config: DatasetConfig, tables: Mapping[str, pa.Table], identity: Ma
         id=config.id,
         task=config.task,
         splits=splits,
-        fingerprint=_fingerprint(config, identity, seed),
+        fingerprint=_fingerprint(config, identity, seed, version),
         label_names=label_names,
         provenance={
             "source": dict(identity),
             "data": config.data.identity() if identity["source"] != "memory" else None,
             "settings": config.identity(exclude={"data"}),
             "seed": seed,
-            "ingest_version": INGEST_VERSION,
+            "ingest_version": version,
         },
         report=report,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fute.data.declared_names import declared_names, one_declaration, renumbered
 from fute.data.faults import Fault, Targets, found, mask
+from fute.data.label_column import plain_labels
+from fute.data.named_numbers import BOOLEANS, class_indices, spelt_number
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import DataError
 
@@ -36,74 +38,83 @@ def class_targets(tables: Mapping[str, pa.Table], column: str, given: Sequence[s
 
     Names come from `given`, else from the features that `datasets` wrote into the schema, else from the labels that
     occur (in any split): in the order of their dictionary where the column has one, else sorted. Where names are
-    given, numbers are indices of them; else numbers are classes by their own name, -1 included if training rows
-    have it.
+    given, numbers are indices of them, unless they are called by name (`fute.data.named_numbers`); else numbers are
+    classes by their own name, -1 included if training rows have it.
 
     Args:
         tables: splits, "train" among them.
 
     Raises:
-        DataError: labels of a type that names no classes, or of different types in different splits.
+        DataError: labels of a type that names no classes, of different types in different splits, or that can be
+            read in two ways.
     """
-    names = tuple(given) if given is not None else _declared_names(tables["train"], column)
-    numeric = {split: _is_numeric(table.column(column), split) for split, table in tables.items()}
-    kinds = {kind for kind in numeric.values() if kind is not None}
-    if len(kinds) > 1:
+    aligned = one_declaration(list(tables.values()), column, ", ".join(tables))
+    tables = dict(zip(tables, aligned, strict=True))
+    declared = declared_names(tables["train"].schema, column)
+    names = tuple(given) if given is not None else declared
+    labels = {s: plain_labels(t.column(column), f"{s}: the label column {column!r}") for s, t in tables.items()}
+    kinds = {split: _kind(rows, split) for split, rows in labels.items()}
+    there = {kind for kind in kinds.values() if kind is not None}
+    if len(there) > 1 and "text" in there:
         raise DataError(
             "labels are numbers in one split and text in another: "
             + ", ".join(f"{split}: {tables[split].column(column).type}" for split in tables)
             + "; give all splits the same"
         )
-    if names is None and all(pa.types.is_boolean(table.column(column).type) for table in tables.values()):
-        names = ("false", "true")
-    if kinds == {True}:
-        return _from_numbers(tables, column, names)
-    return _from_text(tables, column, names)
+    if "text" in there or not there:
+        return _from_text(labels, column, names, _dictionary(tables["train"].column(column)))
+    numbers = {split: rows.cast(pa.int64()) for split, rows in labels.items()}
+    boolean = there == {"boolean"}
+    if given is not None:
+        numbers = _indices(numbers, given, declared, boolean)
+    elif names is None and boolean:
+        names = tuple(BOOLEANS.values())
+    return _from_numbers(numbers, column, names)
 
 
-def _is_numeric(column: pa.ChunkedArray, split: str) -> bool | None:
-    """True for numbers, False for text, None where every label is missing."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if column.null_count == len(column):
+def _kind(labels: pa.ChunkedArray, split: str) -> str | None:
+    """text, whole or boolean; None where every label is missing."""
+    if labels.null_count == len(labels):
         return None
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return True
-    if pa.types.is_floating(kind):
-        whole = mask(pc.equal(pc.floor(column), column)) | mask(pc.is_null(column, nan_is_null=True))
-        if not whole.all():
-            row = int(np.flatnonzero(~whole)[0])
-            raise DataError(
-                f"{split}: labels are numbers with fractions (row {row}: {column[row].as_py()!r}); a classification "
-                "needs classes; set task: regression, or name another column"
-            )
-        return True
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return False
-    if pa.types.is_temporal(kind):  # text that looked like dates to a reader of CSV or JSON
-        return False
-    raise DataError(
-        f"{split}: the label column holds {column.type}; a classification needs text, whole numbers or booleans"
-    )
+    if pa.types.is_floating(labels.type):
+        whole = mask(pc.equal(pc.floor(labels), labels)) | mask(pc.is_null(labels))
+        row = int(np.flatnonzero(~whole)[0])
+        raise DataError(
+            f"{split}: labels are numbers with fractions (row {row}: {labels[row].as_py()!r}); a classification "
+            "needs classes; set task: regression, or name another column"
+        )
+    if pa.types.is_boolean(labels.type):
+        return "boolean"
+    return "whole" if pa.types.is_integer(labels.type) else "text"
 
 
-def _from_numbers(tables: Mapping[str, pa.Table], column: str, names: tuple[str, ...] | None) -> ClassTargets:
-    values, missing = {}, {}
-    for split, table in tables.items():
-        labels = table.column(column)
-        if pa.types.is_dictionary(labels.type):
-            labels = labels.cast(labels.type.value_type)
-        missing[split] = mask(pc.is_null(labels, nan_is_null=True))
-        filled = pc.if_else(pa.chunked_array([pa.array(missing[split])]), None, labels) if len(labels) else labels
-        values[split] = np.asarray(pc.fill_null(filled.cast(pa.int64()), UNLABELLED).to_numpy(), dtype=np.int64)
+def _indices(
+    numbers: dict[str, pa.ChunkedArray], given: Sequence[str], declared: Sequence[str] | None, boolean: bool
+) -> dict[str, pa.ChunkedArray]:
+    """Numbers that are called by name as the indices of these names."""
+    present = {number for rows in numbers.values() for number in pc.unique(rows).to_pylist()} - {None}
+    if all(spelt_number(name, given) != UNLABELLED for name in given):
+        present -= {UNLABELLED}
+    indices = class_indices(given, present, declared=declared, boolean=boolean)
+    if indices is None:
+        return numbers
+    return {split: renumbered(rows, indices) for split, rows in numbers.items()}
+
+
+def _from_numbers(labels: Mapping[str, pa.ChunkedArray], column: str, names: tuple[str, ...] | None) -> ClassTargets:
+    missing = {split: mask(pc.is_null(rows)) for split, rows in labels.items()}
+    values = {
+        split: np.asarray(pc.fill_null(rows, UNLABELLED).to_numpy(), dtype=np.int64) for split, rows in labels.items()
+    }
     train_has_it = bool((values["train"][~missing["train"]] == UNLABELLED).any())
     minus_one_is_a_class = names is None and train_has_it
     unlabelled = {}
-    for split in [s for s in tables if s != "train" and len(values[s])]:
+    for split in [s for s in labels if s != "train" and len(values[s])]:
         if missing[split].all():
             unlabelled[split] = f"none of its {len(values[split])} rows has a label"
         elif not minus_one_is_a_class and (values[split] == UNLABELLED).all():
             unlabelled[split] = f"all of its {len(values[split])} labels are {UNLABELLED}, which stands for no label"
-    kept = [split for split in tables if split not in unlabelled]
+    kept = [split for split in labels if split not in unlabelled]
     if names is None:
         present = np.unique(np.concatenate([values[s][~missing[s]] for s in kept]))
         if not minus_one_is_a_class:
@@ -131,20 +142,21 @@ def _from_numbers(tables: Mapping[str, pa.Table], column: str, names: tuple[str,
     return ClassTargets(splits, names, unlabelled)
 
 
-def _from_text(tables: Mapping[str, pa.Table], column: str, names: tuple[str, ...] | None) -> ClassTargets:
-    labels = {split: pc.cast(table.column(column), pa.large_string()) for split, table in tables.items()}
-    missing = {s: mask(pc.is_null(c)) | mask(pc.equal(pc.utf8_trim_whitespace(c), "")) for s, c in labels.items()}
+def _from_text(
+    labels: Mapping[str, pa.ChunkedArray], column: str, names: tuple[str, ...] | None, order: Sequence[str]
+) -> ClassTargets:
+    labels = {split: rows.cast(pa.large_string()) for split, rows in labels.items()}
+    missing = {split: mask(pc.is_null(rows)) for split, rows in labels.items()}
     unlabelled = {
         split: f"none of its {len(rows)} rows has a label"
         for split, rows in missing.items()
         if split != "train" and len(rows) and rows.all()
     }
-    kept = [split for split in tables if split not in unlabelled]
+    kept = [split for split in labels if split not in unlabelled]
     if names is None:
         present: set[str] = set()
         for split in kept:
             present.update(pc.unique(labels[split].filter(pa.array(~missing[split]))).to_pylist())
-        order = _dictionary(tables["train"].column(column))
         listed_first = [name for name in order if name in present]
         names = (*listed_first, *sorted(present - set(listed_first)))
     splits = {}
@@ -168,19 +180,6 @@ def _dictionary(column: pa.ChunkedArray) -> list[str]:
     if not pa.types.is_dictionary(column.type) or not column.num_chunks:
         return []
     return [name for name in column.unify_dictionaries().chunk(0).dictionary.to_pylist() if name is not None]
-
-
-def _declared_names(table: pa.Table, column: str) -> tuple[str, ...] | None:
-    """Names of a ClassLabel, from what `datasets` writes into a schema's metadata."""
-    written = (table.schema.metadata or {}).get(b"huggingface")
-    if written is None:
-        return None
-    try:
-        feature = json.loads(written)["info"]["features"][column]
-    except (ValueError, KeyError, TypeError):
-        return None  # another writer's metadata: the labels speak for themselves
-    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-    return tuple(map(str, names)) if names else None
 
 
 def class_counts(ids: NDArray[np.int64], names: Sequence[str]) -> dict[str, int]:

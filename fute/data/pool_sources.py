@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -69,10 +71,10 @@ def _spread(entry: PoolSourceConfig, base_dir: Path) -> Iterable[PoolSource]:
     if isinstance(data, FileSource):
         if isinstance(data.files, str):
             paths = matching_files(data.files, base_dir)
-            for path in paths:
-                id_ = entry.id or path.stem
+            for path, name in zip(paths, _file_names(paths), strict=True):
+                id_ = entry.id or name
                 if entry.id is not None and len(paths) > 1:
-                    id_ = f"{entry.id}/{path.stem}"
+                    id_ = f"{entry.id}/{name}"
                 yield PoolSource(
                     id_, data.model_copy(update={"files": str(path.resolve())}), entry.text, entry.text_pair
                 )
@@ -83,3 +85,19 @@ def _spread(entry: PoolSourceConfig, base_dir: Path) -> Iterable[PoolSource]:
     else:
         default = data.name if isinstance(data, HubSource) else data.entry_point
     yield PoolSource(entry.id or default, data, entry.text, entry.text_pair)
+
+
+def _file_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file: its own without its ending; where several have it, with the folders they differ in too."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        root = os.path.commonpath([path.parent for path in paths])
+        below = [path.relative_to(root) for path in paths]
+        names = _told_apart(names, [path.with_suffix("").as_posix() for path in below])
+        names = _told_apart(names, [path.as_posix() for path in below])  # a.csv beside a.jsonl
+    return names
+
+
+def _told_apart(names: Sequence[str], longer: Sequence[str]) -> list[str]:
+    count = Counter(names)
+    return [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]

@@ -9,8 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from fute.config import FileSource, HubSource, PythonSource
+from fute.data.cells import typed_alike
+from fute.data.declared_names import one_declaration
 from fute.data.files import file_format, missing_columns, read_file, split_files
 from fute.data.hub import read_hub, resolve_commit
+from fute.data.label_column import is_text
 from fute.data.rows import read_python
 from fute.did_you_mean import did_you_mean
 from fute.entry_point import entry_point_identity
@@ -27,7 +30,8 @@ def read_tables(
 
     Args:
         text: columns of text; whatever a CSV file's values look like, they stay text.
-        other: columns of any type.
+        other: columns of any type, of a CSV file as `fute.data.cells` says. The class numbers of files that declare
+            different names for them are made the same.
         base_dir: relative paths and entry points start here.
 
     Returns:
@@ -39,10 +43,7 @@ def read_tables(
     """
     columns = [*text, *other]
     if isinstance(source, FileSource):
-        tables = {
-            split: _stack([read_file(f, file_format(f, source.format), text, other) for f in files], split)
-            for split, files in split_files(source, base_dir).items()
-        }
+        tables = _read_files(source, text, other, base_dir)
     elif isinstance(source, HubSource):
         tables = read_hub(source, columns)
     else:
@@ -59,12 +60,7 @@ def with_text(table: pa.Table, text: Sequence[str], where: str) -> pa.Table:
     for name in dict.fromkeys(text):
         column = table.column(name)
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if not (
-            pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-            or pa.types.is_string_view(kind)
-            or pa.types.is_null(kind)
-        ):
+        if not (is_text(kind) or pa.types.is_null(kind)):
             raise DataError(f"{where}: column {name!r} holds {column.type}, not text; name a column of text")
         try:
             column.validate(full=True)
@@ -140,9 +136,29 @@ def check_split_names(names: Sequence[str]) -> list[str]:
     return problems
 
 
-def _stack(tables: list[pa.Table], split: str) -> pa.Table:
+def _read_files(source: FileSource, text: Sequence[str], other: Sequence[str], base_dir: Path) -> dict[str, pa.Table]:
+    tables: dict[str, list[pa.Table]] = {}
+    cells: list[tuple[str, int]] = []  # tables of CSV files: split, and place in it
+    for split, files in split_files(source, base_dir).items():
+        tables[split] = []
+        for file in files:
+            form = file_format(file, source.format)
+            if form == "csv":
+                cells.append((split, len(tables[split])))
+            tables[split].append(read_file(file, form, [*text, *other]))
+    for name in (name for name in dict.fromkeys(other) if name not in text):
+        typed = typed_alike([tables[split][i].column(name) for split, i in cells])
+        for (split, i), column in zip(cells, typed, strict=True):
+            table = tables[split][i]
+            tables[split][i] = table.set_column(table.schema.get_field_index(name), name, column)
+    return {split: _stack(parts, other, split) for split, parts in tables.items()}
+
+
+def _stack(tables: list[pa.Table], labels: Sequence[str], split: str) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
+    for name in labels:
+        tables = one_declaration(tables, name, split)
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as exc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,10 @@ from fute.data.files import describe_missing
 from fute.data.hub import arrow_table
 from fute.entry_point import load_entry_point
 from fute.errors import DataError, FuteError
+
+_DATASET = ("column_names", "features", "num_rows", "select_columns", "with_format")
+"""What a datasets.Dataset is recognised by: importing the library takes seconds, and one that another thread is
+importing has no Dataset yet."""
 
 
 def read_python(source: PythonSource, columns: Sequence[str], base_dir: Path) -> dict[str, pa.Table]:
@@ -43,15 +46,13 @@ def tables_from_rows(rows: Any, columns: Sequence[str], where: str) -> dict[str,
         raise DataError(
             f"{where} gave {type(rows).__name__}; give {{split: {{column: list}}}} or a datasets.DatasetDict"
         )
-    # Who returns a DatasetDict has imported `datasets`; nobody else waits for that import.
-    library = sys.modules.get("datasets")
     tables = {}
     for split, values in rows.items():
         here = f"{where} ({split})"
-        if library is not None and isinstance(values, library.Dataset):
-            tables[split] = arrow_table(values, columns, here)
-        elif isinstance(values, Mapping):
+        if isinstance(values, Mapping):
             tables[split] = _table(values, columns, here)
+        elif all(hasattr(values, name) for name in _DATASET):
+            tables[split] = arrow_table(values, columns, here)
         else:
             raise DataError(f"{here} is {type(values).__name__}; give a mapping from column to list")
     return tables

@@ -8,17 +8,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fute.data.cells import numbers_in
 from fute.data.faults import Fault, Targets, found, mask
+from fute.data.label_column import is_number, is_text
 from fute.errors import DataError
 
 
 def number_targets(column: pa.ChunkedArray, name: str, split: str) -> Targets:
-    """Numbers of a regression, (n,) float32.
+    """Numbers of a regression, (n,) float32. Numbers that are written as text are numbers: the task says so.
 
     Raises:
         DataError: the column holds no numbers.
     """
-    if not (_is_number(column.type) or pa.types.is_null(column.type)):
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if is_text(column.type):
+        numbers = numbers_in(column)
+        if numbers is None:
+            odd = next(row for row in range(len(column)) if numbers_in(column.slice(row, 1)) is None)
+            raise DataError(
+                f"{split}: the label column {name!r} holds text that is no number (row {odd}: "
+                f"{column[odd].as_py()!r}); a regression needs numbers"
+            )
+        column = numbers
+    if not (is_number(column.type) or pa.types.is_null(column.type)):
         raise DataError(f"{split}: the label column {name!r} holds {column.type}; a regression needs numbers")
     missing = mask(pc.is_null(column))
     numbers = np.asarray(pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(), dtype=np.float64)
@@ -94,17 +107,13 @@ def _holds_answers(kind: pa.DataType) -> bool:
     return (
         text is not None
         and start is not None
-        and (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_null(text))
+        and (is_text(text) or pa.types.is_null(text))
         and (pa.types.is_integer(start) or pa.types.is_null(start))
     )
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
 def _short(text: str) -> str:

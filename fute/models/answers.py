@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.errors import ModelError
+from fute.data.named_numbers import class_indices
+from fute.errors import DataError, ModelError
 from fute.types import OutputKind, Outputs
 
 
@@ -24,7 +25,8 @@ def outputs_from_labels(
     Args:
         answers: n labels (text, whole numbers, booleans); None where there is no answer.
         label_names: what the columns stand for; default: the distinct labels in order (numbers by size).
-            Where names are given and all labels are whole numbers that are no names, they are class ids.
+            Where names are given and all labels are whole numbers that are no names, they are class ids, and
+            booleans are the names true and false, or class ids as well.
 
     Raises:
         ModelError: not one label for each input, or a label that is not among the names.
@@ -46,7 +48,14 @@ def outputs_from_labels(
     else:
         names = tuple(label_names)
         if whole and not {str(label) for label in distinct} <= set(names):
-            labels = [None if label is None else _name_of(model_id, int(label), names) for label in labels]
+            try:
+                indices = class_indices(names, {int(label) for label in distinct}, boolean=_boolean(distinct)) or {}
+            except DataError as exc:
+                raise ModelError(f"{model_id}: {exc}") from exc
+            labels = [
+                None if label is None else _name_of(model_id, indices.get(int(label), int(label)), names)
+                for label in labels
+            ]
     column = {name: c for c, name in enumerate(names)}
 
     values = np.zeros((n_rows, len(names)), np.float32)
@@ -132,6 +141,10 @@ def _name_of(model_id: str, class_id: int, names: tuple[str, ...]) -> str:
     if not 0 <= class_id < len(names):
         raise ModelError(f"{model_id}: class {class_id}, but its {len(names)} label names are {', '.join(names)}")
     return names[class_id]
+
+
+def _boolean(labels: Collection[Any]) -> bool:
+    return all(isinstance(label, bool | np.bool_) for label in labels)
 
 
 def _answered(n_rows: int, rows: Sequence[int]) -> NDArray[np.bool_] | None:

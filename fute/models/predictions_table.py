@@ -9,23 +9,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from fute.config import PredictionsModel
-from fute.errors import ModelError
+from fute.data.cells import numbers_in, typed_cells
+from fute.data.files import ENDINGS, columns_of, file_format, read_file
+from fute.data.label_column import is_text, plain_labels
+from fute.data.named_numbers import BOOLEANS
+from fute.data.read import with_text
+from fute.did_you_mean import listed
+from fute.errors import ConfigError, DataError, ModelError
 from fute.fingerprint import digest_file, fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import locate_answers, outputs_from_spans
 from fute.types import Outputs, TextTable
 
+READING_VERSION = 2
+"""Raised when the same table would be read otherwise."""
+
 
 class PredictionsTable:
-    """Predictions in a Parquet or CSV file.
+    """Predictions in a Parquet, CSV or JSONL file.
 
     A row is matched by its pool row (column `row`), or by its text where there is no such column. Where both are
     there the text is compared as well, so that predictions made on another pool are not taken for this one's.
     Pool rows without a prediction count as not answered; the same row predicted twice is refused unless both agree.
+    Labels are read as those of datasets are: whole numbers and texts are classes, a blank one is no answer. Numbers of
+    which some have a fraction are those of a regression.
     """
 
     kind = "predictions"
@@ -40,7 +49,10 @@ class PredictionsTable:
     @cached_property
     def fingerprint(self) -> str:
         settings = self._config.identity(exclude={"id", "task", "kind", "file"})
-        return fingerprint(kind=self.kind, content=digest_file(self._path), settings=settings)
+        # Before there was one reader, labels and all columns of CSV files were read otherwise.
+        same = self._config.label is None and self._path.suffix.lower() != ".csv"
+        reading = {} if same else {"reading": READING_VERSION}
+        return fingerprint(kind=self.kind, content=digest_file(self._path), settings=settings, **reading)
 
     def outputs(self, table: TextTable) -> Outputs:
         config = self._config
@@ -84,22 +96,34 @@ class PredictionsTable:
         return self._as_outputs(answers, columns, details)
 
     def _read(self) -> dict[str, pa.ChunkedArray]:
-        ending = self._path.suffix.lower()
+        """The columns that are named and there, each as what it was named for: see `fute.data.cells`."""
+        config = self._config
+        named = [config.row, config.text, config.text_pair, config.label, *(config.probabilities or [])]
+        named += [config.start, config.end, config.answer, config.score]
+        if self._path.suffix.lower() not in ENDINGS:
+            raise ModelError(f"{self.id}: cannot tell the format of {self._path.name}; end it in {', '.join(ENDINGS)}")
         try:
-            if ending == ".csv":
-                read = pyarrow.csv.read_csv(self._path)
-            elif ending in (".parquet", ".pq"):
-                read = pq.read_table(self._path)
-            else:
-                raise ModelError(f"{self.id}: {self._path.name} ends in {ending!r}; give a .parquet or .csv file")
-        except (pa.ArrowException, OSError) as exc:
-            raise ModelError(f"{self.id}: {self._path} cannot be read: {exc}") from exc
-        return dict(zip(read.column_names, read.columns, strict=True))
+            form = file_format(self._path, "auto")
+            self._there = columns_of(self._path, form, [name for name in named if name is not None])
+            table = read_file(self._path, form, [name for name in self._there if name in named])
+            columns = dict(zip(table.column_names, table.columns, strict=True))
+            if config.label in columns:
+                labels = columns[config.label]
+                labels = typed_cells(labels) if form == "csv" else labels
+                columns[config.label] = plain_labels(labels, f"column {config.label!r}")
+        except (ConfigError, DataError) as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
+        for name in [config.row, config.start, config.end, config.score, *(config.probabilities or [])]:
+            if name in columns and is_text(columns[name].type):
+                numbers = numbers_in(columns[name])
+                columns[name] = columns[name] if numbers is None else numbers
+        return columns
 
     def _column(self, columns: dict[str, pa.ChunkedArray], field: str, name: str) -> pa.ChunkedArray:
         if name not in columns:
             raise ModelError(
-                f"{self.id}: {self._path.name} has no column {name!r} (given as `{field}`); it has {', '.join(columns)}"
+                f"{self.id}: {self._path.name} has no column {name!r} (given as `{field}`); it has "
+                f"{listed(self._there, 30)}"
             )
         return columns[name]
 
@@ -115,7 +139,8 @@ class PredictionsTable:
                     f"{self.id}: name the column with the predictions: `label`, `probabilities`, `start` and `end`, or "
                     "`answer`"
                 )
-            return self._column(columns, "label", self._config.label).to_pylist()
+            labels = self._column(columns, "label", self._config.label).to_pylist()
+            return [BOOLEANS[label] if isinstance(label, bool) else label for label in labels]
         given = [self._column(columns, "probabilities", name) for name in names]
         if len(given) == 1:
             if not (
@@ -140,8 +165,7 @@ class PredictionsTable:
                 raise ModelError(f"{self.id}: `start` and `end` belong together; name the column of `{field}` as well")
             given.append(self._column(columns, field, name))
             kind = given[-1].type
-            is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-            if not pa.types.is_null(kind) and not (is_text if field == "answer" else pa.types.is_integer(kind)):
+            if not pa.types.is_null(kind) and not (is_text(kind) if field == "answer" else pa.types.is_integer(kind)):
                 wanted = "texts" if field == "answer" else "whole numbers"
                 raise ModelError(f"{self.id}: column {name!r} is of type {kind}; `{field}` needs {wanted}")
         scores: list[Any] = [1.0] * len(given[0])
@@ -190,10 +214,19 @@ class PredictionsTable:
         return [(row, i) for i, key in enumerate(self._inputs(columns)) for row in pool_rows.get(key, ())]
 
     def _inputs(self, columns: dict[str, pa.ChunkedArray]) -> list[tuple[str | None, str | None]]:
-        texts = self._column(columns, "text", self._config.text or "").to_pylist()
+        texts = self._texts(columns, "text", self._config.text or "")
         if self._config.text_pair is None:
             return [(text, None) for text in texts]
-        return list(zip(texts, self._column(columns, "text_pair", self._config.text_pair).to_pylist(), strict=True))
+        pairs = self._texts(columns, "text_pair", self._config.text_pair)
+        # A blank second text is none, as in a pool; CSV has no other way to say it.
+        return [(text, pair if pair and not pair.isspace() else None) for text, pair in zip(texts, pairs, strict=True)]
+
+    def _texts(self, columns: dict[str, pa.ChunkedArray], field: str, name: str) -> list[str | None]:
+        texts = self._column(columns, field, name)
+        try:
+            return with_text(pa.table({name: texts}), [name], self._path.name).column(name).to_pylist()
+        except DataError as exc:
+            raise ModelError(f"{self.id}: {exc}") from exc
 
     def _as_spans(self, answers: list[Any], table: TextTable, details: dict[str, int]) -> Outputs:
         if self._config.answer is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fute.config import PythonModel
+from fute.data.named_numbers import named_like_numbers
 from fute.entry_point import entry_point_identity, load_entry_point
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
@@ -42,11 +43,12 @@ class PythonCallable:
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(
-            kind=self.kind,
-            function=self._identity,
-            settings=self._config.identity(exclude={"id", "task", "kind"}),
-        )
+        config = self._config
+        # Booleans and numbers among such names were once taken for indices whatever the names said.
+        renamed = config.outputs == "labels" and named_like_numbers(config.label_names or ())
+        reading = {"reading": 2} if renamed else {}
+        settings = config.identity(exclude={"id", "task", "kind"})
+        return fingerprint(kind=self.kind, function=self._identity, settings=settings, **reading)
 
     def outputs(self, table: TextTable) -> Outputs:
         pairs = None if table.pairs is None else list(table.pairs)

@@ -143,6 +143,18 @@ def test_two_sources_of_one_name_are_refused_unless_given_ids(folder):
     assert set(build_pool(pool_config(sources=both), folder, 0, []).source_ids) == {"birds", "birds2"}
 
 
+@pytest.mark.parametrize("id_", [None, "hub"])
+def test_files_of_one_name_in_a_glob_are_told_apart_by_their_folders(folder, id_):
+    for name in ("x/one", "y/one", "y/two"):
+        (folder / "w" / name).parent.mkdir(parents=True, exist_ok=True)
+        write((folder / "w" / name).parent, (folder / "w" / name).name, sentences(name))
+    (folder / "w" / "y" / "one.ndjson").write_text(json.dumps({"text": "another one"}) + "\n")
+    source = {"data": {"files": "w/**/*.*json*"}, "id": id_}
+    prefix = "" if id_ is None else "hub/"
+    names = {f"{prefix}{name}" for name in ("x/one", "y/one.jsonl", "y/one.ndjson", "two")}
+    assert set(build_pool(pool_config(sources=[source]), folder, 0, []).source_ids) == names
+
+
 def test_all_unreadable_sources_are_named_at_once(folder):
     (folder / "u" / "clocks.jsonl").write_text("not json\n")
     (folder / "u" / "rivers.jsonl").write_text('{"txt": "x"}\n')

@@ -10,6 +10,7 @@ import pytest
 
 from fute.config import PromptModel, PythonModel, SklearnModel, TrainedModel
 from fute.errors import ModelError
+from fute.models.answers import outputs_from_labels
 from fute.models.build import build_model
 from fute.models.python_callable import PythonCallable
 from fute.types import TextTable
@@ -110,6 +111,27 @@ def test_whole_numbers_are_sorted_by_size_or_taken_as_class_ids(study: Path) -> 
     assert ids.values.argmax(axis=1).tolist() == [1, 2]
     with pytest.raises(ModelError, match="m: class 10, but its 3 label names are no, yes, maybe"):
         python_outputs("lengths", study, table, outputs="labels", label_names=["no", "yes", "maybe"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "names", "expected"),
+    [
+        ([True, False], ["true", "false"], [0, 1]),
+        ([True, False], ["False", "True"], [1, 0]),
+        ([True, False], ["no", "yes"], [1, 0]),
+        ([1, 0], ["1", "0"], [0, 1]),
+        ([2, 1], ["1", "2", "3"], [1, 0]),
+    ],
+)
+def test_labels_that_are_names_are_called_by_them(answers, names, expected) -> None:
+    assert outputs_from_labels("m", answers, 2, names).values.argmax(axis=1).tolist() == expected
+
+
+@pytest.mark.parametrize(("answers", "names"), [([True, False], ["1", "0"]), ([0, 1], ["true", "false"]),
+                                                ([0, 1, 2], ["1", "2", "3"])])  # fmt: skip
+def test_numbers_that_mean_two_classes_are_refused(answers, names) -> None:
+    with pytest.raises(ModelError, match="m: labels are numbers, and some of label_names"):
+        outputs_from_labels("m", answers, len(answers), names)
 
 
 def test_scores_may_be_one_number_for_each_input_and_embeddings_may_be_any_width(study: Path) -> None:
