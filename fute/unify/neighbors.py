@@ -11,30 +11,39 @@ from numpy.typing import NDArray
 from fute.types import Kind
 from fute.unify.frame import KINDS
 
+DIGITS = 4  # of scores: what differs beyond is how a machine adds up, and decides no rank
+
 
 @dataclass(frozen=True)
 class Neighbor:
+    """Attributes:
+    score: see fute.unify.frame; a cosine where the space has no frame.
+    candidates: how many it is the best of.
+    """
+
     query: int
     candidate: int
     rank: int
     score: float
+    candidates: int
 
 
-def nearest_neighbors(similarity: NDArray[np.float32], kinds: Sequence[Kind], limit: int) -> list[Neighbor]:
+def nearest_neighbors(scores: NDArray[np.floating], kinds: Sequence[Kind], limit: int) -> list[Neighbor]:
     """For each subject and each kind of candidate, the `limit` nearest others, best first.
 
     Args:
-        similarity: (n, n).
+        scores: (n, n).
 
     Equal scores keep the order of the subjects, so that a ranking is the same in every run.
     """
     found = []
     kind_of = np.asarray(kinds)
-    for query in range(len(similarity)):
+    rounded = np.round(scores, DIGITS)
+    for query in range(len(scores)):
         for kind in KINDS:
             candidates = np.flatnonzero(kind_of == kind)
             candidates = candidates[candidates != query]
-            scores = similarity[query, candidates]
-            for rank, i in enumerate(np.argsort(-scores, kind="stable")[:limit], start=1):
-                found.append(Neighbor(query, int(candidates[i]), rank, float(scores[i])))
+            order = candidates[np.argsort(-rounded[query, candidates], kind="stable")]
+            for rank, i in enumerate(order[:limit], start=1):
+                found.append(Neighbor(query, int(i), rank, float(scores[query, i]), len(candidates)))
     return found

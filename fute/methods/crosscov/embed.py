@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import gammaincc
 
 from fute.errors import FuteError, MethodError
 from fute.methods.crosscov.config import CrosscovConfig
@@ -18,7 +18,8 @@ from fute.methods.one_by_one import one_by_one
 from fute.spans import check_spans, context_lengths, unpack_spans
 from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
 
-PERMUTATIONS = 40
+PERMUTATIONS = 100
+PERMUTED_NUMBERS = 2**22  # held at once
 
 
 def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
@@ -137,19 +138,24 @@ def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedd
 def chance_of_covariance(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> float:
     """p-value of the null that outputs have nothing to do with the texts, by outputs permuted within groups.
 
-    The squared covariance is a sum of hundreds of nearly independent terms, so under the null it is about normal, and
-    few permutations give its mean and deviation.
+    The squared covariance is a sum of squares of nearly independent terms: about gamma distributed under the null, with
+    the mean and variance of the permutations.
     """
     rng = np.random.default_rng(0)
     centred = centred_within(y, groups)
     order = np.argsort(groups, kind="stable")
-    permuted = np.empty((len(y), PERMUTATIONS, y.shape[1]))
-    for k in range(PERMUTATIONS):
-        permuted[order, k] = centred[np.lexsort((rng.random(len(y)), groups))]
-    covariances = (z.T @ permuted.reshape(len(y), -1)).reshape(z.shape[1], PERMUTATIONS, -1)
-    drawn = (covariances**2).sum(axis=(0, 2))
+    at_once = max(1, PERMUTED_NUMBERS // y.size)  # one product for several is much faster than one for each
+    found: list[float] = []
+    while len(found) < PERMUTATIONS:
+        permuted = np.empty((len(y), min(at_once, PERMUTATIONS - len(found)), y.shape[1]))
+        for k in range(permuted.shape[1]):
+            permuted[order, k] = centred[np.lexsort((rng.random(len(y)), groups))]
+        covariances = (z.T @ permuted.reshape(len(y), -1)).reshape(z.shape[1], -1, y.shape[1])
+        found += (covariances**2).sum(axis=(0, 2)).tolist()
+    drawn = np.array(found)
     measured = float(((z.T @ centred) ** 2).sum())
-    return float(norm.sf((measured - drawn.mean()) / max(float(drawn.std(ddof=1)), 1e-300)))
+    mean, variance = float(drawn.mean()), max(float(drawn.var(ddof=1)), 1e-300)
+    return float(gammaincc(mean**2 / variance, measured * mean / variance))
 
 
 def pool_rows_first(features: Features, inputs: TextTable, known: Floats) -> Features:
