@@ -227,7 +227,7 @@ T = TypeVar("T")
 _DAMAGED = re.compile(r"Invalid Input Error: .*['\"](/[^'\"]+\.parquet)['\"]")
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
-TRIES = 5
+TRIES = 10
 
 _TYPES = {
     pa.string(): "VARCHAR",

@@ -145,20 +145,23 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         StoreError: the file is damaged, or was written by a later version of fute.
     """
     try:
-        # One file is one table: no hive columns are to be made from the folder names.
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            version = (file.schema_arrow.metadata or {}).get(VERSION_KEY)
+            if version is None:
+                raise StoreError(f"{path} was not written by fute; move it out of the store")
+            if version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; "
+                    "use the fute that wrote it"
+                )
+            table = file.read(None if columns is None else list(columns))
+            if missing := set(columns or ()) - set(table.column_names):
+                raise StoreError(f"{path} lacks the columns {', '.join(sorted(missing))}; move it out of the store")
+            return table
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as exc:
         raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
-    version = (table.schema.metadata or {}).get(VERSION_KEY)
-    if version is None:
-        raise StoreError(f"{path} was not written by fute; move it out of the store")
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; use the fute that wrote it"
-        )
-    return table
 
 
 def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:

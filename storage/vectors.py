@@ -194,7 +194,7 @@ class VectorStore:
                 "subject_fingerprint": [e.row["subject_fingerprint"] for e in population],
             }
         )
-        at = self._after_all(space)
+        at = max(stamp.columns(1)["created_at"][0].as_py(), self._latest(space) + timedelta(microseconds=1))
         for table, schema, name in ((members, schemas.MEMBERS, "members"), (neighbors, schemas.NEIGHBORS, "neighbors")):
             columns = {column: table[column] for column in table.column_names} | stamp.columns(len(table))
             columns["created_at"] = pa.array([at] * len(table), schemas.UTC)
@@ -212,12 +212,12 @@ class VectorStore:
             self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, Stamp(*ids))
         return True
 
-    def _after_all(self, space: str) -> datetime:
-        """A time after that of every ranking and embedding of a space, also when the clock has gone back."""
+    def _latest(self, space: str) -> datetime:
+        """The time of the latest ranking or embedding of a space: the next is later, also when the clock went back."""
         made = [at for kind in get_args(Kind) for path in files_of(self.folder(space, kind))
                 for _, at in _versions(path).values()]  # fmt: skip
         ranked = [at for name in ("members", "neighbors") for at in self._times(name, space).values()]
-        return max(datetime.now(UTC), max([*made, *ranked], default=EARLIEST) + timedelta(microseconds=1))
+        return max([*made, *ranked], default=EARLIEST)
 
     def _last_members(self, space: str) -> tuple[datetime, dict[SubjectKey, str]]:
         """When the last ranking of a space was written, and the fingerprints that it saw."""

@@ -180,8 +180,11 @@ def _embeddings_of(space: str, targets: list[DatasetRef], sources: list[SourceRe
     """The embeddings of just these versions of the subjects, whichever the last ranking saw."""
     refs: list[tuple[Kind, str]] = [("dataset", d.ref) for d in (*targets, *(s.dataset for s in sources))]
     refs += [("model", s.model.ref) for s in sources if s.model]
-    named = [(kind, *ref.rsplit("@", 1)) for kind, ref in refs]
-    return {(kind, subject): embedding_id(space, kind, subject, version) for kind, subject, version in named}
+    found: dict[SubjectKey, str] = {}
+    for kind, ref in refs:
+        subject, _, version = ref.rpartition("@")
+        found[kind, subject] = embedding_id(space, kind, subject, version)
+    return found
 
 
 def _identity(embedding: StoredEmbedding) -> tuple[str, str]:
