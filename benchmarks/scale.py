@@ -1,12 +1,12 @@
-"""How a store of very many embeddings answers: made-up vectors, written through the normal writer, asked in SQL.
+"""How a store of many subjects answers: made-up vectors, written as a pipeline writes them, folded and asked.
 
-    python benchmarks/scale.py                   10^4, 10^5 and 10^6 embeddings of 256 numbers, 10^5 of 2,048
-    python benchmarks/scale.py --quick           2,000 and 10,000 of 64: a minute
-    python benchmarks/scale.py --folder /data    where the stores are made (5 GB for the whole of it), and removed
+    python benchmarks/scale.py                   20,000 subjects of 384 numbers in one space: some minutes
+    python benchmarks/scale.py --quick           1,000 of 64
+    python benchmarks/scale.py --folder /data    where the store is made (300 MB), and removed
 
-What is measured, in seconds: writing in batches and one by one; folding what was written; opening the catalog; the
-nearest ten of a subject in DuckDB, by fute.open().nearest without an index and with one; a scan by method and time;
-near duplicates of all pairs. Results with settings, versions and commit go to benchmarks/results/scale.json.
+Measured, in seconds: writing one by one, folding, opening the catalog, the nearest ten of a subject in SQL and by
+fute.open().nearest, near duplicates of all pairs; and how much memory the last two took in a process of their own.
+Results with settings, versions and commit go to benchmarks/results/scale.json.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import json
 import os
 import platform
 import resource
-import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,27 +31,34 @@ import numpy as np
 
 import fute
 from fute.types import Floats, TaskEmbedding
-from storage import catalog, compaction, fold_kinds, nearest_index, removal
-from storage.folding import files_of
+from storage import catalog
+from storage.folding import fold
 from storage.stamp import Stamp, code_version
 from storage.store import Store
 from storage.vectors import VectorStore
 
 SPACE = "scale"
-BATCH = 10_000
 SUBJECTS_A_FAMILY = 50
 ONE_IN_TWIN = 1000  # rows that are a near copy of the row before
-ONE_BY_ONE = 2000
-ASKED = 3
-ALL_PAIRS_SQL = 10_000  # more pairs than these are too many for SQL here
-ALL_PAIRS = 100_000
-WHOLE = ((10_000, 256), (1_000_000, 256), (100_000, 256), (100_000, 2048))
-QUICK = ((2_000, 64), (10_000, 64))
+ASKED = 5
+WHOLE, QUICK = (20_000, 384), (1_000, 64)
+ASK = """
+import json, resource, sys, time, fute
+door, seconds = fute.open(sys.argv[1]), []
+for _ in range(int(sys.argv[3])):
+    started = time.perf_counter()
+    found = eval(sys.argv[2])
+    seconds.append(time.perf_counter() - started)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+told = {"first": seconds[0], "median": sorted(seconds)[len(seconds) // 2], "rows": found.num_rows, "peak_bytes": peak}
+print(json.dumps(told))
+"""
 
 
-def vectors_of(start: int, n: int, dim: int, centres: Floats) -> Floats:
+def vectors_of(n: int, dim: int) -> Floats:
     """(n, dim) subjects around the centres of their families; every thousandth nearly the one before it."""
-    rng = np.random.default_rng(start)
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((max(1, n // SUBJECTS_A_FAMILY), dim), dtype=np.float32)
     made = centres[rng.integers(0, len(centres), n)] + 0.8 * rng.standard_normal((n, dim), dtype=np.float32)
     twins = np.arange(1, n, ONE_IN_TWIN)
     made[twins] = made[twins - 1] + 0.01 * made[twins]
@@ -76,126 +84,65 @@ def timed(call: Callable[[], Any], times: int = ASKED) -> dict[str, float]:
     return {"first": seconds[0], "median": statistics.median(seconds)}
 
 
-def once(call: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = call()
-    return time.perf_counter() - started, result
+def asked(root: Path, expression: str, times: int = 1) -> dict[str, Any]:
+    """An answer of `door` in a process of its own: seconds, rows and the most memory that the process held."""
+    command = [sys.executable, "-c", ASK, str(root), expression, str(times)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure(root: Path, rows: int, dim: int) -> dict[str, Any]:
-    """Fill a store with `rows` embeddings and ask it."""
+    """Fill a store with `rows` embeddings, fold it and ask it."""
     store = Store(root)
     vectors = VectorStore(store)
     vectors.put_space({"space": SPACE, "method": "crosscov", "surrogate": "made-up", "seed": 0}, Stamp())
-    centres = np.random.default_rng(1).standard_normal((max(1, rows // SUBJECTS_A_FAMILY), dim), dtype=np.float32)
-    told: dict[str, Any] = {"rows": rows, "dim": dim}
-
-    writing = 0.0
-    for start in range(0, rows, BATCH):
-        n = min(BATCH, rows - start)
-        made = [TaskEmbedding(v) for v in vectors_of(start, n, dim, centres)]
-        names = [row_of(i) for i in range(start, start + n)]
-        seconds, _ = once(lambda names=names, made=made: vectors.put_many(names, made, Stamp("run", "flow")))
-        writing += seconds
-    told["write_batches"] = writing
-    folder, kind = fold_kinds.folders(store)[0]
-    told["files_before"] = len(files_of(folder).live)
-    told["fold_batches"], done = once(lambda: compaction.fold(store, folder, kind))
-    told["remove_folded"], done = once(lambda: removal.remove_folded(store, folder, done, 0.0))
-    assert not done.faults, done.faults
-    told["files_after"] = len(files_of(folder).live)
-    told["bytes"] = sum(path.stat().st_size for path in root.rglob("*.parquet"))
-
-    def open_catalog() -> None:
-        with catalog.Catalog(root):
-            pass
-
-    told["open_catalog"] = timed(open_catalog)
-    door = fute.open(root)
-    subject = row_of(rows // 2)["subject"]
-    told["nearest_10_duckdb"] = timed(
-        lambda: door.sql("SELECT subject, raw_cosine FROM most_similar($s, k := 10)", {"s": subject})
-    )
-    told["scan_by_method_and_time"] = timed(
-        lambda: door.sql("""SELECT method, date_trunc('hour', created_at) AS hour, count(*), avg(norm) FROM embeddings
-                            WHERE created_at > '2020-01-01' GROUP BY ALL ORDER BY hour""")
-    )
-    told["nearest_10_brute_force"] = timed(lambda: door.nearest(subject), 3)
-    by_sql = door.sql("SELECT subject FROM most_similar($s, k := 10)", {"s": subject})["subject"].to_pylist()
-    assert door.nearest(subject)["candidate"].to_pylist() == by_sql
-    card = nearest_index.build_index(store, SPACE, "model")
-    told["index"] = {"build": card.seconds, "bytes": card.bytes, "lists": card.lists, "probes": card.probes,
-                     "recall_at_10": card.recall_at_10, "queries": card.queries, "library": card.library}  # fmt: skip
-    told["nearest_10_index"] = timed(lambda: door.nearest(subject), 20)
-    assert door.nearest(subject)["found_by"].to_pylist()[0] == "index"
-    if rows <= ALL_PAIRS_SQL:
-        told["near_duplicates_duckdb"], pairs = once(
-            lambda: door.sql("SELECT count(*) AS n FROM near_duplicates($s, 0.99)", {"s": SPACE})["n"][0].as_py()
-        )
-        told["near_duplicates_found_duckdb"] = pairs
-    if rows <= ALL_PAIRS and dim <= 256:
-        told["near_duplicates"], found = once(lambda: door.near_duplicates(SPACE, 0.99))
-        told["near_duplicates_found"] = found.num_rows
-    return told
-
-
-def measure_small_files(root: Path, rows: int, dim: int) -> dict[str, Any]:
-    """One file for each embedding, as single tasks write them, asked before and after they are folded."""
-    store = Store(root)
-    vectors = VectorStore(store)
-    vectors.put_space({"space": SPACE, "method": "crosscov", "surrogate": "made-up", "seed": 0}, Stamp())
-    made = vectors_of(0, rows, dim, np.random.default_rng(1).standard_normal((40, dim), dtype=np.float32))
+    made = vectors_of(rows, dim)
 
     def write() -> None:
         for i, vector in enumerate(made):
             vectors.put(row_of(i), TaskEmbedding(vector), Stamp("run", "flow"))
 
-    told: dict[str, Any] = {"rows": rows, "dim": dim, "write_one_by_one": once(write)[0]}
-    question = "SELECT subject FROM most_similar($s, k := 10)"
+    def fold_all() -> None:
+        done = fold(store, vectors.folder(SPACE, "model"))
+        assert (done.files, done.faults) == (rows, [])
 
-    def ask() -> dict[str, float]:
-        return timed(lambda: fute.open(root).sql(question, {"s": row_of(7)["subject"]}), 3)
+    def open_catalog() -> None:
+        with catalog.Catalog(root):
+            pass
 
-    def folder_bytes() -> int:
-        return sum(path.stat().st_size for path in root.rglob("*.parquet"))
-
-    told["before"] = {"bytes": folder_bytes(), "nearest_10_duckdb": ask()}
-    folder, kind = fold_kinds.folders(store)[0]
-    told["fold"], done = once(lambda: compaction.fold(store, folder, kind))
-    told["remove_folded"], done = once(lambda: removal.remove_folded(store, folder, done, 0.0))
-    assert done.removed == rows, done
-    told["after"] = {"bytes": folder_bytes(), "nearest_10_duckdb": ask()}
+    subject = row_of(rows // 2)["subject"]
+    told: dict[str, Any] = {"rows": rows, "dim": dim, "write_one_by_one": timed(write, 1)["first"]}
+    told["fold"] = timed(fold_all, 1)["first"]
+    told["bytes"] = sum(path.stat().st_size for path in root.rglob("*.parquet"))
+    told["open_catalog"] = timed(open_catalog)
+    door = fute.open(root)
+    nearest_in_sql = "SELECT subject FROM most_similar($s, k := 10)"
+    told["nearest_10_in_sql"] = timed(lambda: door.sql(nearest_in_sql, {"s": subject}))
+    told["nearest_10"] = asked(root, f"door.nearest({subject!r})", ASKED)
+    told["near_duplicates"] = asked(root, f"door.near_duplicates({SPACE!r}, 0.99)")
+    assert door.nearest(subject)["candidate"].to_pylist() == door.sql(nearest_in_sql, {"s": subject})[0].to_pylist()
+    told["peak_bytes_while_writing"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the stores are made; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, help="where the store is made; default: a temporary folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.json")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {
+    with tempfile.TemporaryDirectory(prefix="fute-scale-", dir=arguments.folder) as folder:
+        measured = measure(Path(folder) / "store", *(QUICK if arguments.quick else WHOLE))
+    results = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": code_version(),
         "machine": {"cores": os.cpu_count(), "load_1_min": os.getloadavg()[0], "python": platform.python_version(),
                     "duckdb": duckdb.__version__},
         "unit": "seconds, where nothing else is said",
-        "stores": [],
+        **measured,
     }  # fmt: skip
-    base = Path(tempfile.mkdtemp(prefix="fute-scale-", dir=arguments.folder))
-    try:
-        results["small_files"] = measure_small_files(base / "small", 200 if arguments.quick else ONE_BY_ONE, 256)
-        print(json.dumps(results["small_files"]), flush=True)
-        for rows, dim in QUICK if arguments.quick else WHOLE:
-            root = base / f"{rows}-{dim}"
-            results["stores"].append(measure(root, rows, dim))
-            print(json.dumps(results["stores"][-1]), flush=True)
-            shutil.rmtree(root)
-            results["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(json.dumps(results, indent=1) + "\n")  # after each: the largest takes long
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(measured, indent=1))
     print(arguments.out)
 
 

@@ -27,6 +27,7 @@ from tasks.embed import (
     train_source_model,
 )
 from tasks.endpoints import check_keys
+from tasks.fold import fold_embeddings
 from tasks.prompts import fold_responses, record_prompts
 from tasks.run import Failure, Run
 from tasks.study import StudyParts, parts_of
@@ -85,6 +86,7 @@ def embed(
             more, failed = settle_groups(groups, "embed")
             embeddings += more
             session.failures += failures + failed
+            fold_embeddings(session.run, [s.id for s in spaces])
         track_models(session, outputs, trained, embeddings, spaces)
         log.info("embed: %d embeddings (%d from the store), %d failed", len(embeddings),
                  sum(e.reused for e in embeddings), len(session.failures))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Maintain: fold a store's small files into larger ones, index what is large, and remove what was folded before."""
+"""Maintain: fold the small files of a whole store, and name those that are damaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from prefect import flow
+from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
@@ -14,22 +15,10 @@ from flows.session import failed_state, settle
 from fute.errors import ConfigError, NotInStoreError
 from fute.load_study import load_study
 from storage.catalog import VIEWS
-from storage.compaction import MIN_FILES
-from storage.fold_kinds import Folded
-from storage.nearest_index import INDEX_FROM, available
-from storage.removal import GRACE_S
+from storage.folding import MIN_FILES, Folded, folders
 from storage.stamp import Stamp
 from storage.store import Store, to_json
-from tasks.maintain import (
-    Built,
-    build_index,
-    fold_answers,
-    fold_folder,
-    folders,
-    indexes_due,
-    publish,
-    remove_folded,
-)
+from tasks.fold import fold_answers, fold_folder
 from tasks.run import Failure
 
 log = logging.getLogger("flows.maintain")
@@ -40,26 +29,17 @@ SIGNS = ("schema/version.json", "responses/*.parquet", "responses/live/*.sqlite"
 
 class Maintained(BaseModel):
     folders: list[Folded]
-    indexes: list[Built]
     failures: list[Failure]
 
 
 @flow(name="maintain")
-def maintain(
-    study: str | None = None,
-    store: str | None = None,
-    grace_s: float = GRACE_S,
-    min_files: int = MIN_FILES,
-    index_from: int = INDEX_FROM,
-) -> Any:
-    """Fold, index and tidy up one store. Runs and readers may be at work meanwhile; a killed one is simply run again.
+def maintain(study: str | None = None, store: str | None = None, min_files: int = MIN_FILES) -> Any:
+    """Fold one store. Runs and readers may be at work meanwhile; a killed one is simply run again.
 
     Args:
         study: path of a study file, whose store it is.
         store: the store itself, a folder or URL.
-        grace_s: how long folded files are kept for readers that have listed them; the flow waits for that.
         min_files: a folder with fewer small files is left as it is.
-        index_from: embeddings of a kind in a space from which an index is built.
 
     Raises:
         ConfigError: neither a study nor a store was named, or both.
@@ -73,19 +53,16 @@ def maintain(
         loaded = load_study(study)
         name, store = loaded.name, loaded.store_address
     opened = _opened(str(store))
-    address = opened.address
     opened.scratch.sweep()
-    fold_answers(address)
-    folded, failures = settle([(f, fold_folder.submit(address, f, min_files)) for f in folders(address)], "fold")
-    built, not_built = _index(address, index_from)
-    if any(folder.parts for folder in folded):
-        log.info("maintain: folded; what was folded is removed in %.0f s", grace_s)
-        time.sleep(grace_s)
-    done, not_removed = settle([(f.folder, remove_folded.submit(address, f, grace_s)) for f in folded], "remove")
-    failures += not_built + not_removed
+    fold_answers(opened.address)
+    small = [folder.relative_to(opened.root).as_posix() for folder in folders(opened)]
+    done, failures = settle([(f, fold_folder.submit(opened.address, f, min_files)) for f in small], "fold")
     failures += [Failure(subject=f.folder, stage="fold", reason=fault) for f in done for fault in f.faults]
-    publish(done, built)
-    result = Maintained(folders=done, indexes=built, failures=failures)
+    create_table_artifact(
+        [{"folder": f.folder, "folded": f.files, "into": f.parts} for f in done], key="maintenance",
+        description="What was folded",
+    )  # fmt: skip
+    result = Maintained(folders=done, failures=failures)
     row = {
         "study": name,
         "flow": "maintain",
@@ -95,9 +72,8 @@ def maintain(
         "report": to_json(result.model_dump()),
     }
     opened.put_run(row, Stamp(None, flow_run.id))
-    log.info("maintain: %d files folded into %d, %d removed, %d indexes built, %d failures",
-             sum(f.files for f in done), sum(f.parts for f in done), sum(f.removed for f in done), len(built),
-             len(failures))  # fmt: skip
+    log.info("maintain: %d files folded into %d, %d failures",
+             sum(f.files for f in done), sum(f.parts for f in done), len(failures))  # fmt: skip
     if failures:
         return failed_state("; ".join(f"{f.subject} ({f.stage}): {f.reason}" for f in failures))
     return result
@@ -115,12 +91,3 @@ def _opened(address: str) -> Store:
             "first run, which makes its store: `fute run`, or the deployment pipeline/nightly"
         )
     return store
-
-
-def _index(store: str, index_from: int) -> tuple[list[Built], list[Failure]]:
-    due = indexes_due(store, index_from)
-    if due and not available():
-        log.info("maintain: %d kinds are large enough for an index, which needs fute[index]; they are searched without",
-                 len(due))  # fmt: skip
-        return [], []
-    return settle([(f"{d.space} {d.kind}", build_index.submit(store, d)) for d in due], "index")

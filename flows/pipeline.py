@@ -31,6 +31,6 @@ def pipeline(study: str, base_urls: dict[str, str] | None = None) -> Any:
         session.spaces = [s.id for s in spaces]
         embedded = cast(Embedded, embed(study, run, ingested, spaces, base_urls))
         session.failures += embedded.failures
-        unified = unify(study, run, spaces)
+        unified = unify(study, run, spaces, embedded.embeddings)
         session.report = report(study, run, spaces, unified, session.failures)
         return session.end_state(session.report)

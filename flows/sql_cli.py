@@ -108,23 +108,18 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
 
 
 @click.command()
-@click.option("--grace", "grace_s", type=float, metavar="SECONDS",
-              help="Keep folded files so long for readers that have listed them.  [default: 300]")  # fmt: skip
 @click.option("--min-files", type=click.IntRange(2), help="Leave folders with fewer small files.  [default: 16]")
-@click.option("--index-from", type=click.IntRange(1), metavar="EMBEDDINGS",
-              help="Index a kind of a space from so many on.  [default: 50000]")  # fmt: skip
 @store_address_option
-def maintain(grace_s: float | None, min_files: int | None, index_from: int | None, store: str) -> None:
-    """Fold small files into larger ones and build indexes; safe while runs and readers are at work."""
+def maintain(min_files: int | None, store: str) -> None:
+    """Fold small files into larger ones and name damaged ones; safe while runs and readers are at work."""
     from flows.cli import end_of_run, show_progress
     from storage.store import Store
 
-    address = Store(store).address  # of one on object storage not its mirror: machines take turns in the bucket
+    address = Store(store).address
     show_progress()
     from flows.maintain import maintain as maintain_flow
 
-    given = {"grace_s": grace_s, "min_files": min_files, "index_from": index_from}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {} if min_files is None else {"min_files": min_files}
     state = cast("State[Any]", maintain_flow(store=address, return_state=True, **options))
 
     def show() -> None:
@@ -132,13 +127,10 @@ def maintain(grace_s: float | None, min_files: int | None, index_from: int | Non
             click.echo(f"warning: {state.message}", err=True)
             return
         result = state.result()
-        folded = [folder for folder in result.folders if folder.parts or folder.removed or folder.waiting]
+        folded = [folder for folder in result.folders if folder.parts]
         for folder in folded:
-            click.echo(f"{folder.folder}: {folder.files} files folded into {folder.parts}, {folder.removed} removed"
-                       f"{f', {folder.waiting} wait for removal' if folder.waiting else ''}")  # fmt: skip
-        for index in result.indexes:
-            click.echo(f"index of {index.space}, {index.kind}: {index.rows} rows, recall@10 {index.recall_at_10:.3f}")
-        if not folded and not result.indexes:
+            click.echo(f"{folder.folder}: {folder.files} files folded into {folder.parts}")
+        if not folded:
             click.echo("nothing to do")
 
     sys.exit(end_of_run(state, show))

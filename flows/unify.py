@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.session import open_session
 from flows.surrogate import surrogate
+from tasks.embed import EmbeddingRef
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
 from tasks.unify import Unified, unify_space
@@ -16,18 +17,25 @@ log = logging.getLogger("flows.unify")
 
 
 @flow(name="unify")
-def unify(study: str, run: Run | None = None, spaces: list[SpaceRef] | None = None) -> list[Unified]:
+def unify(
+    study: str,
+    run: Run | None = None,
+    spaces: list[SpaceRef] | None = None,
+    embedded: list[EmbeddingRef] | None = None,
+) -> list[Unified]:
     """Remove the reference means of each space and rank neighbours.
 
     Args:
         study: path of the study file.
         run: the run that this stage belongs to; none when it runs alone.
         spaces: what the surrogate stage left; none when this stage runs alone.
+        embedded: what the embed stage made or found; none when this stage runs alone, and then each subject is ranked
+            as it was last, or as it was embedded since.
     """
     with open_session(study, "unify", run) as session:
         spaces = spaces or surrogate(study, session.run)
         with session.stage("unify"):
-            unified = [unify_space(session.run, s, session.study.unify) for s in spaces]
+            unified = [unify_space(session.run, s, session.study.unify, embedded) for s in spaces]
         for space, result in zip(spaces, unified, strict=True):
             log.info("unify: %s, %d subjects, reference %s%s", space.method.method, result.subjects, result.reference,
                      f" ({result.note})" if result.note else "")  # fmt: skip

@@ -4,8 +4,8 @@ Every connection is its own, in memory. Views work on an empty store: each begin
 columns, so a column that older files lack is null. Once the views stand, the connection is locked: it can read below
 the store's folder and nothing else.
 
-The store is seen as it was when the connection was opened: the files of each view are listed then, so that a
-compaction in between shows nothing twice (storage/folding.py).
+The store is seen as it was when the connection was opened: the files of each view are listed then. A record that lies
+in several files, since it is being folded, counts once (storage/parts.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow as pa
 from fute.errors import StoreError
 from storage import schemas
 from storage.files import advice
-from storage.folding import files_of
+from storage.parts import files_of
 from storage.responses import ORIGIN, RESPONSES, ResponseStore
 from storage.schema_version import require_readable
 
@@ -35,8 +35,7 @@ class View:
     Attributes:
         glob: of its files; of its folders' files where they may be folded.
         made: columns that are not read but made of the file's name: SQL over `origin`, the file's path.
-        folds: whether its files may be folded into larger ones.
-        only: SQL behind the query: which of its rows count.
+        key: of a view whose files may be folded: SQL for what a record counts once by, the latest of several.
     """
 
     name: str
@@ -44,8 +43,12 @@ class View:
     schema: pa.Schema
     comment: str
     made: Mapping[str, str] = field(default_factory=dict)
-    folds: bool = False
-    only: str = ""
+    key: str = ""
+
+    @property
+    def folds(self) -> bool:
+        """Whether its files may be folded into larger ones."""
+        return self.key != ""
 
 
 VIEWS = [
@@ -58,16 +61,17 @@ VIEWS = [
     View("outputs", "outputs/*/*.parquet", schemas.OUTPUTS, "what each model answered on each pool row"),
     View("spaces", "spaces/*.parquet", schemas.SPACES, "surrogate + method + settings + pool"),
     View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
-         folds=True),
+         key="space, kind, fingerprint"),
     View("reference_means", "references/*/*.parquet", schemas.REFERENCES, "population means, by version"),
     View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
+    View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
     View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking"),
     View("drift", "drift/checks/*/*.parquet", schemas.DRIFT,
-         "checks whether a prompted model still answers as it did", folds=True),
+         "checks whether a prompted model still answers as it did", key="model_ref, created_at"),
     View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first"),
-    # A run that is tried again once its record is folded has two for a while.
-    View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed", folds=True,
-         only="QUALIFY flow_run_id IS NULL OR created_at = max(created_at) OVER (PARTITION BY flow_run_id)"),
+    # A run that is tried again once its record is folded has two.
+    View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed",
+         key="coalesce(flow_run_id, CAST(created_at AS VARCHAR))"),
 ]  # fmt: skip
 
 # Rows of the datasets, whose label becomes a name in the view dataset_rows.
@@ -84,6 +88,13 @@ DERIVED = {
         """
         SELECT * FROM neighbor_history
         WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
+        """,
+    ),
+    "members": (
+        "which embedding of each subject the last unification of each space saw",
+        """
+        SELECT * FROM member_history
+        WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM member_history GROUP BY space)
         """,
     ),
     "dataset_rows": (
@@ -127,6 +138,18 @@ COMMENTS = {
 }
 """Every view that is documented and kept stable, with what it holds."""
 
+# Which embedding of each subject counts, as VectorStore.population has it: that of the last unification or a later one.
+COUNTED = """
+    CREATE VIEW counted_embeddings AS
+        SELECT space, kind, fingerprint
+        FROM (SELECT space, kind, subject, fingerprint, created_at FROM embeddings) e
+        LEFT JOIN (SELECT space, kind, fingerprint, created_at AS ranked_at FROM members) m
+            USING (space, kind, fingerprint)
+        QUALIFY row_number() OVER (
+            PARTITION BY space, kind, subject
+            ORDER BY coalesce(ranked_at, created_at) DESC, ranked_at IS NULL, fingerprint DESC) = 1
+"""
+
 MACROS = [
     # A prompt's template with an input in it, as fute.llm.prompts fills it in. A character without a meaning keeps the
     # pair's place until the first text is in, whose words may look like a place. Backslashes would be taken as groups.
@@ -158,7 +181,8 @@ MACROS = [
     CREATE MACRO compare(subject_a, subject_b) AS TABLE
         SELECT a.space, a.method, a.subject AS subject_a, b.subject AS subject_b,
                list_cosine_similarity(a.vector, b.vector) AS raw_cosine
-        FROM embeddings a JOIN embeddings b ON a.space = b.space
+        FROM (FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)) a
+        JOIN (FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)) b ON a.space = b.space
         WHERE a.subject = subject_a AND b.subject = subject_b
         QUALIFY row_number() OVER (PARTITION BY a.space ORDER BY a.created_at DESC, b.created_at DESC) = 1
     """,
@@ -166,8 +190,8 @@ MACROS = [
     """
     CREATE MACRO most_similar(subject_id, k := 10) AS TABLE
         WITH wanted AS (
-            SELECT space, kind, vector FROM embeddings WHERE subject = subject_id
-            QUALIFY row_number() OVER (PARTITION BY space, kind ORDER BY created_at DESC) = 1
+            SELECT space, kind, vector FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)
+            WHERE subject = subject_id
         )
         SELECT e.space, e.method, e.kind, e.subject, e.fingerprint,
                list_cosine_similarity(e.vector, w.vector) AS raw_cosine
@@ -179,8 +203,8 @@ MACROS = [
     """
     CREATE MACRO near_duplicates(space_id, threshold, of_kind := 'model') AS TABLE
         WITH newest AS (
-            SELECT subject, vector FROM embeddings WHERE space = space_id AND kind = of_kind
-            QUALIFY row_number() OVER (PARTITION BY subject ORDER BY created_at DESC) = 1
+            SELECT subject, vector FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)
+            WHERE space = space_id AND kind = of_kind
         )
         SELECT a.subject AS subject_a, b.subject AS subject_b, list_cosine_similarity(a.vector, b.vector) AS raw_cosine
         FROM newest a JOIN newest b ON a.subject < b.subject
@@ -203,7 +227,7 @@ T = TypeVar("T")
 _DAMAGED = re.compile(r"Invalid Input Error: .*['\"](/[^'\"]+\.parquet)['\"]")
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
-TRIES = 5
+TRIES = 10
 
 _TYPES = {
     pa.string(): "VARCHAR",
@@ -253,7 +277,7 @@ def live_files(root: Path, view: View) -> list[str]:
     if not view.folds:
         return [str(path) for path in sorted(root.glob(view.glob))]
     folders = sorted(path for path in root.glob(view.glob.rpartition("/")[0]) if path.is_dir())
-    return [str(path) for folder in folders for path in files_of(folder).live]
+    return [str(path) for folder in folders for path in files_of(folder)]
 
 
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
@@ -292,8 +316,7 @@ def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     for view in (*VIEWS, DATASET_FILES):
         files = live_files(root, view)
         con.execute(f"SET VARIABLE files_{view.name} = $files", {"files": files})
-        query = view_query(view.schema, f"getvariable('files_{view.name}')" if files else None, made=view.made)
-        _create_view(con, view.name, f"SELECT * FROM ({query}) {view.only}", view.schema)
+        create_view(con, view, f"getvariable('files_{view.name}')" if files else None)
     folded = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
     con.execute("SET VARIABLE files_responses = $files", {"files": folded})
     create_responses(con, "getvariable('files_responses')" if folded else None, "SELECT * FROM live_responses")
@@ -301,6 +324,29 @@ def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     con.execute("SET allowed_directories = [$folder]", {"folder": str(root)})
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
+
+
+def create_view(con: duckdb.DuckDBPyConnection, view: View, files: str | None, options: str = "") -> None:
+    """A view; of one whose files may be folded each record once. Only keys are compared for that.
+
+    Args:
+        files: as for `view_query`.
+    """
+    if not view.folds:
+        _create_view(con, view.name, view_query(view.schema, files, made=view.made, options=options), view.schema)
+        return
+    schema = view.schema.append(ORIGIN)
+    _create_view(con, f"every_{view.name}", view_query(schema, files, options=options), schema)
+    con.execute(f"""
+        CREATE VIEW repeated_{view.name} AS
+            SELECT ({view.key}) AS key, max((created_at, origin)) AS latest
+            FROM every_{view.name} GROUP BY {view.key} HAVING count(*) > 1
+    """)
+    con.execute(f"""
+        CREATE VIEW {view.name} AS
+            SELECT e.* EXCLUDE (origin) FROM every_{view.name} e LEFT JOIN repeated_{view.name} r
+            ON ({view.key}) IS NOT DISTINCT FROM r.key WHERE latest IS NULL OR (created_at, origin) = latest
+    """)
 
 
 def _create_view(con: duckdb.DuckDBPyConnection, name: str, query: str, schema: pa.Schema) -> None:
@@ -319,7 +365,7 @@ def create_derived(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(MACROS[0])  # the views need this one
     for name, (_, query) in DERIVED.items():
         con.execute(f"CREATE VIEW {name} AS {query}")
-    for macro in MACROS[1:]:
+    for macro in (COUNTED, *MACROS[1:]):
         con.execute(macro)
 
 

@@ -74,8 +74,6 @@ class OpenStore:
     def nearest(self, subject: str, k: int = 10, space: str | None = None) -> pa.Table:
         """The k nearest datasets and models of a subject in each space, looked for now among all that is stored.
 
-        `found_by` says how: by the index that the maintenance flow built, or by comparing with all of them.
-
         Raises:
             NotInStoreError: nothing of this name is embedded.
         """
@@ -99,7 +97,6 @@ NEAREST = pa.schema(
         pa.field("candidate", pa.string()),
         pa.field("score", pa.float32()),
         pa.field("reference", pa.string()),
-        pa.field("found_by", pa.string()),
     ]
 )
 

@@ -23,7 +23,7 @@ from fute.drift import Baseline
 from fute.fingerprint import fingerprint
 from storage import schemas
 from storage.files import read_parquet, write_parquet
-from storage.folding import files_of
+from storage.parts import parts_of, singles_of, while_files_go
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
@@ -134,18 +134,20 @@ class DriftStore:
     def n_stored(self, study: str, ref: str, day: date) -> int:
         """How many checks of that day, and baselines of any, a study's model has, whatever its settings were.
 
-        It grows with each that is stored, whatever the clock says then, and stays when checks are folded: one that was
-        folded twice is told by its time.
+        It grows with each that is stored, whatever the clock says then, and stays when checks are folded.
         """
         model = ref.rpartition("@")[0]
-        files = files_of(self._checks(day))
-        singles = sum(path.name.startswith(_watched(study, model)) for path in files.singles)
-        times = set()
-        for path in files.parts:
-            for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist():
-                if (row["study"], row["model"]) == (study, model):
-                    times.add(row["created_at"])
-        return singles + len(times) + len(self._tables(study, ref, "*.parquet"))
+        checks = while_files_go(lambda: self._n_checks(study, model, self._checks(day)))
+        return checks + len(self._tables(study, ref, "*.parquet"))
+
+    def _n_checks(self, study: str, model: str, folder: Path) -> int:
+        singles = [path for path in singles_of(folder) if path.name.startswith(_watched(study, model))]
+        parts = parts_of(folder)
+        if not parts:  # on nearly every day that is asked for: their names tell
+            return len(singles)
+        rows = [row for path in (*singles, *parts)
+                for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist()]  # fmt: skip
+        return len({row["created_at"] for row in rows if (row["study"], row["model"]) == (study, model)})
 
     def _checks(self, day: date) -> Path:
         return self._root / "checks" / f"{day:%Y%m%d}"

@@ -12,8 +12,7 @@ from pathlib import Path
 import duckdb
 
 from fute.errors import StoreError
-from storage.catalog import COMMENTS, DATASET_FILES, VIEWS, View, create_derived, create_responses, view_query
-from storage.responses import ORIGIN
+from storage.catalog import COMMENTS, DATASET_FILES, VIEWS, View, create_derived, create_responses, create_view
 from storage.schema_version import require_readable
 
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
@@ -45,14 +44,7 @@ def export_catalog(root: Path, target: Path) -> None:
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     for view in (*VIEWS, DATASET_FILES):
-        files = _files(root, _folding_glob(view) if view.folds else view.glob)
-        if view.name == "embeddings":
-            query = _embeddings_once(con, view, files)
-        else:
-            query = view_query(view.schema, files, made=view.made, options=ALLOW_EMPTY)
-            if view.folds:
-                query = f"SELECT * FROM (SELECT DISTINCT * FROM ({query})) {view.only}"
-        con.execute(f"CREATE VIEW {view.name} AS {query}")
+        create_view(con, view, _files(root, _folding_glob(view) if view.folds else view.glob), ALLOW_EMPTY)
     create_responses(con, _files(root, "responses/*.parquet"), options=ALLOW_EMPTY)
     create_derived(con)
     for name, comment in COMMENTS.items():
@@ -73,19 +65,3 @@ def _files(root: Path, glob: str) -> str | None:
     # Quotes doubled: the path is ours, but may hold an apostrophe, and a view takes no bound values.
     path = str(root / glob).replace("'", "''")
     return f"'{path}'"
-
-
-def _embeddings_once(con: duckdb.DuckDBPyConnection, view: View, files: str | None) -> str:
-    """Each embedding once, also while folded files wait for their removal. Only fingerprints are compared for that."""
-    query = view_query(view.schema.append(ORIGIN), files, options=ALLOW_EMPTY)
-    con.execute(f"CREATE VIEW every_embedding AS {query}")
-    con.execute("""
-        CREATE VIEW repeated_embeddings AS
-            SELECT space, kind, fingerprint, min(origin) AS first_origin
-            FROM every_embedding GROUP BY ALL HAVING count(*) > 1
-    """)
-    return """
-        SELECT e.* EXCLUDE (origin)
-        FROM every_embedding e LEFT JOIN repeated_embeddings USING (space, kind, fingerprint)
-        WHERE first_origin IS NULL OR origin = first_origin
-    """

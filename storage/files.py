@@ -39,27 +39,6 @@ class Scratch:
         self.root.mkdir(parents=True, exist_ok=True)
         return self.root / f"{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
 
-    def now_ns(self) -> int:
-        """The time in ns since 1970; never earlier than one that was told before, though the clock may go back.
-
-        What was used last is told by times. The store's latest one is that of its file `clock`.
-        """
-        clock = self.root.parent / "clock"
-        try:
-            now = max(time.time_ns(), clock.stat().st_mtime_ns + 1000)
-        except FileNotFoundError:
-            now = time.time_ns()
-            clock.parent.mkdir(parents=True, exist_ok=True)
-            clock.touch()
-        try:
-            os.utime(clock, ns=(now, now))
-        except PermissionError:  # another user's: only its owner may set its time, but it may be replaced
-            mine = self.path()
-            mine.touch()
-            os.utime(mine, ns=(now, now))
-            os.replace(mine, clock)
-        return now
-
     def sweep(self) -> None:
         """Remove what killed writers left behind, and changed last more than a day ago.
 
@@ -143,8 +122,6 @@ def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_
 
     def write(path: Path) -> None:
         pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
-        now = scratch.now_ns()
-        os.utime(path, ns=(now, now))
 
     write_file(scratch, target, write)
 
@@ -168,20 +145,23 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         StoreError: the file is damaged, or was written by a later version of fute.
     """
     try:
-        # One file is one table: no hive columns are to be made from the folder names.
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            version = (file.schema_arrow.metadata or {}).get(VERSION_KEY)
+            if version is None:
+                raise StoreError(f"{path} was not written by fute; move it out of the store")
+            if version != SCHEMA_VERSION:
+                raise StoreError(
+                    f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; "
+                    "use the fute that wrote it"
+                )
+            table = file.read(None if columns is None else list(columns))
+            if missing := set(columns or ()) - set(table.column_names):
+                raise StoreError(f"{path} lacks the columns {', '.join(sorted(missing))}; move it out of the store")
+            return table
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as exc:
         raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
-    version = (table.schema.metadata or {}).get(VERSION_KEY)
-    if version is None:
-        raise StoreError(f"{path} was not written by fute; move it out of the store")
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; use the fute that wrote it"
-        )
-    return table
 
 
 def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
@@ -208,18 +188,6 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
                     raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def set_time(path: Path, ns: int) -> bool:
-    """Set a file's time of change, here and not on object storage; whether it is there and may be changed.
-
-    Only its owner may. It is not put there again in any way: it may have been folded and deleted just now.
-    """
-    try:
-        os.utime(path, ns=(ns, ns))
-    except (FileNotFoundError, PermissionError):
-        return False
-    return True
 
 
 def remove_file(path: Path) -> None:

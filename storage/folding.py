@@ -1,150 +1,159 @@
-"""Folded files: many small files of one folder in a larger one, and which files count at any moment.
+"""Folding: the singles of a folder written once more as one part (storage/parts.py).
 
-    <folder>/<name>.parquet               as it was written: one record, or a few
-    <folder>/folded/<part>.parquet        many of them together
-    <folder>/folded/<part>.replaces       the files that are in the part and still lie here, one a line
-
-Folding writes the list first, then the part, and removes the small files later. The part's appearance is the one
-moment that counts: before it the small files are what is read, after it the part, and the list says which files are
-not to be read any more. Whoever is killed in between leaves either state, never both and never none.
-
-A run's record is written again, under its name, when its flow run is retried: one that changed after the part is not in
-it, and counts. Of other files a later time is that of a use, and says nothing of what is in them.
+A part is written beside its place, renamed into it and read back, and only then its singles are deleted. A killed fold
+leaves some records twice, which readers count once. Two machines that fold one bucket at once leave no more than that.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
-from storage.files import Scratch, write_file
+import pyarrow as pa
 
-T = TypeVar("T")
+from fute.errors import StoreError
+from fute.fingerprint import fingerprint_texts
+from storage.files import read_parquet, remove_file, write_parquet
+from storage.parts import FOLDED, files_of, singles_of
+from storage.schema_version import mark_current
+from storage.store import Store, slug
 
-TRIES = 5
-FOLDED = "folded"
-PARQUET = ".parquet"
-REPLACES = ".replaces"
-WRITTEN_AGAIN = ("runs",)
-"""Folders whose files may be written again after they were folded."""
+FOLDERS = ("embeddings/space=*/kind=*", "runs", "drift/checks/*")
+"""What is folded. Everything else has one file for each model, prompt, ranking ... and stays as it is written."""
 
-_OWN = re.compile(rf"({FOLDED}/)?[^/]+{re.escape(PARQUET)}")
+MIN_FILES = 16
+PART_BYTES = 128 * 2**20
+GROUP_BYTES = 8 * 2**20  # read together to get at one record
+
+RETRIED_WITHIN = timedelta(days=1)
+"""A run's record is written again when its flow run is retried. An older one may be folded."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a folder holds at one moment.
+@dataclass
+class Folded:
+    """What was done to one folder.
 
     Attributes:
-        parts: folded files that count.
-        singles: small files that count.
-        replaced: files that a part has replaced and that wait for removal, by the part.
+        folder: relative to the store.
+        files: singles that were folded and deleted.
+        parts: written for them.
+        faults: what could not be read or written, with what to do; it is left as it is.
     """
 
-    parts: tuple[Path, ...]
-    singles: tuple[Path, ...]
-    replaced: dict[Path, tuple[Path, ...]]
-
-    @property
-    def live(self) -> tuple[Path, ...]:
-        return (*self.parts, *self.singles)
+    folder: str
+    files: int = 0
+    parts: int = 0
+    faults: list[str] = field(default_factory=list)
 
 
-def files_of(folder: Path) -> Files:
-    """The files of a folder that count now, each record in exactly one of them.
-
-    Safe beside writers and a running compaction: it looks at the folded files before and after the small ones, and
-    again if they have changed meanwhile.
-    """
-    while True:
-        before = _names(folder / FOLDED)
-        lists = _lists(folder, before)
-        singles = [name for name in _names(folder) if name.endswith(PARQUET)]
-        if lists is None or _names(folder / FOLDED) != before:
-            continue
-        replaced = {folder / FOLDED / name: _replaced(folder, name, lines) for name, lines in lists.items()}
-        hidden = {path for paths in replaced.values() for path in paths}
-        parts = [folder / FOLDED / name for name in before if name.endswith(PARQUET)]
-        return Files(
-            tuple(part for part in parts if part not in hidden),
-            tuple(path for name in singles if (path := folder / name) not in hidden),
-            replaced,
-        )
+def folders(store: Store) -> list[Path]:
+    """Every folder that may be folded."""
+    return [path for glob in FOLDERS for path in sorted(store.root.glob(glob)) if path.is_dir()]
 
 
-def parts_of(folder: Path) -> tuple[Path, ...]:
-    """The folded files of a folder that count now, without a look at the small ones, which may be very many."""
-    while True:
-        names = _names(folder / FOLDED)
-        if (lists := _lists(folder, names)) is not None:
-            hidden = {line for lines in lists.values() for line in lines}
-            parts = [name for name in names if name.endswith(PARQUET) and f"{FOLDED}/{name}" not in hidden]
-            return tuple(folder / FOLDED / name for name in parts)
-
-
-def _lists(folder: Path, names: list[str]) -> dict[str, list[str]] | None:
-    """By part, the lines of its list. None: a list was removed while it was looked for."""
-    found = {}
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        if suffix == REPLACES and f"{stem}{PARQUET}" in names:
+def fold(store: Store, folder: Path, *, min_files: int = MIN_FILES, part_bytes: int = PART_BYTES) -> Folded:
+    """Fold the singles of a folder, if there are enough of them and no other process of this machine is at it."""
+    done = Folded(folder.relative_to(store.root).as_posix())
+    if len(singles_of(folder)) < min_files:
+        return done
+    with _lock(store.root / "locks" / slug(done.folder)) as locked:
+        for singles in _batches(folder, min_files, part_bytes, done.faults) if locked else ():
             try:
-                found[f"{stem}{PARQUET}"] = (folder / FOLDED / name).read_text(encoding="utf-8").splitlines()
-            except FileNotFoundError:
-                return None
-    return found
+                _write_part(store, folder, singles)
+                for path in singles:
+                    remove_file(path)
+            except (StoreError, pa.ArrowException, OSError) as exc:
+                done.faults.append(f"{done.folder}: {exc}")
+                continue
+            done.parts += 1
+            done.files += len(singles)
+    return done
 
 
-def _replaced(folder: Path, part: str, lines: list[str]) -> tuple[Path, ...]:
-    """What a part replaces, by its list."""
-    # What is named here is deleted later: only files of this folder may be.
-    paths = [folder / line for line in lines if _OWN.fullmatch(line)]
-    if folder.name in WRITTEN_AGAIN:
-        folded_ns = _changed_ns(folder / FOLDED / part)
-        paths = [path for path in paths if path.parent.name == FOLDED or _changed_ns(path) <= folded_ns]
-    return tuple(paths)
+def damaged(folder: Path) -> list[str]:
+    """Every file of a folder that cannot be read, with what to do. Reads all of them."""
+    faults = []
+    for path in files_of(folder):
+        try:
+            read_parquet(path)
+        except FileNotFoundError:  # folded meanwhile
+            continue
+        except StoreError as exc:
+            faults.append(str(exc))
+    return faults
 
 
-def _changed_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:  # removed meanwhile
-        return 0
+def _batches(folder: Path, min_files: int, part_bytes: int, faults: list[str]) -> Iterator[Mapping[Path, pa.Table]]:
+    """The singles of a folder, as many at a time as fill a part; too few at the end are left."""
+    batch: dict[Path, pa.Table] = {}
+    size = 0
+    for path in singles_of(folder):
+        try:
+            table = read_parquet(path)
+        except FileNotFoundError:  # folded by another machine
+            continue
+        except StoreError as exc:
+            faults.append(str(exc))
+            continue
+        if folder.name == "runs" and not _is_settled(table):
+            continue
+        batch[path] = table
+        size += table.nbytes
+        if size >= part_bytes:
+            yield batch
+            batch, size = {}, 0
+    if len(batch) >= min_files:
+        yield batch
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
+def _is_settled(run: pa.Table) -> bool:
+    return all(at < datetime.now(UTC) - RETRIED_WITHIN for at in run["created_at"].to_pylist())
 
 
-def while_files_go(look: Callable[[], T]) -> T:
-    """What `look` finds; it looks again where a file that it had listed is gone: folded, it is in a larger one by now.
+def _write_part(store: Store, folder: Path, singles: Mapping[Path, pa.Table]) -> None:
+    """Write a part and read it back.
 
     Raises:
-        FileNotFoundError: files go away faster than they can be read.
+        StoreError: it reads otherwise than it was written, or cannot be read; it is deleted again.
     """
-    for _ in range(TRIES - 1):
-        with suppress(FileNotFoundError):
-            return look()
-    return look()
+    mark_current(store.root)  # before the first part, of which an earlier fute would see nothing
+    table = pa.concat_tables(singles.values(), promote_options="default")  # null where an older file lacks a column
+    if "fingerprint" in table.column_names:
+        table = table.sort_by("fingerprint")  # so that the bounds of a row group say which embeddings are in it
+    table = table.combine_chunks()
+    # By its singles, so that the same ones make the same part: after a fold that was killed, or on another machine.
+    part = folder / FOLDED / f"{fingerprint_texts([[path.stem for path in singles]])}.parquet"
+    rows_a_group = max(64, GROUP_BYTES * len(table) // max(table.nbytes, 1))
+    write_parquet(store.scratch, part, table, row_group_size=rows_a_group)
+    try:
+        if not _same(read_parquet(part), table):
+            raise StoreError(f"{part} reads otherwise than it was written; its singles are kept. Check the disk")
+    except StoreError:
+        remove_file(part)
+        raise
 
 
-def write_list(scratch: Scratch, folder: Path, part: Path, paths: Sequence[Path]) -> None:
-    """Say which files of a folder one of its parts replaces."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text("\n".join(names_in(folder, paths)) + "\n", encoding="utf-8")
-
-    write_file(scratch, part.with_suffix(REPLACES), write)
+def _same(read: pa.Table, written: pa.Table) -> bool:
+    if read.equals(written):
+        return True
+    # A NaN is not equal to itself. Embeddings have none; other records are small enough to be compared as text.
+    return "vector" not in written.column_names and str(read.to_pylist()) == str(written.to_pylist())
 
 
-def names_in(folder: Path, paths: Sequence[Path]) -> list[str]:
-    """As the list of a part names them."""
-    return [path.relative_to(folder).as_posix() for path in paths]
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """The lock of a folder, or False where another process or thread has it. It only saves them doing all twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield True

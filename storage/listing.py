@@ -20,6 +20,8 @@ LISTED = {
     "drift": "created_at, model, drifted, distance, distance_threshold, change, change_threshold, baseline",
     "drift_baselines": "model, baseline, count(*) AS n_rows, max(asking) + 1 AS askings, count_if(answered) AS answers",
     "neighbors": "query, query_kind, candidate, candidate_kind, rank, score, reference, space",
+    "members": "space, kind, subject, fingerprint, ranking, created_at",
+    "member_history": "created_at, space, kind, subject, fingerprint, ranking",
     "evaluations": "name, subject, candidate, seed, measure, value, space, created_at",
     "reference_means": "space, version, subject_group, len(members) AS members, created_at",
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",

@@ -1,80 +1,27 @@
-"""The nearest subjects of one, in a space's own frame: by an index where there is a good one, else one by one."""
+"""The nearest subjects of one, and near duplicates, in a space's own frame: everything is compared, block by block.
+
+Made for up to 20,000 subjects in a space: no run ranks more, for a ranking compares all with all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow.compute as pc
 
 from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Reference, unify
-from storage.embedding_scan import Scan, best
-from storage.folding import files_of, while_files_go
-from storage.nearest_index import newer_files, search, usable_index, used_again
 from storage.store import Store
-from storage.vectors import VectorStore
+from storage.vectors import StoredEmbedding, VectorStore
+
+BLOCK = 2048  # subjects
 
 
-@dataclass(frozen=True)
-class Neighbor:
-    kind: Kind
-    subject: str
-    score: float
-
-
-class Side:
-    """The embeddings of one kind in one space: what an index covers, and what is newer or was used again since."""
-
-    def __init__(self, store: Store, space: str, kind: Kind, reference: Reference) -> None:
-        self.space, self.kind, self.reference = space, kind, reference
-        self._vectors = VectorStore(store)
-        folded = self._vectors.folded(space, kind)
-        files = files_of(folded.folder).live
-        self.index = usable_index(store, space, kind, reference, files)
-        self.scan = Scan(files if self.index is None else newer_files(store, self.index.card, files),
-                         kind, reference, folded)  # fmt: skip
-        again = used_again(self.index, folded, files, self.scan.members) if self.index is not None else []
-        if again is None:
-            self.index, self.scan = None, Scan(files, kind, reference, folded)
-        elif again:
-            self.scan = Scan(self.scan.paths, kind, reference, folded, again)
-
-    @property
-    def found_by(self) -> str:
-        if self.index is None:
-            return "brute force"
-        return f"index + {len(self.scan.members)} newer" if len(self.scan.members) else "index"
-
-    def find(self, subject: str) -> Floats | None:
-        """The vector of a subject in the space's frame; None where it is not here."""
-        fingerprint = self.scan.fingerprint_of(subject)
-        if fingerprint is None and self.index is not None:
-            row = pc.index(self.index.members["subject"], subject).as_py()
-            fingerprint = self.index.members["fingerprint"][row].as_py() if row >= 0 else None
-        if fingerprint is None:
-            return None
-        stored = self._vectors.get(self.space, self.kind, fingerprint)
-        return unify(stored.vector[None], [stored.group], self.reference)[0]
-
-    def nearest(self, query: Floats, k: int, without: str | None) -> list[Neighbor]:
-        """The k nearest of this side, best first, leaving out one subject."""
-        scores, rows = best(self.scan.kept_blocks(), query[None], k + 1)
-        members = self.scan.kept_members()
-        found = {members["subject"][int(row)].as_py(): float(score)
-                 for score, row in zip(scores[0], rows[0], strict=True) if row >= 0}  # fmt: skip
-        if self.index is not None:
-            newer = set(members["subject"].to_pylist())
-            # As many more as newer embeddings of the same subjects may replace.
-            for subject, score in search(self.index, query, k + 1 + min(len(newer), 1000)):
-                if subject not in newer:
-                    found[subject] = score
-        found.pop(without, None)
-        ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:k]
-        return [Neighbor(self.kind, subject, score) for subject, score in ordered]
+def unified_vectors(population: Sequence[StoredEmbedding], reference: Reference) -> Floats:
+    """(n, dim) the population in one frame."""
+    return unify([e.vector for e in population], [e.group for e in population], reference)
 
 
 def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -> list[dict[str, Any]]:
@@ -82,7 +29,7 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
 
     Returns:
         Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, score (cosine after the
-        space's reference is removed), reference, and found_by: index, index + so many newer, or brute force.
+        space's reference is removed) and reference.
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
@@ -91,52 +38,51 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     spaces = {row["space"]: row["method"] for row in vectors.spaces() if space in (None, row["space"])}
     if space is not None and not spaces:
         raise NotInStoreError(f"no space {space} in {store.root}; `fute ls spaces` lists what there is")
-    found = {
-        space_id: while_files_go(partial(_nearest_in, store, space_id, method, subject, k))
-        for space_id, method in spaces.items()
-    }
+    found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
     if all(rows is None for rows in found.values()):
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}; `fute ls embeddings` lists what there is")
-    return [row for rows in found.values() for row in rows or ()]
+    return [{"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items()
+            for row in rows or ()]  # fmt: skip
 
 
-def _nearest_in(store: Store, space: str, method: str, subject: str, k: int) -> list[dict[str, Any]] | None:
+def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[dict[str, Any]] | None:
     """Of one space; None: the subject is not in it."""
-    reference = VectorStore(store).reference(space)
-    sides = [Side(store, space, kind, reference) for kind in get_args(Kind)]
-    own, query = next(((s.kind, v) for s in sides if (v := s.find(subject)) is not None), (None, None))
-    if query is None:
+    population = vectors.population(space)
+    own = next((i for i, e in enumerate(population) if e.subject == subject), None)
+    if own is None:
         return None
+    reference = vectors.reference(space)
+    query = unified_vectors(population[own : own + 1], reference)[0]
+    scores = np.concatenate([block @ query for block in _blocks(population, reference)])
+    best = sorted((i for i in range(len(population)) if i != own), key=lambda i: (-scores[i], population[i].subject))
     return [
-        {"space": space, "method": method, "candidate_kind": neighbor.kind, "rank": rank,
-         "candidate": neighbor.subject, "score": neighbor.score, "reference": reference.describe(),
-         "found_by": side.found_by}
-        for side in sides
-        for rank, neighbor in enumerate(side.nearest(query, k, subject if side.kind == own else None), start=1)
+        {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject, "score": float(scores[i]),
+         "reference": reference.describe()}
+        for kind in get_args(Kind)
+        for rank, i in enumerate([i for i in best if population[i].kind == kind][:k], start=1)
     ]  # fmt: skip
 
 
 def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "model") -> list[tuple[str, str, float]]:
     """Pairs of one kind whose cosine in the space's frame is at least the threshold, the closest first.
 
-    Every pair is compared, in blocks: all vectors are held in memory, and time grows with the square of their number.
+    Every pair is compared: all vectors are held in memory, and time grows with the square of their number.
     """
-
-    def look() -> tuple[list[str], list[Floats]]:
-        stored = VectorStore(store)
-        folded = stored.folded(space, kind)
-        scan = Scan(files_of(folded.folder).live, kind, stored.reference(space), folded)
-        return scan.kept_members()["subject"].to_pylist(), list(scan.kept_blocks())
-
-    subjects, blocks = while_files_go(look)
-    if not subjects:
+    vectors = VectorStore(store)
+    population = [e for e in vectors.population(space) if e.kind == kind]
+    if not population:
         return []
-    vectors = np.concatenate(blocks)
+    unified = unified_vectors(population, vectors.reference(space))
     pairs: list[tuple[str, str, float]] = []
-    for start in range(0, len(vectors), 2048):
-        scores = vectors[start : start + 2048] @ vectors[start:].T
+    for start in range(0, len(unified), BLOCK):
+        scores = unified[start : start + BLOCK] @ unified[start:].T
         for row, column in np.argwhere(scores >= threshold):
             if column > row:
-                a, b = sorted((subjects[start + row], subjects[start + column]))
+                a, b = sorted((population[start + row].subject, population[start + column].subject))
                 pairs.append((a, b, float(scores[row, column])))
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def _blocks(population: Sequence[StoredEmbedding], reference: Reference) -> Iterator[Floats]:
+    for start in range(0, len(population), BLOCK):
+        yield unified_vectors(population[start : start + BLOCK], reference)

@@ -28,8 +28,8 @@ from typing import Any
 from fute.errors import StoreError
 
 MIRRORED = (
-    "datasets", "pools", "models", "outputs", "spaces", "embeddings", "references", "neighbors", "drift",
-    "evaluations", "runs", "reports", "prompts", "responses", "schema",
+    "datasets", "pools", "models", "outputs", "spaces", "embeddings", "references", "neighbors", "members",
+    "drift", "evaluations", "runs", "reports", "prompts", "responses", "schema",
 )  # fmt: skip
 """Folders of a store that object storage holds; of the responses, what is folded."""
 
@@ -204,21 +204,6 @@ class Mirror:
             with suppress(FileNotFoundError):
                 fs.rm_file(f"{prefix}/{relative}")
 
-    def write(self, relative: str, content: bytes) -> None:
-        """Put a small object there that no mirror holds. Raises StoreError: as for `pull`."""
-        with self._told(f"{relative} cannot be written"):
-            fs, prefix = self._open()
-            fs.pipe_file(f"{prefix}/{relative}", content)
-
-    def times(self, folder: str) -> dict[str, int]:
-        """The objects in a folder there, with their times of change in seconds. Raises StoreError: as for `pull`."""
-        with self._told(f"{folder} cannot be listed"):
-            fs, prefix = self._open()
-            found = fs.find(f"{prefix}/{folder}", detail=True)
-            # Of a folder that is empty some servers tell the folder itself.
-            held = {path: info for path, info in found.items() if path.startswith(f"{prefix}/{folder}/")}
-            return {path.rpartition("/")[2]: _version(info)[1] for path, info in held.items()}
-
     # --------------------------------------------------------------------------------------------------------- inside
 
     def _open(self) -> tuple[Any, str]:
@@ -333,8 +318,7 @@ class Mirror:
             if not (self.root / whole).exists():
                 (self.root / whole).parent.mkdir(parents=True, exist_ok=True)
                 os.rename(arrived / whole, self.root / whole)
-        # What a part replaces is told before the part is there, as where it was folded.
-        for relative in sorted(relatives, key=lambda r: not r.endswith(".replaces")):
+        for relative in relatives:
             if (arrived / relative).exists():  # not moved with its folder
                 (self.root / relative).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(arrived / relative, self.root / relative)
@@ -392,7 +376,7 @@ def _version_of(path: Path) -> Version | None:
 
 
 def _set_time(path: Path, seconds: int) -> None:
-    """Files here have the times of those there: by them a changed file is told, and which embedding was used last."""
+    """Files here have the times of those there: by them a changed file is told."""
     try:
         os.utime(path, (seconds, seconds))
     except FileNotFoundError:  # another writer has just put a newer one there

@@ -179,6 +179,19 @@ NEIGHBORS = pa.schema(
     ]
 )
 
+# Which embedding of each subject a ranking saw.
+MEMBERS = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("ranking", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("subject", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("subject_fingerprint", pa.string()),
+        *STAMP,
+    ]
+)
+
 EVALUATIONS = pa.schema(
     [
         pa.field("name", pa.string()),  # what was evaluated: transfer ...

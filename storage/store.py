@@ -8,7 +8,8 @@ outputs/<pool>/<ref>.parquet
 spaces/<space>.parquet
 embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
 layouts/<space>.npz                                     a cache too: what is shown of a space
-references/space=<space>/<version>.parquet, neighbors/space=<space>/<fingerprint>.parquet
+references/space=<space>/<version>.parquet
+neighbors/space=<space>/<ranking>.parquet, members/space=<space>/<ranking>.parquet
 drift/
 evaluations/, runs/, reports/, prompts/, responses/
 """
@@ -36,7 +37,7 @@ from fute.fingerprint import fingerprint
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
-from storage.folding import files_of
+from storage.parts import parts_of
 from storage.remote import is_remote, mirror_at
 from storage.schema_version import mark_current, require_readable
 from storage.stamp import Stamp
@@ -332,12 +333,12 @@ class Store:
             StoreError: its record, or folded records that it may be among, cannot be read.
         """
         folder, fault = self.root / "runs", None
-        # Its own file first: it is removed only after the folded one is there, and a retry writes it anew.
+        # Its own file first: it is deleted only after its part is there, and a retry writes it anew.
         with suppress(FileNotFoundError):
             if own := _ends(folder / f"{flow_run_id}.parquet", flow_run_id):
                 return max(own)[1]
         folded: list[tuple[datetime, str]] = []
-        for part in files_of(folder).parts:
+        for part in parts_of(folder):
             try:
                 folded += _ends(part, flow_run_id)
             except StoreError as exc:  # it may be in another one

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
 from storage import schemas
-from storage.files import read_parquet, set_time, write_parquet
-from storage.folded_embeddings import USED, FoldedEmbeddings, group_rows
-from storage.folding import FOLDED, PARQUET, files_of, while_files_go
-from storage.paged import Paged
-from storage.schema_version import mark_current
+from storage.files import advice, read_parquet, write_parquet
+from storage.parts import files_of, parts_of, while_files_go
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
 STAMP_COLUMNS = tuple(field.name for field in schemas.STAMP)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+SubjectKey = tuple[Kind, str]
+"""Kind and id."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +74,17 @@ class VectorStore:
 
     # ---------------------------------------------------------------------------------------------- embeddings
 
-    def path(self, space: str, kind: Kind, fingerprint: str) -> Path:
-        return self.root / "embeddings" / f"space={slug(space)}" / f"kind={kind}" / f"{slug(fingerprint)}.parquet"
+    def folder(self, space: str, kind: Kind) -> Path:
+        return self.root / "embeddings" / f"space={slug(space)}" / f"kind={kind}"
 
-    def folded(self, space: str, kind: Kind) -> FoldedEmbeddings:
-        return FoldedEmbeddings(self.root / "embeddings" / f"space={space}" / f"kind={kind}", self.store.scratch)
+    def path(self, space: str, kind: Kind, fingerprint: str) -> Path:
+        return self.folder(space, kind) / f"{slug(fingerprint)}.parquet"
 
     def has(self, space: str, kind: Kind, fingerprint: str) -> bool:
-        # The small file first: it is removed only after its folded one is there.
-        return self.path(space, kind, fingerprint).is_file() or self.folded(space, kind).has(fingerprint)
+        # The single first: it is deleted only after its part is there.
+        return self.path(space, kind, fingerprint).is_file() or any(
+            fingerprint in _versions(part) for part in parts_of(self.folder(space, kind))
+        )
 
     def put(self, row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> None:
         """Write one embedding. A fingerprint that is there already is left as it is.
@@ -86,92 +92,47 @@ class VectorStore:
         Raises:
             StoreError: the vector is zero or not finite (a cosine with it would be NaN).
         """
-        table = _table([row], [embedding], stamp)
+        table = _table(row, embedding, stamp)
         if not self.has(row["space"], row["kind"], row["fingerprint"]):
             write_parquet(self.store.scratch, self.path(row["space"], row["kind"], row["fingerprint"]), table)
 
-    def put_many(self, rows: Sequence[Mapping[str, Any]], embeddings: Sequence[TaskEmbedding], stamp: Stamp) -> None:
-        """Write many embeddings of one space and kind as one folded file; those that are there already are left out.
-
-        Raises:
-            StoreError: they are of several spaces or kinds, or a vector is zero or not finite. Nothing is written.
-        """
-        if not rows:
-            return
-        places = {(row["space"], row["kind"]) for row in rows}
-        if len(places) > 1:
-            raise StoreError(f"{len(places)} spaces and kinds at once ({sorted(places)[:2]} ...); put each apart")
-        ((space, kind),) = places
-        folded = self.folded(space, kind)
-        known = folded.known(pa.array([row["fingerprint"] for row in rows]))
-        new = {
-            row["fingerprint"]: (row, embedding)
-            for row, embedding in zip(rows, embeddings, strict=True)
-            if row["fingerprint"] not in known
-        }
-        if not new:
-            return
-        mark_current(self.root)
-        ordered = [new[key] for key in sorted(new)]
-        table = _table([row for row, _ in ordered], [embedding for _, embedding in ordered], stamp)
-        table = table.append_column(USED, pa.array([self.store.scratch.now_ns()] * len(table), pa.int64()))
-        path = folded.folder / FOLDED / f"{uuid.uuid4().hex}{PARQUET}"
-        write_parquet(self.store.scratch, path, table, row_group_size=group_rows(table))
-
     def get(self, space: str, kind: Kind, fingerprint: str) -> StoredEmbedding:
+        """Raises FileNotFoundError: it is not in the store."""
         path = self.path(space, kind, fingerprint)
         try:
-            table = read_parquet(path)
+            return next(_stored(read_parquet(path)))
         except FileNotFoundError:
-            folded = self.folded(space, kind).get(fingerprint)
-            if folded is None:
-                raise
-            table = folded
-        return next(_stored(table))
+            for part in parts_of(self.folder(space, kind)):
+                if fingerprint in _versions(part):
+                    return next(_stored(_rows(part, [fingerprint])))
+            raise
 
-    def touch(self, space: str, kind: Kind, fingerprint: str) -> None:
-        """Mark an embedding as the one in use: a subject that went back to an earlier version counts as that one."""
-        folded = self.folded(space, kind)
-        now = self.store.scratch.now_ns()
-        # On object storage only a mark tells it: sent again, a small file would be back where another machine has
-        # folded and deleted it meanwhile.
-        timed = self.store.mirror is None and set_time(self.path(space, kind, fingerprint), now)
-        if not timed or folded.has(fingerprint):  # a folded one's small file may be about to be removed with its time
-            folded.use(fingerprint, now)
+    def population(self, space: str, current: Mapping[SubjectKey, str] | None = None) -> list[StoredEmbedding]:
+        """The embedding of each subject of a space that counts, in the order of kind and subject.
 
-    def population(self, space: str) -> list[StoredEmbedding]:
-        """The embedding of each subject of a space that was made or used last, in the order of kind and subject.
-
-        Their vectors lie in a temporary file, so that memory does not grow with the population.
+        Args:
+            current: fingerprints by subject that count in any case: of what a run has made or found just now. The other
+                subjects count as the last ranking saw them, or as they were embedded since; those that it did not see
+                by their latest embedding.
         """
-        place = Paged(self.store.scratch.root)
-        found: dict[tuple[str, str], tuple[tuple[int, str], StoredEmbedding]] = {}
-        for kind in get_args(Kind):
-            for used_ns, embedding in self._all_of(space, kind, place):
-                key, order = (embedding.kind, embedding.subject), (used_ns, embedding.fingerprint)
-                if key not in found or order > found[key][0]:
-                    found[key] = order, embedding
-        return [found[key][1] for key in sorted(found)]
-
-    def _all_of(self, space: str, kind: Kind, place: Paged) -> list[tuple[int, StoredEmbedding]]:
-        """Every embedding with its time of last use."""
-        folded = self.folded(space, kind)
-
-        def look() -> list[tuple[int, StoredEmbedding]]:
-            marks = folded.marks()
-            files = files_of(folded.folder)
-            found: list[tuple[int, StoredEmbedding]] = []
-            for path in files.singles:
-                changed_ns = path.stat().st_mtime_ns
-                found += [(max(changed_ns, marks.get(e.fingerprint, 0)), e) for e in _stored(read_parquet(path), place)]
-            for path in files.parts:
-                table = read_parquet(path)
-                used = table[USED].to_pylist() if USED in table.column_names else [0] * len(table)
-                found += [(max(ns, marks.get(e.fingerprint, 0)), e)
-                          for ns, e in zip(used, _stored(table, place), strict=True)]  # fmt: skip
-            return found
-
+        look = partial(self._population, space, current or {})
         return while_files_go(look)
+
+    def _population(self, space: str, current: Mapping[SubjectKey, str]) -> list[StoredEmbedding]:
+        ranked_at, members = self._last_members(space)
+        found: list[StoredEmbedding] = []
+        for kind in sorted(get_args(Kind)):
+            files = files_of(self.folder(space, kind))
+            counted: dict[str, tuple[bool, datetime, bool, str]] = {}
+            for path in files:
+                for fingerprint, (subject, made_at) in _versions(path).items():
+                    key = (kind, subject)
+                    member = members.get(key) == fingerprint
+                    # A member is as new as its ranking.
+                    order = (current.get(key) == fingerprint, ranked_at if member else made_at, member, fingerprint)
+                    counted[subject] = max(order, counted.get(subject, order))
+            found += _read(files, {fingerprint: subject for subject, (*_, fingerprint) in sorted(counted.items())})
+        return found
 
     # ---------------------------------------------------------------------------------- reference means, neighbours
 
@@ -214,74 +175,133 @@ class VectorStore:
             )
         return Reference(table["version"][0].as_py(), groups)
 
-    def refresh_neighbors(self, space: str, fingerprint: str) -> bool:
-        """Whether this very unification is stored; if so it counts as the newest one from now on."""
-        path = self.root / "neighbors" / f"space={space}" / f"{fingerprint}.parquet"
+    def put_ranking(
+        self, space: str, key: str, neighbors: pa.Table, population: Sequence[StoredEmbedding], stamp: Stamp
+    ) -> None:
+        """Write a ranking, its members first: which embedding of each subject it saw. It counts as the last one.
+
+        Args:
+            key: its identity.
+            neighbors: its rows, without a stamp.
+        """
+        members = pa.table(
+            {
+                "space": [space] * len(population),
+                "ranking": [key] * len(population),
+                "kind": [e.kind for e in population],
+                "subject": [e.subject for e in population],
+                "fingerprint": [e.fingerprint for e in population],
+                "subject_fingerprint": [e.row["subject_fingerprint"] for e in population],
+            }
+        )
+        at = max(stamp.columns(1)["created_at"][0].as_py(), self._latest(space) + timedelta(microseconds=1))
+        for table, schema, name in ((members, schemas.MEMBERS, "members"), (neighbors, schemas.NEIGHBORS, "neighbors")):
+            columns = {column: table[column] for column in table.column_names} | stamp.columns(len(table))
+            columns["created_at"] = pa.array([at] * len(table), schemas.UTC)
+            written = pa.table({column: columns[column] for column in schema.names}).cast(schema)
+            write_parquet(self.store.scratch, self.root / name / f"space={space}" / f"{key}.parquet", written)
+
+    def refresh_ranking(self, space: str, key: str, population: Sequence[StoredEmbedding]) -> bool:
+        """Whether this very ranking is stored; if so it counts as the last one from now on."""
+        path = self.root / "neighbors" / f"space={space}" / f"{key}.parquet"
         if not path.is_file():
             return False
-        stored = self.neighbors(space)
-        table = read_parquet(path)
-        if stored and stored[0]["created_at"] != table["created_at"][0].as_py():
-            stamp = Stamp(table["run_id"][0].as_py(), table["flow_run_id"][0].as_py())
-            self.put_neighbors(space, fingerprint, table.drop_columns(list(STAMP_COLUMNS)), stamp)
+        if not key == self._last("members", space) == self._last("neighbors", space):
+            table = read_parquet(path)
+            ids = (table[name][0].as_py() if len(table) else None for name in ("run_id", "flow_run_id"))
+            self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, Stamp(*ids))
         return True
 
-    def put_neighbors(self, space: str, fingerprint: str, rows: pa.Table, stamp: Stamp) -> None:
-        columns = {name: rows[name] for name in rows.column_names}
-        columns.update(stamp.columns(len(rows)))
-        # The ranking with the latest time is the one that counts, also when the clock has gone back.
-        now_us = self.store.scratch.now_ns() // 1000
-        columns["created_at"] = pa.array([now_us] * len(rows), pa.int64()).cast(schemas.UTC)
-        table = pa.table({name: columns[name] for name in schemas.NEIGHBORS.names}).cast(schemas.NEIGHBORS)
-        path = self.root / "neighbors" / f"space={space}" / f"{fingerprint}.parquet"
-        write_parquet(self.store.scratch, path, table)
+    def _latest(self, space: str) -> datetime:
+        """The time of the latest ranking or embedding of a space: the next is later, also when the clock went back."""
+        made = [at for kind in get_args(Kind) for path in files_of(self.folder(space, kind))
+                for _, at in _versions(path).values()]  # fmt: skip
+        ranked = [at for name in ("members", "neighbors") for at in self._times(name, space).values()]
+        return max([*made, *ranked], default=EARLIEST)
+
+    def _last_members(self, space: str) -> tuple[datetime, dict[SubjectKey, str]]:
+        """When the last ranking of a space was written, and the fingerprints that it saw."""
+        key = self._last("members", space)
+        if key is None:
+            return EARLIEST, {}
+        rows = read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet").to_pylist()
+        return rows[0]["created_at"], {(row["kind"], row["subject"]): row["fingerprint"] for row in rows}
+
+    def _last(self, name: str, space: str) -> str | None:
+        """The key of the last ranking."""
+        times = self._times(name, space)
+        return max(times, key=lambda key: (times[key], key), default=None)
+
+    def _times(self, name: str, space: str) -> dict[str, datetime]:
+        """When each ranking was written, by key; one without rows has no time."""
+        files = (self.root / name / f"space={space}").glob("*.parquet")
+        times = {path.stem: read_parquet(path, ["created_at"])["created_at"] for path in files}
+        return {key: time[0].as_py() for key, time in times.items() if len(time)}
 
     def neighbors(self, space: str) -> list[dict[str, Any]]:
         """The rows of the last unification of a space, best first within each query and kind."""
-        files = list((self.root / "neighbors" / f"space={space}").glob("*.parquet"))
-        times = {path: read_parquet(path, ["created_at"])["created_at"] for path in files}
-        written = {path: time[0].as_py() for path, time in times.items() if len(time)}
-        if not written:
+        key = self._last("neighbors", space)
+        if key is None:
             return []
         return (
-            read_parquet(max(written, key=written.__getitem__))
+            read_parquet(self.root / "neighbors" / f"space={space}" / f"{key}.parquet")
             .sort_by([("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")])
             .to_pylist()
         )
 
 
-def _table(rows: Sequence[Mapping[str, Any]], embeddings: Sequence[TaskEmbedding], stamp: Stamp) -> pa.Table:
-    """Embeddings of one length as a table.
+def _table(row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> pa.Table:
+    """An embedding as a table of one row.
 
     Raises:
-        StoreError: a vector is zero or not finite.
+        StoreError: the vector is zero or not finite.
     """
-    vectors = [np.ascontiguousarray(embedding.vector, dtype=np.float32) for embedding in embeddings]
-    norms = [float(np.linalg.norm(vector)) for vector in vectors]
-    for row, vector, norm in zip(rows, vectors, norms, strict=True):
-        if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
-            raise StoreError(
-                f"the embedding of {row['subject']} is {'zero' if norm == 0 else 'not finite'}, and would compare "
-                "as NaN; look at the subject's outputs or labels"
-            )
-    dim = len(vectors[0])
-    schema = schemas.embeddings(dim)
-    columns = {name: pa.array([row.get(name) for row in rows], schema.field(name).type)
-               for name in schema.names if name != "vector"}  # fmt: skip
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(vectors)), dim)
-    columns["dim"] = pa.array([dim] * len(rows), pa.int32())
-    columns["norm"] = pa.array(norms, pa.float32())
-    columns["metrics"] = pa.array([to_json(dict(embedding.metrics)) for embedding in embeddings])
-    columns.update(stamp.columns(len(rows)))
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    vector = np.ascontiguousarray(embedding.vector, dtype=np.float32)
+    norm = float(np.linalg.norm(vector))
+    if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
+        raise StoreError(
+            f"the embedding of {row['subject']} is {'zero' if norm == 0 else 'not finite'}, and would compare "
+            "as NaN; look at the subject's outputs or labels"
+        )
+    columns = {"vector": vector, "dim": len(vector), "norm": norm, "metrics": to_json(dict(embedding.metrics))}
+    return card(schemas.embeddings(len(vector)), {**row, **columns}, stamp)
 
 
-def _stored(table: pa.Table, place: Paged | None = None) -> Iterator[StoredEmbedding]:
-    rows = table.drop_columns(["vector", *({USED} & set(table.column_names))]).to_pylist()
+@lru_cache(maxsize=65536)
+def _versions(path: Path) -> dict[str, tuple[str, datetime]]:
+    """Subject and time of each embedding in a file, by fingerprint. A file never changes."""
+    table = read_parquet(path, ["fingerprint", "subject", "created_at"])
+    values = zip(table["subject"].to_pylist(), table["created_at"].to_pylist(), strict=True)
+    return dict(zip(table["fingerprint"].to_pylist(), values, strict=True))
+
+
+def _read(files: Sequence[Path], wanted: Mapping[str, str]) -> list[StoredEmbedding]:
+    """Embeddings by fingerprint, each once, in the order in which they are wanted."""
+    found: dict[str, StoredEmbedding] = {}
+    for path in files:
+        here = [fingerprint for fingerprint in _versions(path) if fingerprint in wanted and fingerprint not in found]
+        if here:
+            found |= {e.fingerprint: e for e in _stored(_rows(path, here))}
+    return [found[fingerprint] for fingerprint in wanted]
+
+
+def _rows(path: Path, fingerprints: Sequence[str]) -> pa.Table:
+    """Some embeddings of a file. Raises StoreError: it is damaged; FileNotFoundError: it is gone."""
+    if len(fingerprints) == len(_versions(path)):
+        return read_parquet(path)
+    try:
+        return pq.read_table(path, filters=pc.field("fingerprint").isin(fingerprints), partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as exc:
+        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
+
+
+def _stored(table: pa.Table) -> Iterator[StoredEmbedding]:
+    rows = table.drop_columns(["vector"]).to_pylist()
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     for row, vector in zip(rows, vectors, strict=True):
-        own = vector.astype(np.float32)
-        yield StoredEmbedding(row, own if place is None else place.keep(own))
+        yield StoredEmbedding(row, vector)
 
 
 def _square(flat: Floats) -> Floats:

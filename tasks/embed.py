@@ -23,7 +23,7 @@ from fute.spans import check_spans
 from fute.surrogate.load import find_device
 from fute.train.backbone import backbone_identity
 from fute.train.training import recipe_fingerprint, train
-from fute.types import Embedder, Model, Outputs, TaskEmbedding
+from fute.types import Embedder, Kind, Model, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
@@ -51,7 +51,7 @@ class EmbeddingRef(BaseModel):
 
     space: str
     subject: str
-    kind: str
+    kind: Kind
     fingerprint: str
     reused: bool
     metrics: dict[str, float]
@@ -201,7 +201,6 @@ def embed_models(run: Run, space: SpaceRef, models: list[OutputsRef]) -> list[Em
         key = _key(space, _subject(model))
         try:
             if vectors.has(space.id, "model", key):
-                vectors.touch(space.id, "model", key)
                 results[model.ref] = _ref(space, _subject(model), {}, reused=True)
             else:
                 new.append((model, store.outputs(space.pool, model.ref)))
@@ -267,9 +266,7 @@ def _embed(
     started = time.perf_counter()
     reused = vectors.has(space.id, subject["kind"], key)
     metrics: dict[str, float] = {}
-    if reused:
-        vectors.touch(space.id, subject["kind"], key)
-    else:
+    if not reused:
         embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
         with resources.compute_lock:
             embedding = make(embedder)

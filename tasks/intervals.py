@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import cast
 
 from fute.methods.crosscov.config import CrosscovConfig
@@ -14,14 +12,13 @@ from fute.methods.crosscov.symmetric import to_matrix
 from fute.methods.crosscov.whitening import Doubles
 from fute.unify.frame import Reference
 from fute.unify.neighbors import Neighbor
-from storage.paged import Paged
 from storage.vectors import StoredEmbedding
 from tasks import resources
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
 
 BEST = 3  # neighbours of each kind that get an interval: those that are shown first
-RESAMPLES_KEPT_BYTES = 2**33  # in a file; those of later subjects are made again each time
+RESAMPLES_KEPT_BYTES = 2**31  # in memory; those of later subjects are made again each time
 DRAWS_KEPT = 2  # of the pool's rows, which most models answer, and of what was drawn last
 
 Interval = tuple[float | None, float | None]
@@ -40,11 +37,7 @@ def neighbor_intervals(
     drawn = _KeptDraws(space.method.bootstrap, space.seed)
     embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
     means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
-    of = _KeptResamples(
-        lambda i: _resamples(run, embedder, population[i], reference, means, drawn),
-        Paged(run.open_store().scratch.root),
-        RESAMPLES_KEPT_BYTES,
-    )
+    of = _KeptResamples(lambda i: _resamples(run, embedder, population[i], reference, means, drawn))
     with resources.compute_lock:
         return [
             interval(n.score, resampled_cosines(of(n.query), of(n.candidate))) if n.rank <= BEST else (None, None)
@@ -53,24 +46,20 @@ def neighbor_intervals(
 
 
 class _KeptResamples:
-    """Resamples by subject, kept in a file up to a bound: a model of many classes has tens of megabytes."""
+    """Resamples by subject, kept up to a bound: a model of many classes has tens of megabytes."""
 
-    def __init__(self, make: Callable[[int], Resamples], place: Paged, max_bytes: int) -> None:
+    def __init__(self, make: Callable[[int], Resamples]) -> None:
         self._make = make
-        self._place = place
         self._kept: dict[int, Resamples] = {}
-        self._bytes_left = max_bytes
+        self._bytes_left = RESAMPLES_KEPT_BYTES
 
     def __call__(self, index: int) -> Resamples:
         if index in self._kept:
             return self._kept[index]
         made = self._make(index)
-        self._bytes_left -= made.axes.nbytes
-        if self._bytes_left >= 0:
-            with suppress(OSError):  # the disk is full: made again when it is wanted again
-                axes = self._place.empty(made.axes.shape, made.axes.dtype)
-                axes[...] = made.axes
-                made = self._kept[index] = replace(made, axes=axes)
+        if made.axes.nbytes <= self._bytes_left:
+            self._bytes_left -= made.axes.nbytes
+            self._kept[index] = made
         return made
 
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from fute.fingerprint import fingerprint
 from fute.report.layout import Projection, Tree, cluster_tree, projections
 from fute.unify.frame import Reference, similarities
-from storage.paged import Paged
+from storage.nearest import unified_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding
-from tasks.unify import unified_vectors
 
 LAYOUT_VERSION = 1  # raised when the same embeddings would be laid out otherwise
 
@@ -44,7 +43,7 @@ def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], r
     key = fingerprint(members=members, reference=reference.fingerprint, version=LAYOUT_VERSION)
 
     def compute() -> Arrays:
-        similarity = similarities(unified_vectors(list(population), reference, Paged(store.scratch.root)))
+        similarity = similarities(unified_vectors(population, reference))
         return _packed(Layout(similarity, projections(similarity), cluster_tree(similarity)))
 
     return _unpacked(store.cached_layout(space, key, compute))

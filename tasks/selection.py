@@ -19,13 +19,14 @@ from pydantic import BaseModel
 from fute.config import TransferConfig
 from fute.evaluate.transfer import Gain, Selection, chance, evaluate_selection
 from fute.evaluate.transfer_scores import TransferScores
+from fute.space import embedding_id
 from fute.types import Kind
+from storage.nearest import unified_vectors
 from storage.store import Store
-from storage.vectors import StoredEmbedding, VectorStore
+from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
 from tasks.ingest import DatasetRef
 from tasks.run import Run
 from tasks.transfer import SourceRef, TargetScores
-from tasks.unify import unified_vectors
 
 CHANCE = "chance"
 GAINS: tuple[Gain, Gain] = ("exponential", "relative")
@@ -153,7 +154,7 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
     vectors = VectorStore(store)
     found: list[SpaceSimilarities] = []
     for space in vectors.spaces():
-        population = vectors.population(space["space"])
+        population = vectors.population(space["space"], _embeddings_of(space["space"], targets, sources))
         if not population:
             continue
         reference = vectors.reference(space["space"])
@@ -172,6 +173,17 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
                         cosines[i, j] = unified[row] @ unified[column]
             if not np.isnan(cosines).all():
                 found.append(SpaceSimilarities(space["method"], space["space"], reference.describe(), kind, cosines))
+    return found
+
+
+def _embeddings_of(space: str, targets: list[DatasetRef], sources: list[SourceRef]) -> dict[SubjectKey, str]:
+    """The embeddings of just these versions of the subjects, whichever the last ranking saw."""
+    refs: list[tuple[Kind, str]] = [("dataset", d.ref) for d in (*targets, *(s.dataset for s in sources))]
+    refs += [("model", s.model.ref) for s in sources if s.model]
+    found: dict[SubjectKey, str] = {}
+    for kind, ref in refs:
+        subject, _, version = ref.rpartition("@")
+        found[kind, subject] = embedding_id(space, kind, subject, version)
     return found
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 
-import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -13,11 +11,11 @@ from pydantic import BaseModel
 
 from fute.config import UnifyConfig
 from fute.fingerprint import fingerprint
-from fute.types import Floats
-from fute.unify.frame import NO_REFERENCE, Reference, make_reference, require_one_space, similarities, unify
+from fute.unify.frame import NO_REFERENCE, Reference, make_reference, require_one_space, similarities
 from fute.unify.neighbors import nearest_neighbors
-from storage.paged import Paged
-from storage.vectors import StoredEmbedding, VectorStore
+from storage.nearest import unified_vectors
+from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
+from tasks.embed import EmbeddingRef
 from tasks.intervals import neighbor_intervals
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
@@ -36,10 +34,16 @@ class Unified(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="unify-{space.id}")
-def unify_space(run: Run, space: SpaceRef, config: UnifyConfig) -> Unified:
-    """Bring the space into one frame and write its neighbours, unless just this was done before."""
+def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[EmbeddingRef] | None = None) -> Unified:
+    """Bring the space into one frame and write its neighbours, unless just this was done before.
+
+    Args:
+        embedded: what the run has made or found. These versions of their subjects are ranked, so that a study that goes
+            back to an earlier one ranks that; of other subjects those that count in the store.
+    """
     vectors = VectorStore(run.open_store())
-    population = vectors.population(space.id)
+    current: dict[SubjectKey, str] = {(e.kind, e.subject): e.fingerprint for e in embedded or () if e.space == space.id}
+    population = vectors.population(space.id, current)
     if not population:
         return Unified(space=space.id, reference="none", subjects=0, note="the space is empty")
     require_one_space([e.row["space"] for e in population])
@@ -52,9 +56,9 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig) -> Unified:
         bootstrap=getattr(space.method, "bootstrap", 0),
         version=UNIFY_VERSION,
     )
-    if vectors.refresh_neighbors(space.id, key):
+    if vectors.refresh_ranking(space.id, key, population):
         return done
-    unified = unified_vectors(population, reference, Paged(vectors.store.scratch.root))
+    unified = unified_vectors(population, reference)
     kinds = [e.kind for e in population]
     neighbors = nearest_neighbors(similarities(unified), kinds, config.neighbors)
     intervals = neighbor_intervals(run, space, population, reference, neighbors)
@@ -72,7 +76,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig) -> Unified:
             "reference": pa.repeat(pa.scalar(done.reference), len(neighbors)),
         }
     )
-    vectors.put_neighbors(space.id, key, table, run.stamp)
+    vectors.put_ranking(space.id, key, table, population, run.stamp)
     return done
 
 
@@ -120,17 +124,3 @@ def _could_be_renewed(stored: Reference, population: list[StoredEmbedding], min_
         f"reference v{stored.version} is kept, though {', '.join(lacking + outgrown)} could now have a better one; "
         "renew it on purpose with unify.reference: renew"
     )
-
-
-def unified_vectors(population: list[StoredEmbedding], reference: Reference, place: Paged | None = None) -> Floats:
-    """(n, dim) the population in one frame.
-
-    Args:
-        place: where they are put; None, or a disk that is full: in memory.
-    """
-    vectors = [e.vector for e in population]
-    out = None
-    if place is not None:
-        with suppress(OSError):
-            out = place.empty((len(vectors), len(vectors[0])), np.float32)
-    return unify(vectors, [e.group for e in population], reference, out)

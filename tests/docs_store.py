@@ -204,7 +204,7 @@ def _unify(vectors: VectorStore, run: Stamp) -> None:
             "reference": [reference.describe()] * len(ranked),
         }
     )
-    vectors.put_neighbors(SPACE, "unified-1", table, run)
+    vectors.put_ranking(SPACE, "unified-1", table, population, run)
 
 
 def _watch(store: Store, pool: str, run: Stamp) -> None:

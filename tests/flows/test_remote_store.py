@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,21 +16,16 @@ from flows.doctor import examine
 from flows.embed import embed
 from flows.maintain import maintain
 from fute.errors import StoreError
-from fute.types import TaskEmbedding
-from storage import catalog, compaction, fold_kinds, remote, removal
-from storage.folding import files_of
+from storage import catalog, remote
+from storage.parts import singles_of
 from storage.stamp import Stamp
 from storage.store import Store
-from storage.turns import BucketTurn
-from storage.vectors import VectorStore
 from tests.flows.small_study import write_small_study
 from tests.flows.test_prompted_study import CANARY, answer, everything_written
 from tests.flows.test_prompted_study import write_study as write_prompted
 from tests.llm_server import LlmServer
 from tests.s3_server import ADMIN, READER, S3Server, s3_server
-from tests.storage import small_store
-from tests.storage.small_store import FOLDER, fingerprints, write_into
-from tests.storage.test_store import embedding_row
+from tests.storage.small_store import FOLDER, fingerprints, fold, write_into
 
 Machine = Callable[[str], Path]
 
@@ -165,46 +159,24 @@ def test_dask_workers_with_mirrors_of_their_own_hand_in_what_they_made_and_paid_
     assert vectors(address).keys() == made.keys()
 
 
-def test_two_machines_that_fold_at_once_take_turns_and_uses_bring_nothing_back(machine: Machine) -> None:
+def test_machines_that_fold_one_bucket_at_once_lose_nothing_and_show_nothing_twice(machine: Machine) -> None:
     address = f"s3://{BUCKET}/folded"
     stores = []
     for name in ("first", "second"):
         machine(name)
         stores.append(Store(address))
-    first, second = stores
-    write_into(first, range(20))
-    VectorStore(first).put(embedding_row("m3", "e0003-new"), TaskEmbedding(small_store.vector(30)), Stamp())
-    second.pull()
-    stale = second.root / FOLDER / "e0003.parquet"
-    small = stale.read_bytes()
-    kind = fold_kinds.KINDS[0]
-    mirror = first.mirror
-    assert mirror is not None
-    turn = BucketTurn(mirror, FOLDER)
-    assert turn.take()
-    done = compaction.fold(second, second.root / FOLDER, kind)
-    assert (done.parts, len(done.faults)) == (0, 1)
-    turn.release()
+    write_into(stores[0], range(20))
+    stores[1].pull()
     with ThreadPoolExecutor(2) as pool:
-        each = list(pool.map(lambda store: compaction.fold(store, store.root / FOLDER, kind), stores))
-    for store, done in zip(stores, each, strict=True):
-        removal.remove_folded(store, store.root / FOLDER, fold_kinds.Folded(done.folder), 0.0)
-    assert sum(done.parts for done in each) == 1
-    stale.write_bytes(small)  # as in a mirror that has not been pulled since
-    VectorStore(second).touch("s1", "model", "e0003")
+        done = list(pool.map(fold, stores))
+    assert [folded.files for folded in done] == [20, 20]
+    write_into(stores[1], range(20, 22))
     machine("third")
     third = Store(address).pull()
-    assert fingerprints(third.root) == sorted([*(f"e{i:04d}" for i in range(20)), "e0003-new"])
-    assert mirror.times(f"claims/{FOLDER.replace('/', '~')}") == {}
-    time.sleep(1)  # the bucket's times are in seconds
-    VectorStore(second).touch("s1", "model", "e0003")
-    third.pull()
-    assert [e.fingerprint for e in VectorStore(third).population("s1") if e.subject == "m3"] == ["e0003"]
-    write_into(first, range(20, 22))
-    assert maintain(store=address, grace_s=0.0, min_files=2, return_state=True).is_completed()
-    assert len(files_of(third.root / FOLDER).live) == 1
-    assert len(fingerprints(first.pull().root)) == 23
-    assert [e.fingerprint for e in VectorStore(first).population("s1") if e.subject == "m3"] == ["e0003"]
+    assert maintain(store=address, min_files=2, return_state=True).is_completed()
+    for store in (*stores, third):
+        assert fingerprints(store.pull().root) == [f"e{i:04d}" for i in range(22)]
+        assert singles_of(store.root / FOLDER) == []
 
 
 def test_what_the_bucket_refuses_is_told_with_what_to_do(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fute.types import Kind, TaskEmbedding
-from storage import catalog, compaction, fold_kinds, removal
+from storage import catalog, folding
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.vectors import VectorStore
@@ -33,13 +33,11 @@ def write_into(store: Store, numbers: range, kind: Kind = "model", space: str = 
     return store
 
 
-def fold(store: Store, *, grace_s: float = 0.0, min_files: int = 2, part_bytes: int = compaction.PART_BYTES) -> None:
-    """Fold and tidy up the models of space s1."""
-    kind = fold_kinds.KINDS[0]
-    folder = store.root / FOLDER
-    done = compaction.fold(store, folder, kind, min_files=min_files, part_bytes=part_bytes)
-    done = removal.remove_folded(store, folder, done, grace_s)
+def fold(store: Store, folder: str = FOLDER, *, min_files: int = 2) -> folding.Folded:
+    """Fold a folder, by default the models of space s1."""
+    done = folding.fold(store, store.root / folder, min_files=min_files)
     assert done.faults == []
+    return done
 
 
 def fingerprints(root: Path) -> list[str]:

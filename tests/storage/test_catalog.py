@@ -39,7 +39,7 @@ def filled(root: Path) -> Store:
          "candidate_kind": ["model"] * 2, "rank": [1, 2], "score": [1.0, 0.6], "ci_low": [None, None],
          "ci_high": [None, None], "reference": ["none"] * 2}
     )  # fmt: skip
-    vectors.put_neighbors("s1", "n1", neighbors, Stamp())
+    vectors.put_ranking("s1", "n1", neighbors, vectors.population("s1"), Stamp())
     return store
 
 
@@ -152,6 +152,7 @@ def test_of_a_run_that_was_tried_again_the_last_record_counts(tmp_path: Path) ->
         clock.tomorrow()
         store.put_run({**row, "state": "Completed"}, Stamp("r", "tried-again"))
         for _ in range(2):
+            clock.tomorrow()
             store.put_run({**row, "state": "Completed"}, Stamp("r", None))
     query = "SELECT state FROM runs WHERE flow_run_id = 'tried-again'"
     assert catalog.query(store.root, query).rows == [("Completed",)]
@@ -203,7 +204,7 @@ def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
         {"space": ["s1"], "query": ["d"], "query_kind": ["dataset"], "candidate": ["m2"], "candidate_kind": ["model"],
          "rank": [1], "score": [0.9], "ci_low": [None], "ci_high": [None], "reference": ["v1"]}
     )  # fmt: skip
-    VectorStore(store).put_neighbors("s1", "n2", newer, Stamp())
+    VectorStore(store).put_ranking("s1", "n2", newer, VectorStore(store).population("s1"), Stamp())
     assert catalog.query(store.root, "SELECT candidate, reference FROM neighbors").rows == [("m2", "v1")]
     assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3
 

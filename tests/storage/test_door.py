@@ -11,7 +11,7 @@ import pytest
 
 import fute
 from fute.errors import NotInStoreError, StoreError
-from storage import catalog, nearest_index
+from storage import catalog
 from tests.storage.small_store import write
 
 
@@ -26,7 +26,6 @@ def test_a_notebook_gets_arrow_and_pandas(tmp_path: Path) -> None:
         assert frame["subject"].tolist() == ["m0", "m1", "m2", "m3"]
         found = store.nearest("m1", k=2)
         assert found["rank"].to_pylist() == [1, 2]
-        assert set(found["found_by"].to_pylist()) == {"brute force"}
         assert store.near_duplicates("s1", -1.0).num_rows == 6
 
 
@@ -66,7 +65,6 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_threads_may_ask_at_once(tmp_path: Path) -> None:
     write(tmp_path, range(20))
-    nearest_index.build_index(fute.open(tmp_path)._store, "s1", "model")
     store = fute.open(tmp_path)
     expected = store.nearest("m3", k=3)["candidate"].to_pylist()
     answers: list[tuple[int, list[str]]] = []

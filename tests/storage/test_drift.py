@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import time
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from fute.drift import Baseline
-from storage import compaction, fold_kinds, removal
 from storage.drift import DriftStore
 from storage.files import read_parquet, write_parquet
+from storage.folding import folders
 from storage.stamp import Stamp
 from storage.store import Store
 from tests.docs_store import fixed_time
+from tests.storage.small_store import fold
 
 PANEL = "0123"
 
@@ -124,13 +123,14 @@ def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_stays_
     put(store, "p/api@1", 0.1, study="another")
     assert n_stored() == 4
     (folder,) = (tmp_path / "drift" / "checks").glob("20300101")
-    two_days_ago = time.time() - 2 * 24 * 3600
-    for path in folder.glob("*.parquet"):
-        os.utime(path, (two_days_ago, two_days_ago))
-    (kind,) = (kind for at, kind in fold_kinds.folders(store) if at == folder)
-    done = compaction.fold(store, folder, kind, min_files=2)
+    single = next(folder.glob("*.parquet"))
+    content = single.read_bytes()
+    assert folder in folders(store)
+    fold(store, "drift/checks/20300101")
     assert n_stored() == 4
-    assert removal.remove_folded(store, folder, done, 0.0).faults == []
+    single.write_bytes(content)  # as of a fold that was killed
+    assert n_stored() == 4
+    single.unlink()
     assert [path.parent.name for path in folder.rglob("*.parquet")] == ["folded"]
     assert n_stored() == 4
     put_check()

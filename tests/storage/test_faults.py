@@ -21,14 +21,11 @@ from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
 from storage import catalog, files, live_responses
 from storage.live_responses import NO_BILL, LiveFile, row_of
-from storage.paged import CHUNK_BYTES, Paged
 from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import VectorStore
 from tests.mounts import read_only, small_disk
 from tests.storage.test_store import STAMP, embedding_row, space_row
-
-DAY_NS = 24 * 3600 * 10**9
 
 
 def dataset() -> Dataset:
@@ -47,7 +44,7 @@ def fill(root: Path) -> tuple[Store, VectorStore]:
     store.put_outputs(pool.id, "m@1", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP)
     vectors.put_space(space_row(), STAMP)
     put(vectors, "m", "e1", [1, 0])
-    vectors.put_neighbors("s1", "n1", neighbors("first"), STAMP)
+    vectors.put_ranking("s1", "n1", neighbors("first"), vectors.population("s1"), STAMP)
     return store, vectors
 
 
@@ -94,7 +91,7 @@ def test_a_full_disk_is_told_at_every_door_and_leaves_no_half_file(
         lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP),
         lambda: store.put_outputs("p", "m@2", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP),
         lambda: put(vectors, "m", "e2", [0, 1]),
-        lambda: vectors.put_neighbors("s1", "n2", neighbors("second"), STAMP),
+        lambda: vectors.put_ranking("s1", "n2", neighbors("second"), [], STAMP),
         lambda: store.cached_features("s", lambda table: np.ones((len(table), 2), np.float32))(TextTable(["x"])),
     ]
     for door in doors:
@@ -116,8 +113,6 @@ def test_on_a_disk_that_is_really_full_what_was_stored_stays_and_the_next_write_
         with pytest.raises(StoreError, match=r"m@1\.parquet could not be written .*free disk space"):
             store.put_outputs("p", "m@1", noise, STAMP)
         assert list((root / "tmp").iterdir()) == []
-        with pytest.raises(OSError, match="No space left"):  # and not a signal that kills the process
-            Paged(root / "tmp").empty([CHUNK_BYTES], np.uint8)
         assert store.outputs("p", "m@0").fingerprint == noise.fingerprint
         store.outputs_path("p", "m@0").unlink()
         store.put_outputs("p", "m@0", noise, STAMP)
@@ -296,69 +291,3 @@ def test_what_killed_writers_left_is_swept_and_what_is_being_written_stays(tmp_p
     scratch.sweep()
     assert {path.name for path in scratch.root.iterdir()} == {training.name, others["elsewhere"]}
     assert (training / "weights" / "model.safetensors").exists()
-
-
-# ------------------------------------------------------------------------------------------------------- the clock
-
-
-def test_what_was_written_last_is_the_newest_though_the_clock_went_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = files.time.time_ns()
-    monkeypatch.setattr(files.time, "time_ns", lambda: now + DAY_NS)  # the clock is a day ahead
-    _, vectors = fill(tmp_path)
-    put(vectors, "m", "e2", [0, 1])
-    monkeypatch.setattr(files.time, "time_ns", lambda: now)  # and is set right
-    put(vectors, "m", "e3", [0.6, 0.8])
-    vectors.put_neighbors("s1", "n2", neighbors("second"), STAMP)
-    assert [e.fingerprint for e in vectors.population("s1")] == ["e3"]
-    vectors.touch("s1", "model", "e2")
-    assert [e.fingerprint for e in vectors.population("s1")] == ["e2"]
-    assert [row["candidate"] for row in vectors.neighbors("s1")] == ["second"]
-    assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("second",)]
-    assert vectors.refresh_neighbors("s1", "n1")  # the first ranking counts again
-    assert catalog.query(tmp_path, "SELECT candidate FROM neighbors").rows == [("first",)]
-
-
-def test_a_use_of_another_users_file_is_told_by_a_mark_and_the_file_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, vectors = fill(tmp_path)
-    put(vectors, "m", "e2", [0, 1])
-    file = vectors.path("s1", "model", "e1")
-    before = file.stat()
-    set_time = os.utime
-
-    def only_its_owner_may(path: Path, **times: tuple[int, int]) -> None:
-        if path == file:
-            raise PermissionError(errno.EPERM, "Operation not permitted")
-        set_time(path, **times)
-
-    monkeypatch.setattr(os, "utime", only_its_owner_may)
-    vectors.touch("s1", "model", "e1")
-    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert [e.fingerprint for e in vectors.population("s1")] == ["e1"]
-
-
-def test_times_of_one_store_never_go_back_in_any_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = files.Scratch(tmp_path)
-    ahead = first.now_ns() + DAY_NS
-    os.utime(tmp_path / "clock", ns=(ahead, ahead))  # another process' clock
-    told = [first.now_ns(), files.Scratch(tmp_path).now_ns(), first.now_ns()]
-    assert ahead < told[0] < told[1] < told[2]
-
-
-# --------------------------------------------------------------------------------------------------- paged arrays
-
-
-def test_paged_arrays_keep_their_numbers_and_leave_no_file(tmp_path: Path) -> None:
-    place = Paged(tmp_path / "tmp")
-    rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=shape) for shape in ((3,), (5, 7), (2, 3, 4), (0, 4))]
-    kept = [place.keep(array) for array in arrays]
-    for array, copy in zip(arrays, kept, strict=True):
-        np.testing.assert_array_equal(copy, array)
-        assert copy.dtype == array.dtype
-    large = place.empty([CHUNK_BYTES // 4 + 1], np.float32)  # larger than a chunk
-    large[-1] = 1
-    assert list((tmp_path / "tmp").iterdir()) == []

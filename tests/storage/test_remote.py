@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import TaskEmbedding
-from storage import remote
+from storage import remote, schemas
 from storage.catalog import VIEWS
 from storage.files import remove_file
 from storage.responses import ResponseStore
@@ -268,59 +267,27 @@ def listed(store: Store) -> list[str]:
     return fingerprints(store.root)
 
 
-def later(store: Store, *relatives: str, seconds: int) -> None:
-    """In memory, times are those of the test: some seconds later."""
-    prefix = store.address.partition("://")[2]
-    for relative in relatives:
-        held = fsspec.filesystem("memory").store[f"/{prefix}/{relative}"]
-        held.created = held.modified = held.created + timedelta(seconds=seconds)
-
-
-def test_the_time_of_last_use_is_the_same_everywhere(on: On) -> None:
-    a = on("a")
-    vectors = put_versions(a, "e1", "e2")
-    later(a, f"{FOLDER}/e2.parquet", seconds=60)
+def test_every_machine_counts_the_versions_that_the_last_ranking_saw(on: On) -> None:
+    vectors = put_versions(on("a"), "e1", "e2")
     assert counts(on("b")) == counts(on("a")) == ["e2"]
-    vectors.touch("s1", "model", "e1")
-    assert f"{FOLDER}/used/e1" in there(a)
-    later(a, f"{FOLDER}/used/e1", seconds=120)
+    back = vectors.population("s1", {("model", "m"): "e1"})
+    vectors.put_ranking("s1", "n1", schemas.NEIGHBORS.empty_table(), back, Stamp())
     assert counts(on("b")) == counts(on("a")) == ["e1"]
     fold(on("b"))
     assert counts(on("a")) == counts(on("b")) == ["e1"]
 
 
-def test_where_there_is_nothing_to_choose_a_use_sends_nothing(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
-    a = on("a")
-    put_versions(a, "e1")
-    monkeypatch.setattr(remote.Mirror, "send", lambda self, relative: pytest.fail(f"{relative} was sent"))
-    VectorStore(a).touch("s1", "model", "e1")
-
-
-def test_a_use_does_not_bring_back_what_another_machine_has_folded_and_deleted(on: On) -> None:
-    a = on("a")
-    put_versions(a, "e1", "e2", "e3")
-    later(a, *(r for r in there(a) if r.startswith(FOLDER)), seconds=-60)
-    b = on("b")
-    fold(on("a"))
-    assert (b.root / FOLDER / "e1.parquet").exists()  # not pulled since
-    VectorStore(b).touch("s1", "model", "e1")
-    for machine in ("a", "b", "c"):
-        assert listed(on(machine)) == ["e1", "e2", "e3"]
-        assert counts(on(machine)) == ["e1"]
-
-
-def test_a_file_that_is_written_where_another_machine_has_folded_it_goes_with_the_next_fold(on: On) -> None:
+def test_two_machines_that_fold_the_same_lose_nothing_and_show_nothing_twice(on: On) -> None:
+    put_versions(on("a"), "e1", "e2", "e3")
     a, b = on("a"), on("b")
-    put_versions(a, "e1", "e2", "e3")
-    later(a, *(r for r in there(a) if r.startswith(FOLDER)), seconds=-60)
-    fold(on("a"))
-    put_versions(b, "e1")  # made on both machines at once
-    assert listed(on("c")) == ["e1", "e1", "e2", "e3"]
-    assert len(counts(on("c"))) == 1
-    fold(on("c"), min_files=16)  # though there is little to fold
+    put_versions(b, "e4")
+    assert fold(a).files == 3
+    assert fold(b).files == 4  # not pulled since
+    put_versions(a, "e1")  # found in its part
     for machine in ("a", "b", "c"):
-        assert listed(on(machine)) == ["e1", "e2", "e3"]
-        assert counts(on(machine)) == ["e1"]
+        assert listed(on(machine)) == ["e1", "e2", "e3", "e4"]
+        assert counts(on(machine)) == ["e4"]
+    assert [name for name in there(a) if name.startswith(FOLDER) and "folded" not in name] == []
 
 
 def test_answers_of_another_machine_are_found_by_a_ledger_that_is_open(on: On) -> None:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
-import time
+from datetime import timedelta
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from fute.errors import StoreError
-from storage import compaction, fold_kinds, removal
+from storage import folding
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.tracker import Tracker, default_uri
-
-KIND = next(kind for kind in fold_kinds.KINDS if kind.glob == "runs")
+from tests.storage import small_store
 
 
 def put_run(store: Store, flow_run_id: str, state: str = "Completed") -> None:
     store.put_run({"study": "s", "flow": "embed", "state": state, "seconds": 1.0}, Stamp(None, flow_run_id))
 
 
-def fold(store: Store, *, remove: bool = True) -> None:
-    runs = store.root / "runs"
-    for path in runs.glob("*.parquet"):
-        os.utime(path, (time.time() - 2 * KIND.settled_s,) * 2)
-    done = compaction.fold(store, runs, KIND, min_files=2)
-    assert done.files >= 2
-    if remove:
-        removal.remove_folded(store, runs, done, 0.0)
+def fold(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "RETRIED_WITHIN", timedelta(0))
+    assert small_store.fold(store, "runs").files >= 2
 
 
 def left_running(folder: Path, *names: str) -> list[str]:
@@ -51,12 +44,11 @@ def left_running(folder: Path, *names: str) -> list[str]:
     return done.stdout.split()[-len(names) :]
 
 
-@pytest.mark.parametrize("remove", [True, False])
-def test_folded_records_are_known(tmp_path: Path, remove: bool) -> None:
+def test_folded_records_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     put_run(store, "green")
     put_run(store, "red", "Failed: StoreError")
-    fold(store, remove=remove)
+    fold(store, monkeypatch)
     put_run(store, "later")
     assert [store.run_state(name) for name in ("green", "red", "later")] == [
         "Completed", "Failed: StoreError", "Completed",
@@ -66,11 +58,11 @@ def test_folded_records_are_known(tmp_path: Path, remove: bool) -> None:
     assert store.run_state("red") == "Completed"
 
 
-def test_a_run_in_another_part_is_found_beside_a_damaged_one(tmp_path: Path) -> None:
+def test_a_run_in_another_part_is_found_beside_a_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     put_run(store, "green")
     put_run(store, "red", "Failed: StoreError")
-    fold(store)
+    fold(store, monkeypatch)
     (tmp_path / "runs" / "folded" / "zz.parquet").write_bytes(b"PAR1 torn")
     assert store.run_state("green") == "Completed"
     with pytest.raises(StoreError, match=r"zz\.parquet cannot be read"):
@@ -78,14 +70,14 @@ def test_a_run_in_another_part_is_found_beside_a_damaged_one(tmp_path: Path) -> 
 
 
 def test_a_damaged_record_is_told_and_the_others_are_caught_up(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
     torn, green, killed = left_running(tmp_path, "torn", "green", "killed")
     for name in ("torn", "green", "another"):
         put_run(store, name)
     shutil.move(tmp_path / "runs" / "torn.parquet", tmp_path / "kept")
-    fold(store)
+    fold(store, monkeypatch)
     (tmp_path / "runs" / "torn.parquet").write_bytes((tmp_path / "kept").read_bytes()[:200])
     with caplog.at_level(logging.WARNING, logger="storage.tracker"):
         tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs", store.run_state)

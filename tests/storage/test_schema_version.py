@@ -16,9 +16,9 @@ import pytest
 import fute
 from fute.errors import StoreError
 from fute.types import TaskEmbedding
-from storage import catalog, compaction, fold_kinds, removal
+from storage import catalog
 from storage.export import export_catalog
-from storage.fold_kinds import KINDS
+from storage.folding import fold, folders
 from storage.nearest import nearest
 from storage.responses import ResponseStore
 from storage.schema_version import CURRENT, PLACE, mark_current, stored_version
@@ -38,8 +38,8 @@ def old(tmp_path: Path) -> Path:
 
 ROWS = {
     "datasets": 1, "dataset_rows": 4, "pools": 1, "pool_rows": 2, "models": 1, "prompts": 1, "outputs": 2, "spaces": 1,
-    "embeddings": 3, "reference_means": 0, "neighbor_history": 2, "neighbors": 2, "evaluations": 1, "drift": 0,
-    "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 2,
+    "embeddings": 3, "reference_means": 0, "neighbor_history": 2, "neighbors": 2, "member_history": 0,
+    "members": 0, "evaluations": 1, "drift": 0, "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 2,
 }  # fmt: skip
 
 
@@ -68,9 +68,8 @@ def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
     store = Store(old)
     before = catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint")
     assert ResponseStore(old / "responses").fold() == 1
-    for folder, kind in fold_kinds.folders(store):
-        done = compaction.fold(store, folder, kind, min_files=2)
-        assert removal.remove_folded(store, folder, done, 0.0).faults == []
+    for folder in folders(store):
+        assert fold(store, folder, min_files=2).faults == []
     assert len(list((old / "embeddings").rglob("folded/*.parquet"))) == 1
     assert stored_version(old) == CURRENT
     assert catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint") == before
@@ -81,7 +80,34 @@ def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
     )
     found = [row["candidate"] for row in nearest(store, "tfidf/soups", 1) if row["candidate_kind"] == "model"]
     assert found == ["new"]
-    assert {kind.glob for kind in KINDS} == {"embeddings/space=*/kind=*", "runs", "drift/checks/*"}
+
+
+def test_a_store_of_the_second_version_is_read_and_each_record_counts_once(tmp_path: Path) -> None:
+    """tests/data/store-v2: folded files wait for removal, part of them twice, with lists of what they replace, marks of
+    use and columns of it; a run and two checks that lie there twice; a run that was tried again after it was folded."""
+    root = tmp_path / "store"
+    shutil.copytree(REPOSITORY / "tests" / "data" / "store-v2", root)
+    expected = ["e-m1", "e-m2", "e-m3", "e-n1", "e-o1", "e-p1"]
+    for singles_left in (6, 1, 0):
+        with catalog.Catalog(root) as opened:
+            found = opened.query("SELECT fingerprint, len(vector) FROM embeddings ORDER BY 1").rows
+            assert found == [(name, 3) for name in expected]
+            assert opened.query("SELECT flow_run_id, state FROM runs ORDER BY 1").rows == [
+                ("f0", "Completed"), ("f1", "Completed"), ("f2", "Completed")
+            ]  # fmt: skip
+            assert opened.query("SELECT count(*) FROM drift").rows == [(2,)]
+        vectors = VectorStore(Store(root))
+        assert [e.fingerprint for e in vectors.population("s-old")] == ["e-m3", "e-n1", "e-o1", "e-p1"]
+        assert all(vectors.has("s-old", "model", name) for name in expected)
+        assert [row["candidate"] for row in nearest(vectors.store, "n", 1)] == ["o"]
+        assert vectors.store.run_state("f0") == "Completed"
+        folder = vectors.folder("s-old", "model")
+        assert len(list(folder.glob("*.parquet"))) == singles_left
+        if singles_left == 6:  # as a maintenance of that time has left it
+            for name in expected[:-1]:
+                (folder / f"{name}.parquet").unlink()
+        else:
+            fold(vectors.store, folder, min_files=1)
 
 
 def test_a_run_marks_the_store_with_its_version(old: Path) -> None:

@@ -139,14 +139,6 @@ def test_the_population_holds_the_newest_embedding_of_each_subject(tmp_path: Pat
     assert [e.fingerprint for e in vectors.population("s1")] == ["aa-new"]
 
 
-def test_a_subject_that_goes_back_to_an_earlier_version_counts_as_that_one(tmp_path: Path) -> None:
-    vectors = VectorStore(Store(tmp_path))
-    for fingerprint, vector in (("first", [1, 0]), ("second", [0, 1])):
-        vectors.put(embedding_row("m", fingerprint), TaskEmbedding(np.array(vector, dtype=np.float32)), STAMP)
-    vectors.touch("s1", "model", "first")
-    assert [e.fingerprint for e in vectors.population("s1")] == ["first"]
-
-
 def test_a_writer_killed_before_the_rename_leaves_the_store_readable(tmp_path: Path) -> None:
     vectors = VectorStore(Store(tmp_path))
     vectors.put(embedding_row("m", "e1"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), STAMP)

@@ -78,7 +78,7 @@ def store(tmp_path: Path) -> Store:
         vectors.put(row, embedding, stamp)
     pair = {"query": "soups", "query_kind": "dataset", "candidate": "plain/api", "candidate_kind": "model"}
     near = {"space": "one", **pair, "rank": 1, "score": 0.7, "ci_low": 0.6, "ci_high": 0.8, "reference": "none"}
-    vectors.put_neighbors("one", "n1", pa.Table.from_pylist([near]), SECOND)
+    vectors.put_ranking("one", "n1", pa.Table.from_pylist([near]), vectors.population("one"), SECOND)
     check = {"study": "kitchen", "model": "plain/api", "pool": "p", "panel": "q", "baseline": "q-000001",
              "distance_threshold": 0.1, "change": 0.0, "change_threshold": 0.1, "noise": 0.0, "spread": 0.0,
              "rows": 1, "answered": 1.0, "calls": 1}  # fmt: skip
@@ -127,7 +127,9 @@ def test_what_asking_cost_is_reckoned_with_the_prices_of_its_run(store: Store) -
 
 
 def test_a_prompt_that_went_back_is_shown_as_it_is_now(store: Store) -> None:
-    VectorStore(store).touch("one", "model", "one-plain-m1")
+    vectors = VectorStore(store)
+    back = vectors.population("one", {("model", "plain/api"): "one-plain-m1"})
+    vectors.put_ranking("one", "n2", pa.Table.from_pylist(vectors.neighbors("one")), back, SECOND)
     plain = read(store, ["one"]).subjects[1]
     assert [(v.fingerprint, v.current) for v in plain.history] == [("one-plain-m1", True), ("one-plain-m2", False)]
     assert plain.prompt is not None
