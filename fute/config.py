@@ -404,7 +404,7 @@ class EndpointConfig(Settings):
     """Unique name."""
     api: Annotated[str, AfterValidator(_api)] = "openai_chat"
     """openai_chat (hosted vendors, vLLM, Ollama, llama.cpp, TGI, LM Studio), openai_completions (the older protocol,
-    for base models), anthropic (needs the extra fute[anthropic]), local (a transformers model in this process)."""
+    for base models), anthropic, local (a transformers model in this process)."""
     base_url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
     """For instance https://api.openai.com/v1 or http://127.0.0.1:8000/v1. No user name, password or query in it.
     anthropic: the vendor's own by default; local: none."""

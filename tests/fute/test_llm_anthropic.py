@@ -11,8 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-pytest.importorskip("anthropic", reason="the extra fute[anthropic] is not installed")
-
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.anthropic_messages import AnthropicMessages, connect
