@@ -14,7 +14,9 @@ from typing import Any
 from fute.llm.server_words import error_of
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
+_PART = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|milli[a-z]*|s|sec[a-z]*|m|min[a-z]*|h|hours?|d|days?)(?![a-z])", re.IGNORECASE
+)
 _IN_WORDS = re.compile(rf"\b(?:again|retry|wait)\D{{0,30}}((?:{_PART.pattern}\s?)+)", re.IGNORECASE)
 _EPOCH_S = 1e9  # a larger number of seconds is a moment and no duration
 
@@ -85,8 +87,7 @@ def _named_waits(said: Any, depth: int = 5) -> Iterator[tuple[str, Any]]:
 
 
 def _unit(name: str) -> str:
-    name = name.lower()
-    return "ms" if name.startswith(("ms", "milli")) else name[0] if name[0] in _SECONDS else "s"
+    return "ms" if name.lower().startswith(("ms", "milli")) else name[0].lower()
 
 
 def _moment(text: str) -> float | None:
