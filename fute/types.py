@@ -228,7 +228,9 @@ class Outputs:
                 )
         if float(np.ptp(values, axis=0).max()) <= 1e-7:
             which = "" if self.label_names is None else f" ({self.label_names[int(values[0].argmax())]!r})"
-            raise OutputsError(f"the outputs are the same for every input{which}: a constant model has no task to embed")
+            raise OutputsError(
+                f"the outputs are the same for every input{which}: a constant model has no task to embed"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""Anthropic's messages protocol. It has no log-probabilities, so that answers are read as text or drawn several times."""
+"""Anthropic's messages protocol. It has no log-probabilities: answers are read as text, or drawn several times."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Transport:
             if length.isdigit() and int(length) > self._max_bytes:
                 raise self._too_large(where)
             body = bytearray()
-            for piece in response.stream:
+            for piece in response.iter_raw():
                 body += piece
                 if len(body) > self._max_bytes:
                     raise self._too_large(where)

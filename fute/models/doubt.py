@@ -13,7 +13,7 @@ from fute.llm.conversation import Heard
 from fute.llm.failures import InputFailed
 
 FAILED_IN_A_ROW = 10
-"""Failures with no answer between them that are the endpoint's: where one input in two fails, a chance of 1 in 1,000."""
+"""Failures with no answer between them that are the endpoint's: if one input in two fails, a chance of 1 in 1,000."""
 
 EQUAL = 100
 """Equal answers to inputs from all over after which the others are taken to be the same: a label of one input in twenty
@@ -101,9 +101,7 @@ class Doubt:
             )
 
     def _in_doubt(self) -> bool:
-        return self._failed_in_a_row > 0 or (
-            self._stop_if_constant and not self._differ and self._equal >= FIRST_EQUAL
-        )
+        return self._failed_in_a_row > 0 or (self._stop_if_constant and not self._differ and self._equal >= FIRST_EQUAL)
 
     def _name(self, column: int) -> str:
         return str(column) if self._label_names is None else self._label_names[column]

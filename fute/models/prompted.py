@@ -211,7 +211,7 @@ class PromptedModel:
             part_of or len(table),
             self._workers(rows),
             stop_if_constant=self._stop_if_constant and part_of is None,
-            label_names=verbalizer and verbalizer.label_names,
+            label_names=verbalizer.label_names if verbalizer else None,
         )
 
         def ask(row: int) -> None:
@@ -300,9 +300,7 @@ class PromptedModel:
         missing = self.missing(table, ledger)
         return len(missing.openings) + len(missing.follow_ups)
 
-    def _ask_about(
-        self, rows: Sequence[int], ask: Callable[[int], None], count: PromptedCount, doubt: Doubt
-    ) -> None:
+    def _ask_about(self, rows: Sequence[int], ask: Callable[[int], None], count: PromptedCount, doubt: Doubt) -> None:
         """Ask about every row. One that fails is no failure of the whole, as long as others are answered."""
         once_more: list[int] = []
 

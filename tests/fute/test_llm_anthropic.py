@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fute.config import EndpointConfig, PromptConfig
-from fute.errors import ConfigError, ModelError
+from fute.errors import ModelError
 from fute.llm.anthropic_messages import connect
 from fute.llm.failures import TransientError
 from fute.llm.retry import Retry

@@ -422,7 +422,7 @@ def test_an_error_of_a_million_nested_fields_is_read_in_bounded_time(server):
     assert time.perf_counter() - started < 5
 
 
-# ----------------------------------------------------------------------------------------------------- shapes of answers
+# ---------------------------------------------------------------------------------------------------- shapes of answers
 
 
 CHUNK = '{"model": "m1", "choices": [{"index": 0, "delta": {"content": %s}, "finish_reason": %s}]}'
@@ -430,14 +430,17 @@ CHUNK = '{"model": "m1", "choices": [{"index": 0, "delta": {"content": %s}, "fin
 
 def stream(*events: str, done: bool = True) -> bytes:
     lines = [f"data: {event}\n\n" for event in events] + ["data: [DONE]\n\n"] * done
-    return ": hello\n\n" .encode() + "".join(lines).encode()
+    return b": hello\n\n" + "".join(lines).encode()
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
         ([{"type": "text", "text": "bad"}], "bad"),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "good?"}]}, {"type": "text", "text": "bad"}], "bad"),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "good?"}]}, {"type": "text", "text": "bad"}],
+            "bad",
+        ),
         (["ba", {"text": "d"}, {"type": "image_url", "image_url": {}}], "bad"),
         ({"type": "output_text", "text": "bad"}, "bad"),
         ([], ""),
@@ -619,7 +622,10 @@ NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         ({"retry-after": "34s"}, 34.0),
         ({"x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
         ({"x-ratelimit-reset-tokens": "250ms"}, 0.25),
-        ({"x-ratelimit-reset-requests": "2h", "x-ratelimit-reset-tokens": "7s", "x-ratelimit-remaining-tokens": "0"}, 7),
+        (
+            {"x-ratelimit-reset-requests": "2h", "x-ratelimit-reset-tokens": "7s", "x-ratelimit-remaining-tokens": "0"},
+            7,
+        ),
         ({"anthropic-ratelimit-tokens-reset": "2023-11-14T22:13:29Z"}, 9.0),
         ({"x-ratelimit-reset": "1700000040"}, 40.0),  # seconds since 1970
         ({"x-ratelimit-reset": "1700000040000"}, 40.0),  # milliseconds

@@ -209,7 +209,10 @@ def test_a_head_without_end_or_no_http_at_all_is_a_failed_connection_and_not_a_h
 
 
 def test_a_half_answer_is_transient():
-    with serving(always(OK[:-5])) as port, pytest.raises(TransientError, match="connection failed: RemoteProtocolError"):
+    with (
+        serving(always(OK[:-5])) as port,
+        pytest.raises(TransientError, match="connection failed: RemoteProtocolError"),
+    ):
         transport(port).complete(ASK)
 
 
@@ -222,9 +225,16 @@ def test_a_chunk_of_no_size_is_a_failed_connection(size):
 
 @pytest.mark.parametrize(
     "head",
-    [b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"HTTP/9 999\r\n\r\n",
-     b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", b"\x16\x03\x01\x00", b"", b"\r\n" * 99],
-)  # fmt: skip
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/9 999\r\n\r\n",
+        b"\x16\x03\x01\x00",
+        b"\r\n" * 99,
+        b"",
+    ],
+)
 def test_a_head_that_is_none_is_a_failed_connection(head):
     with serving(always(head)) as port, pytest.raises(TransientError, match="connection failed"):
         transport(port).complete(ASK)

@@ -71,7 +71,9 @@ def test_settings_that_hold_themselves_or_one_thing_in_many_places_are_walked_on
 def test_an_endpoint_with_a_key_among_its_parameters_is_refused_without_showing_it() -> None:
     fields = {"id": "e", "base_url": "http://127.0.0.1/v1", "model": "m", "parameters": {"extra": {"api_key": CANARY}}}
     study = {"name": "s", "pool": {"sources": [{"data": {"files": "*.csv"}}]}, "endpoints": [fields]}
-    with pytest.raises(ConfigError, match=r"endpoints\[0\].parameters: extra.api_key looks like a key.*api_key_env") as told:
+    with pytest.raises(
+        ConfigError, match=r"endpoints\[0\].parameters: extra.api_key looks like a key.*api_key_env"
+    ) as told:
         study_from_mapping(study, Path())
     assert "canary" not in str(told.value)
     with pytest.raises(ValueError, match="extra.api_key") as raised:
