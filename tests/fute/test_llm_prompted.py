@@ -346,22 +346,22 @@ def always_positive(prompt: str, system: str | None) -> list[tuple[str, float]]:
 
 
 def test_a_constant_model_is_told_with_its_answer_before_all_is_paid():
-    texts = TextTable([f"thing {i}" for i in range(400)])
+    texts = TextTable([f"thing {i}" for i in range(200)])
     with LlmServer(always_positive) as server:
-        with pytest.raises(ModelError, match=r"first 100 answers.*same \('positive'\).*--go-on.* 100 of 400 answers"):
+        with pytest.raises(ModelError, match=r"first 100 answers.*same \('positive'\).*--go-on.* 100 of 200 answers"):
             model(server, stop_if_constant=True, logprobs=False, max_concurrency=1).outputs(texts)
         assert server.n_requests == 100
         outputs = model(server, logprobs=False).outputs(texts)
-        assert server.n_requests == 500
+        assert server.n_requests == 300
     with pytest.raises(OutputsError, match=r"same for every input \('positive'\): a constant model"):
-        outputs.validate(400)
+        outputs.validate(200)
 
 
 def test_a_label_that_stands_in_one_source_only_is_found_before_the_model_counts_as_constant():
     def rare(prompt: str, system: str | None) -> list[tuple[str, float]]:
-        return [("negative" if int(prompt.split()[-1]) > 380 else "positive", 1.0)]
+        return [("negative" if int(prompt.split()[-1]) > 180 else "positive", 1.0)]
 
-    texts = TextTable([f"thing {i}" for i in range(400)])
+    texts = TextTable([f"thing {i}" for i in range(200)])
     with LlmServer(rare) as server:
         outputs = model(server, stop_if_constant=True, logprobs=False, max_concurrency=1).outputs(texts)
     assert outputs.values[:, 0].sum() == 19
