@@ -4,7 +4,7 @@
     python benchmarks/llm.py --calls 2000 --memory-calls 0    # a quick look
 
 With c requests in flight and a latency of l seconds, c / l calls a second are ideal. Measured is the whole way of a
-prompted model: template, key, claim, budget if asked for, openai SDK, HTTP, answer on disk, verbalizer. The endpoint is
+prompted model: template, key, claim, budget if asked for, httpx, answer on disk, verbalizer. The endpoint is
 a process of its own. Ratios depend on how busy the machine is, so its load is printed, and before each run what
 threads with bare sockets reach.
 """
@@ -176,7 +176,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "openai": version("openai"),
+        "httpx": version("httpx"),
         "git_commit": code_version(),
         "latency_ms": options.latency_ms,
         "throughput": [],

@@ -78,9 +78,10 @@ study_argument = click.argument("study", type=click.Path(dir_okay=False, path_ty
 @main.command()
 @study_argument
 @click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
-def run(study: Path, base_urls: tuple[str, ...]) -> None:
+@click.option("--go-on", is_flag=True, help="Ask about all inputs, even where the first 100 answers are the same.")
+def run(study: Path, base_urls: tuple[str, ...], go_on: bool) -> None:
     """Run a study: ingest, surrogate, embed, unify, report."""
-    sys.exit(run_study(study, moved_endpoints(base_urls)))
+    sys.exit(run_study(study, moved_endpoints(base_urls), go_on=go_on))
 
 
 def moved_endpoints(base_urls: tuple[str, ...]) -> dict[str, str]:
@@ -94,7 +95,7 @@ def moved_endpoints(base_urls: tuple[str, ...]) -> dict[str, str]:
     return moved
 
 
-def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
+def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bool = False) -> int:
     """Run the pipeline here, show its result, and return the exit code."""
     from fute.check_study import check_study
     from fute.load_study import load_study
@@ -110,7 +111,7 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None) -> int:
     from flows.results import print_results
     from storage.store import Store
 
-    state = cast("State[Any]", pipeline(str(study), base_urls or None, return_state=True))
+    state = cast("State[Any]", pipeline(str(study), base_urls or None, go_on, return_state=True))
     store = Store(loaded.store_address)
     return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
 

@@ -48,6 +48,7 @@ def embed(
     ingested: Ingested | None = None,
     spaces: list[SpaceRef] | None = None,
     base_urls: dict[str, str] | None = None,
+    go_on: bool = False,
 ) -> Any:
     """Embed all datasets and models of a study. A model that fails stops no other; it is listed with its reason.
 
@@ -57,8 +58,11 @@ def embed(
         ingested: what the ingest stage left; none when this stage runs alone.
         spaces: what the surrogate stage left; none when this stage runs alone.
         base_urls: other addresses for endpoints, by their id: the same services, moved.
+        go_on: ask about all inputs where the first many answers of a prompted model are the same.
     """
     with open_session(study, "embed", run, base_urls) as session:
+        if go_on:
+            session.run = session.run.model_copy(update={"go_on": True})
         check_keys(session.study)
         ingested = ingested or ingest(study, session.run)
         spaces = spaces or surrogate(study, session.run, ingested)

@@ -16,16 +16,17 @@ from tasks.endpoints import check_keys
 
 
 @flow(name="pipeline")
-def pipeline(study: str, base_urls: dict[str, str] | None = None) -> Any:
+def pipeline(study: str, base_urls: dict[str, str] | None = None, go_on: bool = False) -> Any:
     """From datasets and models to one space of embeddings. A second run of the same study does no work.
 
     Args:
         study: path of the study file.
         base_urls: other addresses for endpoints, by their id: the same services, moved.
+        go_on: ask about all inputs where the first many answers of a prompted model are the same.
     """
     with open_session(study, "pipeline", None, base_urls) as session:
         check_keys(session.study)
-        run = session.run
+        run = session.run.model_copy(update={"go_on": go_on})
         ingested = ingest(study, run)
         spaces = surrogate(study, run, ingested)
         session.spaces = [s.id for s in spaces]

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from fute.did_you_mean import did_you_mean
+from fute.llm.address import address_problem
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
-from fute.settings import Settings
+from fute.settings import Free, Settings
 from fute.types import OutputKind, TaskType
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,99}$")]
@@ -71,7 +72,7 @@ class PythonSource(Settings):
     """Says where the rows come from."""
     entry_point: EntryPoint
     """package.module:function, found on the Python path or beside the study file."""
-    kwargs: dict[str, Any] = {}
+    kwargs: Free = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the function would return other rows."""
@@ -236,7 +237,7 @@ class SklearnModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function; the function returns a fitted pipeline that takes a list of texts."""
-    kwargs: dict[str, Any] = {}
+    kwargs: Free = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the pipeline changes; the function's source file is fingerprinted as well."""
@@ -253,7 +254,7 @@ class PythonModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function."""
-    kwargs: dict[str, Any] = {}
+    kwargs: Free = {}
     """Passed to the function beside texts and pairs."""
     outputs: OutputKind = "probabilities"
     """What it returns: probabilities, labels (one for each input), scores, embeddings, spans (for each input start, end
@@ -375,6 +376,12 @@ class BudgetConfig(Settings):
     """Tokens of prompts and answers together."""
 
 
+def _base_url(value: str) -> str:
+    if value and (problem := address_problem(value)) is not None:
+        raise ValueError(f"is no address of an API ({problem}); write it like https://api.openai.com/v1")
+    return value
+
+
 def _api(value: str) -> str:
     if value not in PROVIDERS:
         raise ValueError(f"no api {value!r}{did_you_mean(value, PROVIDERS) or '.'} There are: {', '.join(PROVIDERS)}")
@@ -407,16 +414,16 @@ class EndpointConfig(Settings):
     """Unique name."""
     api: Annotated[str, AfterValidator(_api)] = "openai_chat"
     """openai_chat (hosted vendors, vLLM, Ollama, llama.cpp, TGI, LM Studio), openai_completions (the older protocol,
-    for base models), anthropic (needs the extra fute[anthropic]), local (a transformers model in this process)."""
-    base_url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    for base models), anthropic, local (a transformers model in this process)."""
+    base_url: Annotated[str, AfterValidator(_base_url)] = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
     """For instance https://api.openai.com/v1 or http://127.0.0.1:8000/v1. No user name, password or query in it.
     anthropic: the vendor's own by default; local: none."""
     model: str
     """The model's name at this endpoint; local: a folder (relative to the study file) or a hub name."""
-    parameters: dict[str, Any] = {}
+    parameters: Free = {}
     """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
     {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
-    it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused."""
+    it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused, and so are keys and passwords."""
     max_tokens_field: str = "max_tokens"
     """The name of the field that bounds an answer's tokens; OpenAI's reasoning models want max_completion_tokens."""
     local: LocalModelConfig = LocalModelConfig()
@@ -433,7 +440,7 @@ class EndpointConfig(Settings):
     position takes `parameters: {top_logprobs: 5}`."""
     max_concurrency: int = Field(default=8, ge=1, le=1024)
     """Requests in flight at most."""
-    timeout_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds for one request."""
     max_attempts: int = Field(default=6, ge=1, le=20)
     """Tries of one request, the first included."""

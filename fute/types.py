@@ -230,7 +230,10 @@ class Outputs:
                     f"{float(values[off.argmax()].sum()):.4g}); normalise them, or say kind 'scores'"
                 )
         if float(np.ptp(values, axis=0).max()) <= 1e-7:
-            raise OutputsError("the outputs are the same for every input: a constant model has no task to embed")
+            which = "" if self.label_names is None else f" ({self.label_names[int(values[0].argmax())]!r})"
+            raise OutputsError(
+                f"the outputs are the same for every input{which}: a constant model has no task to embed"
+            )
         return self
 
 

@@ -70,7 +70,7 @@ class TrainedRef(BaseModel):
 def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
     """The model that a configuration describes; a source model must have been trained before."""
     if isinstance(config, PromptModel):
-        return prompted_model(run, config, parts)
+        return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
     store = run.open_store()
     folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
     return build_model(config, run.folder, surrogate_config=parts.surrogate, trained_folder=folder,

@@ -37,6 +37,7 @@ def prompted_model(
     with_key: bool = True,
     fresh: str | None = None,
     around: Callable[[Completer], Completer] | None = None,
+    stop_if_constant: bool = False,
 ) -> PromptedModel:
     """The model, ready to be asked.
 
@@ -45,6 +46,7 @@ def prompted_model(
         fresh: ask anew, to be compared with an earlier asking: the name of this one, of which alone the ledger's
             answers are taken.
         around: one more layer, the outermost.
+        stop_if_constant: see PromptedModel.
 
     Raises:
         ConfigError: there is no key where the endpoint says that it is.
@@ -66,6 +68,7 @@ def prompted_model(
         embedding=_embedding(run, parts.surrogate, whole=fresh is not None) if prompt.answer == "text" else None,
         ledger=ledger,
         completer=FreshSamples(client, fresh) if fresh is not None and client is not None else client,
+        stop_if_constant=stop_if_constant,
     )
 
 

@@ -42,6 +42,9 @@ class Run(BaseModel):
     scattered: bool = False
     """Whether tasks run in other processes than the flow, so that each has to look what others have stored."""
 
+    go_on: bool = False
+    """Whether a model whose answers are all the same is asked on."""
+
     @property
     def account(self) -> str:
         """Whose budgets its calls count to."""

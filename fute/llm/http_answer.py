@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from fute.errors import ModelError
-from fute.llm.failures import Secret, TransientError, UnusableAnswer, error_of, from_status
-from fute.llm.input_errors import fault_of_input
-from fute.llm.types import FILTERED, Answer, ChatRequest
-from fute.llm.wire import Wire
+from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
+from fute.llm.input_errors import fault_of_input, speaks_of_length
+from fute.llm.server_words import error_of, named_words
+from fute.llm.types import Answer, ChatRequest
+from fute.llm.wire import DONE, Wire
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,7 +33,7 @@ def http_answer(
 ) -> Answer:
     """The answer that a response holds, free of the key.
 
-    An error that is about the one input is an answer too: a refusal, or that it is too long.
+    An error that says itself that it is about the one input is an answer too: a refusal, or that it is too long.
 
     Args:
         headers: lower-case names.
@@ -39,48 +41,104 @@ def http_answer(
 
     Raises:
         TransientError: worth another attempt.
+        InputFailed: not worth one, and it may be for the input.
         ModelError: not worth one.
     """
-    body = secret.remove_from(body)
+    body = secret.remove_from(body.removeprefix("\ufeff"))
     content_type = secret.remove_from(headers.get("content-type", ""))
-    try:
-        said = _cleaned(json.loads(body), secret) if "\\" in body else json.loads(body)
-    except (RecursionError, ValueError):
-        said = None
+    said = _parsed(body, secret)
     if status >= 300:
-        return _declined(where, status, headers, body if said is None else said, latency_ms, bool(secret))
+        return _declined(where, status, headers, body if said is None else said, latency_ms, secret)
     if said is None:
-        raise _no_json(where, content_type, body)
-    if isinstance(said, dict) and isinstance(said.get("error"), dict):
-        # Routers report the failure of the host behind them with status 200.
-        code = said["error"].get("code")
-        behind = code if isinstance(code, int) and 400 <= code < 600 else 500
-        return _declined(where, behind, {}, said, latency_ms, bool(secret))
-    try:
+        events = _events(body, secret)
+        if events is None:
+            raise _no_json(where, content_type, body)
+        said = _whole(wire, where, events)
+    if (error := _error_in(said)) is not None:
+        code, _ = error_of(error)
+        behind = int(code) if code is not None and code.isdecimal() else 0
+        return _declined(where, behind if 400 <= behind < 600 else None, headers, error, latency_ms, secret)
+    with _readable(where):
         answer = wire.read(where, request, said, latency_ms)
-    except ModelError:
-        raise
-    except _UNREADABLE as exc:
-        # Whatever a server writes, it must not end the run with an error of ours that nobody expects.
-        raise TransientError(f"{where}: the answer cannot be read ({type(exc).__name__})") from None
     if answer.logprobs and secret.is_in("".join(position.token for position in answer.logprobs)):
         return replace(answer, logprobs=None)  # token by token, none of which is the key
     return answer
 
 
 def _declined(
-    where: str, status: int, headers: Mapping[str, str], said: Any, latency_ms: float, has_key: bool
+    where: str, status: int | None, headers: Mapping[str, str], said: Any, latency_ms: float, secret: Secret
 ) -> Answer:
+    """
+    Args:
+        status: None: of an error within an answer with status 200 that does not say which it would have had.
+    """
     code, message = error_of(said)
-    reason = fault_of_input(status, code, message)
-    if reason == FILTERED:
-        return Answer("", latency_ms=latency_ms, finish_reason=reason)
+    reason = fault_of_input(status or 400, code, message)
     if reason is not None:
         # Turned away before any model saw it, so that it cost nothing.
-        return Answer(
-            f"HTTP {status}: {message}", tokens_in=0, tokens_out=0, latency_ms=latency_ms, finish_reason=reason
-        )
-    raise from_status(where, status, headers, said, has_key)
+        words = f"HTTP {status or 200}: {message}"
+        return Answer(words, tokens_in=0, tokens_out=0, latency_ms=latency_ms, finish_reason=reason)
+    failure = from_status(where, status, headers, said, secret)
+    if isinstance(failure, TransientError) and (status or 500) >= 500 and speaks_of_length(code, message):
+        raise InputFailed(str(failure), too_long=True)
+    raise failure
+
+
+def _whole(wire: Wire, where: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    with _readable(where):
+        whole = next((event for event in events if event.get("error")), None) or wire.joined(events)
+    if whole is None:
+        raise TransientError(f"{where}: the answer came as a stream of events, and broke off")
+    return whole
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Whatever a server writes, it must not end the run with an error of ours that nobody expects."""
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise TransientError(f"{where}: the answer cannot be read ({type(exc).__name__})") from None
+
+
+def _error_in(said: Any) -> Any | None:
+    """What says that there was an error, in a body with status 200: so routers report the failure of the host behind
+    them, and some servers all of theirs."""
+    if isinstance(said, dict):
+        if said.get("error"):
+            return said
+        choices = said.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+            return choices[0]
+        if "choices" in said or "content" in said:
+            return None
+    return said if named_words(said) else None
+
+
+def _parsed(text: str, secret: Secret) -> Any | None:
+    try:
+        said = json.loads(text)
+        return _cleaned(said, secret) if "\\" in text else said
+    except (RecursionError, ValueError):
+        return None
+
+
+def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
+    """The data of a stream of events, which some servers send although none was asked for; None where this is none,
+    or is broken."""
+    if not body.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
+        return None
+    events = []
+    for line in body.split("\n"):
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data == "[DONE]":
+            events.append(DONE)
+        elif data:
+            event = _parsed(data, secret)
+            if not isinstance(event, dict):
+                return None
+            events.append(event)
+    return events
 
 
 def _cleaned(value: Any, secret: Secret) -> Any:

@@ -13,7 +13,16 @@ from fute.config import EndpointConfig
 from fute.llm.failures import TransientError, UnusableAnswer
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
-from fute.llm.wire import PENALTIES, Wire, first_choice, logprob_or_none, text_or_none, token_counts, with_extra
+from fute.llm.wire import (
+    PENALTIES,
+    Wire,
+    first_choice,
+    joined,
+    logprob_or_none,
+    text_or_none,
+    token_counts,
+    with_extra,
+)
 
 ECHO_TOP = 1  # of the prompt's tokens only their own log-probability is wanted
 
@@ -69,7 +78,7 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
     )
 
 
-COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer)
+COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer, joined)
 
 
 def _echoed(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fute.errors import ModelError
-from fute.llm.failures import TransientError
+from fute.llm.failures import InputFailed, TransientError
 from fute.llm.types import Answer, ChatRequest, Completer
 
 logger = logging.getLogger(__name__)
@@ -60,14 +60,19 @@ class Retry:
         self._chance = chance
 
     def complete(self, request: ChatRequest) -> Answer:
-        """Raises ModelError: a failure that will not pass, at once; or the last transient one, after all attempts."""
+        """
+        Raises:
+            InputFailed: after all attempts, where the endpoint took the request each time and failed at it.
+            ModelError: a failure that will not pass, at once; or the last transient one, after all attempts.
+        """
         attempt = 1
         while True:
             try:
                 return self._inner.complete(request)
             except TransientError as exc:
                 if attempt >= self._max_attempts:
-                    raise ModelError(f"{exc} (given up after {attempt} attempts)") from exc
+                    says = f"{exc} (given up after {attempt} attempts)"
+                    raise (InputFailed(says, may_pass=True) if exc.may_be_charged else ModelError(says)) from exc
                 wait_s = self._backoff.seconds(attempt, exc.retry_after_s, self._chance())
                 logger.info("attempt %d of %d: %s; again in %.1f s", attempt, self._max_attempts, exc, wait_s)
             self._sleep(wait_s)

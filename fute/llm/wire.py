@@ -26,6 +26,10 @@ that the prompt offers as answers. Servers with a field of their own (vLLM: repe
 `parameters` of the endpoint."""
 
 
+DONE: dict[str, Any] = {"done": True}
+"""Stands for the last event of a stream, which is no JSON: [DONE]."""
+
+
 @dataclass(frozen=True)
 class Wire:
     """One protocol over HTTP and JSON.
@@ -35,11 +39,14 @@ class Wire:
         body: a request as JSON.
         read: (where, request, payload, latency in ms) -> the answer in a body with status 200. Raises TransientError
             for what servers under load send instead.
+        joined: the events of a stream -> the payload that would have come in one piece; None where their end is not
+            among them.
     """
 
     path: str
     body: Callable[[ChatRequest], dict[str, Any]]
     read: Callable[[str, ChatRequest, Any, float], Answer]
+    joined: Callable[[list[dict[str, Any]]], dict[str, Any] | None]
 
 
 def with_extra(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
@@ -74,13 +81,14 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
     """
     choice = first_choice(where, payload)
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else 0
-    if not isinstance(text, str | None):
-        raise TransientError(f"{where}: the answer's first choice has no message with a text")
-    refusal = isinstance(message, dict) and message.get("refusal")
+    if not isinstance(message, dict):
+        raise TransientError(f"{where}: the answer's first choice has no message")
+    content = message.get("content")
+    text = "" if content is None else text_of(where, content)
+    refusal = message.get("refusal") or any(part.get("type") == "refusal" for part in dicts_in(content))
     tokens_in, tokens_out = token_counts(payload, "prompt_tokens", "completion_tokens")
     return Answer(
-        text=text or "",
+        text=text,
         logprobs=_logprobs(choice.get("logprobs")),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
@@ -90,7 +98,36 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
     )
 
 
-CHAT_WIRE = Wire("/chat/completions", request_body, read_answer)
+def joined(events: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The chunks of a stream as the answer in one piece that was asked for: its first choice."""
+    whole: dict[str, Any] = {}
+    texts: list[str] = []
+    refusals: list[str] = []
+    logprobs: dict[str, list[Any]] = {}
+    reason = None
+    for event in events:
+        whole.update((name, value) for name, value in event.items() if value is not None)
+        for choice in dicts_in(event.get("choices")):
+            if choice.get("index", 0) != 0:
+                continue
+            part = next((p for p in (choice.get("delta"), choice.get("message")) if isinstance(p, dict)), choice)
+            said = part.get("text" if part is choice else "content")
+            texts.append("" if said is None else text_of("a stream", said))
+            refusals.append(text_or_none(part.get("refusal")) or "")
+            for name, values in (choice.get("logprobs") or {}).items():
+                logprobs.setdefault(name, []).extend(values or [])
+            reason = choice.get("finish_reason") or reason
+    if reason is None and DONE not in events:
+        return None
+    text = "".join(texts)
+    message = {"content": text, "refusal": "".join(refusals)}
+    return {
+        **whole,
+        "choices": [{"message": message, "text": text, "logprobs": logprobs or None, "finish_reason": reason}],
+    }
+
+
+CHAT_WIRE = Wire("/chat/completions", request_body, read_answer, joined)
 
 
 def first_choice(where: str, payload: Any) -> dict[str, Any]:
@@ -98,6 +135,34 @@ def first_choice(where: str, payload: Any) -> dict[str, Any]:
     if not isinstance(choices, list) or not choices:
         raise TransientError(f"{where}: the answer has no choices")
     return choices[0] if isinstance(choices[0], dict) else {}
+
+
+def text_of(where: str, content: Any) -> str:
+    """The text of a message, given whole or in parts; what a model thought, and images, are no part of its answer.
+
+    Raises:
+        TransientError: no text, or not the shape of one.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | dict):
+        raise TransientError(f"{where}: the answer's message is no message with a text")
+    texts = []
+    for part in content if isinstance(content, list) else [content]:
+        text = part
+        if isinstance(part, dict):
+            if part.get("type", "text") not in ("text", "output_text"):
+                continue
+            text = part.get("text")
+        if not isinstance(text, str):
+            raise TransientError(f"{where}: the answer holds a text block without a text")
+        texts.append(text)
+    return "".join(texts)
+
+
+def dicts_in(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list, where it is one."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def token_counts(payload: dict[str, Any], tokens_in: str, tokens_out: str) -> tuple[int | None, int | None]:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from fute.llm.budget import BudgetExhausted
 from fute.llm.cache import MemoryLedger, ResponseLedger
 from fute.llm.client import connect, service_of
 from fute.llm.conversation import Conversation, Decoding
+from fute.llm.failures import InputFailed
 from fute.llm.fan_out import fan_out
 from fute.llm.limits import workers_for
 from fute.llm.perplexity import echo_request, perplexity
 from fute.llm.providers import PROVIDERS, request_fields
 from fute.llm.types import ChatRequest, Completer
 from fute.llm.verbalizer import READING_VERSION
+from fute.models.doubt import Doubt
 from fute.models.prompted_count import PromptedCount
 from fute.models.text_axes import MOST_AXES, on_leading_axes
 from fute.types import MIN_ANSWERED, Features, Floats, Outputs, TextTable
@@ -73,10 +75,10 @@ class Missing:
 class PromptedModel:
     """Asks an endpoint about every input and reads label probabilities, or embeds free texts, from its answers.
 
-    An input that the model refuses to answer or that is too long for it, or an answer with nothing that the verbalizer
-    knows, has no answer: it is counted by its reason, its row of outputs is marked as not answered, and what is learned
-    from the outputs leaves it out. Outputs of which fewer than half of the rows are answered are refused
-    (fute.types.MIN_ANSWERED).
+    An input that the model refuses to answer, that is too long for it or that fails while others are answered, or an
+    answer with nothing that the verbalizer knows, has no answer: it is counted by its reason, its row of outputs is
+    marked as not answered, and what is learned from the outputs leaves it out. Outputs of which fewer than half of the
+    rows are answered are refused (fute.types.MIN_ANSWERED).
 
     Args:
         samples: answers to the same question, at a temperature above 0.
@@ -84,6 +86,7 @@ class PromptedModel:
         ledger: where answers are kept; None: in memory, for the life of this object.
         api_key: the key itself, read at the edge by the caller. It is no part of any identity.
         completer: asked instead of the endpoint (its own layers, cache included).
+        stop_if_constant: no more is asked when all answers of many are the same; for outputs that are to be embedded.
 
     Raises:
         ConfigError: the template or the verbalizer is wrong, or the settings contradict each other.
@@ -106,6 +109,7 @@ class PromptedModel:
         api_key: str | None = None,
         completer: Completer | None = None,
         progress: Progress | None = None,
+        stop_if_constant: bool = False,
     ) -> None:
         self.id = id
         self._prompt = prompt
@@ -129,6 +133,7 @@ class PromptedModel:
             completer = connect(endpoint, ledger=MemoryLedger() if ledger is None else ledger, api_key=api_key)
         self._completer = completer
         self._progress = progress
+        self._stop_if_constant = stop_if_constant
 
     def __repr__(self) -> str:
         return f"PromptedModel({self.id!r})"
@@ -191,7 +196,8 @@ class PromptedModel:
             in the ledger, tokens of the calls paid now, and what the answers were read from.
 
         Raises:
-            ModelError: one request failed for good. No new ones are sent, those in flight are finished and kept.
+            ModelError: a request failed for what is wrong with the endpoint, many in a row failed, or most were turned
+                away; or all answers are the same. No new ones are sent, those in flight are finished and kept.
         """
         started = time.perf_counter()
         verbalizer = self._conversation.verbalizer
@@ -201,7 +207,14 @@ class PromptedModel:
         answered = np.zeros(len(table), bool)
         texts: dict[int, str] = {}
 
-        def work(row: int) -> None:
+        doubt = Doubt(
+            part_of or len(table),
+            self._workers(rows),
+            stop_if_constant=self._stop_if_constant and part_of is None,
+            label_names=verbalizer.label_names if verbalizer else None,
+        )
+
+        def ask(row: int) -> None:
             heard = self._conversation.hold(self._completer.complete, *_input(table, row))
             if heard.reading.probabilities is not None:
                 values[row] = heard.reading.probabilities
@@ -209,11 +222,9 @@ class PromptedModel:
             if heard.text is not None:
                 texts[row] = heard.text
             count.add(heard)
-            count.stop_if_most_are_turned_away(part_of or len(table))
+            doubt.heard(heard)
 
-        failure = fan_out(rows, work, max(1, min(workers_for(self._endpoint.in_flight), len(rows))))
-        if failure is not None:
-            self._report_failure(count, failure)
+        self._ask_about(rows, ask, count, doubt)
         if self._embedding is not None and texts:
             kept = sorted(texts)
             embedded = self._embedding([texts[row] for row in kept])
@@ -254,14 +265,12 @@ class PromptedModel:
         values = np.full(len(table), np.nan, np.float32)
         count = PromptedCount(self._progress, len(rows))
 
-        def work(row: int) -> None:
+        def ask(row: int) -> None:
             answer = self._completer.complete(echo_request(self.request(*_input(table, row))))
             values[row] = np.nan if answer.refused else perplexity(answer)
             count.add_answers((answer,))
 
-        failure = fan_out(rows, work, max(1, min(workers_for(self._endpoint.in_flight), len(rows))))
-        if failure is not None:
-            self._report_failure(count, failure)
+        self._ask_about(rows, ask, count, Doubt(len(table), self._workers(rows)))
         return values
 
     def missing(self, table: TextTable, ledger: ResponseLedger) -> Missing:
@@ -291,13 +300,40 @@ class PromptedModel:
         missing = self.missing(table, ledger)
         return len(missing.openings) + len(missing.follow_ups)
 
+    def _ask_about(self, rows: Sequence[int], ask: Callable[[int], None], count: PromptedCount, doubt: Doubt) -> None:
+        """Ask about every row. One that fails is no failure of the whole, as long as others are answered."""
+        once_more: list[int] = []
+
+        def work(row: int, *, last: bool = False) -> None:
+            try:
+                ask(row)
+            except InputFailed as failure:
+                doubt.failed(failure)
+                if failure.may_pass and not last:
+                    once_more.append(row)
+                    return
+                count.add_failed(failure)
+            else:
+                doubt.answered()
+            count.stop_if_most_are_turned_away(doubt.n_rows)
+
+        failure = fan_out(doubt.order(rows), work, self._workers(rows))
+        if failure is None and once_more:
+            # A server that was down for a minute must not take for good the inputs that met with it.
+            failure = fan_out(sorted(once_more), partial(work, last=True), self._workers(once_more))
+        if failure is not None:
+            self._report_failure(count, failure)
+
+    def _workers(self, rows: Sequence[int]) -> int:
+        return max(1, min(workers_for(self._endpoint.in_flight), len(rows)))
+
     def _report_failure(self, count: PromptedCount, failure: BaseException) -> None:
         if not isinstance(failure, ModelError):
             raise failure
         kept = "are kept, the next run asks for the rest" if self._durable else "are lost: no ledger was given"
         # A used-up budget is no fault of the model's, and the caller has to know it from one.
         kind = BudgetExhausted if isinstance(failure, BudgetExhausted) else ModelError
-        raise kind(f"{self.id}: {failure}. {count.done} of {count.n_asked} answers came and {kept}") from failure
+        raise kind(f"{self.id}: {failure}. {count.came} of {count.n_asked} answers came and {kept}") from failure
 
     def _askable_rows(self, table: TextTable, part_of: int | None = None) -> list[int]:
         if not self._conversation.needs_pair:

@@ -10,13 +10,22 @@ from typing import Any
 
 from fute.errors import ModelError
 from fute.llm.conversation import Heard
+from fute.llm.failures import InputFailed
 from fute.llm.types import Answer
 from fute.types import MIN_ANSWERED
 
 logger = logging.getLogger(__name__)
 
-MISSING = {"refused": "refused", "too long": "too long", "unparsable": "not to be read", "empty": "empty"}
-"""Sources of readings without an answer, in words."""
+MISSING = {
+    "refused": "refused",
+    "too long": "too long",
+    "failed": "failed",
+    "unparsable": "not to be read",
+    "empty": "empty",
+}
+"""Why an input has no answer, in words."""
+
+MOST_WORDS = 3  # different things that a server said about inputs that are kept
 
 MANY = 0.2  # share of inputs without an answer that is worth a warning
 
@@ -27,10 +36,11 @@ class PromptedCount:
     def __init__(self, progress: Callable[[int, int], None] | None, n_asked: int) -> None:
         self.n_asked = n_asked
         self.done = 0
+        self._failed = 0
         self._progress = progress
         self._counts: Counter[str] = Counter()
         self._latency_ms = 0.0
-        self._said = ""
+        self._said: dict[str, None] = {}  # in order
         self._models: set[str] = set()
         self._lock = threading.Lock()
 
@@ -40,13 +50,29 @@ class PromptedCount:
             if heard.reading.probabilities is None and heard.text is None and _cut_short(heard.answers):
                 self._counts["cut short"] += 1
             if turned_away := [answer for answer in heard.answers if answer.turned_away]:
-                self._counts["turned away"] += 1
-                self._said = turned_away[-1].text
+                self._add_turned_away(turned_away[-1].text)
             self._add_answers(heard.answers)
+
+    def add_failed(self, failure: InputFailed) -> None:
+        with self._lock:
+            self._failed += 1
+            self._counts["too long" if failure.too_long else "failed"] += 1
+            self._add_turned_away(str(failure))
+            self._add_answers(())
+
+    @property
+    def came(self) -> int:
+        """Inputs of which something came back that is kept."""
+        return self.done - self._failed
 
     def add_answers(self, answers: Sequence[Answer]) -> None:
         with self._lock:
             self._add_answers(answers)
+
+    def _add_turned_away(self, words: str) -> None:
+        self._counts["turned away"] += 1
+        if len(self._said) < MOST_WORDS:
+            self._said[words] = None
 
     def _add_answers(self, answers: Sequence[Answer]) -> None:
         self.done += 1
@@ -75,6 +101,8 @@ class PromptedCount:
             "refusals": self._counts["refused"],
             "unparsable": self._counts["unparsable"],
             "too_long": self._counts["too long"],
+            "failed": self._counts["failed"],
+            "server_said": list(self._said),
             "empty": self._counts["empty"],
             "cut_short": self._counts["cut short"],
             "from_logprobs": self._counts["logprobs"],
@@ -94,7 +122,7 @@ class PromptedCount:
         inputs that are wrong."""
         if self._counts["turned away"] > (1 - MIN_ANSWERED) * n_rows:
             raise ModelError(
-                f"{self._counts['turned away']} of {n_rows} inputs were turned away, the last one with: {self._said}. "
+                f"{self._counts['turned away']} of {n_rows} inputs were turned away with: {'; '.join(self._said)}. "
                 "Correct the endpoint's parameters, or take a model that reads longer prompts"
             )
 
@@ -108,10 +136,12 @@ class PromptedCount:
 
     def warn_if_many_are_missing(self, model_id: str) -> None:
         missing = sum(self._counts[source] for source in MISSING)
-        if missing <= MANY * self.n_asked:
+        if missing <= MANY * self.n_asked and not self._counts["failed"]:
             return
         hint = ""
-        if self._counts["cut short"] > missing / 2:
+        if self._counts["turned away"] > missing / 2:
+            hint = f"; the server said: {'; '.join(self._said)}"
+        elif self._counts["cut short"] > missing / 2:
             hint = "; most were cut off; raise max_answer_tokens (of reasoning: max_reasoning_tokens)"
         elif self._counts["unparsable"] > missing / 2:
             hint = "; look at the answers in the store (fute sql) and add their words to the verbalizer"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import threading
 import time
 import traceback
@@ -13,8 +15,10 @@ from dataclasses import replace
 import pytest
 
 from fute.errors import ConfigError, ModelError
+from fute.llm.asked_waits import wait_asked_s
 from fute.llm.cache import Cache, MemoryLedger
-from fute.llm.failures import Secret, TransientError, retry_after_s
+from fute.llm.failures import InputFailed, Secret, TransientError
+from fute.llm.http_answer import http_answer
 from fute.llm.limits import local_pace, places_at, workers_for
 from fute.llm.retry import Backoff, Retry
 from fute.llm.transport import Transport
@@ -118,13 +122,13 @@ def test_the_key_is_sent_as_a_bearer_token_and_nothing_else_is_taken_from_the_en
     assert "openai-organization" not in with_key
 
 
-def test_requests_that_repeat_the_sdks_first_one_differ_from_it_in_their_body_only(server):
+def test_requests_differ_in_their_body_only(server):
     client = transport(server, api_key=CANARY)
     for text in ("good", "bad", "a longer one"):
         client.complete(ask(text))
     assert [request["messages"][0]["content"] for request in server.requests] == ["good", "bad", "a longer one"]
     first, *others = [{k: v for k, v in headers.items() if k != "content-length"} for headers in server.headers]
-    assert first["user-agent"].startswith("OpenAI/")
+    assert first["user-agent"] == "fute"
     assert others == [first, first]
 
 
@@ -166,6 +170,7 @@ def test_an_empty_account_is_not_waited_for(server):
         (llm_server.text_instead(b"[1, 2]"), "no choices"),
         (llm_server.text_instead(b'{"choices": ["positive"]}'), "no message"),
         (llm_server.text_instead(b'{"choices": [{"message": {"content": 7}}]}'), "no message"),
+        (llm_server.text_instead(b'{"choices": [{"message": {"content": [{"type": "text"}]}}]}'), "without a text"),
         (llm_server.text_instead(b'{"error": {"message": "host is busy", "code": 503}}'), "HTTP 503.*host is busy"),
         (llm_server.half_closed, "connection failed"),
     ],
@@ -319,7 +324,7 @@ def test_an_answer_that_breaks_its_reader_is_transient(server):
         (400, {"message": "The input token count (9) exceeds the maximum number of tokens allowed (5)"}, "too_long"),
         (413, {"message": "Request Entity"}, "too_long"),
         (422, {"message": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"}, "too_long"),
-        (422, {"message": "no"}, "unprocessable"),
+        (400, {"type": "exceed_context_size_error", "message": "x"}, "too_long"),
         (400, {"code": "content_policy_violation", "message": "x"}, "content_filter"),
         (403, {"code": "content_filter", "message": "x"}, "content_filter"),
         (400, {"message": "stopped by our content management policy"}, "content_filter"),
@@ -332,11 +337,172 @@ def test_an_error_about_the_one_input_is_an_answer(server, code, error, reason):
     assert not answer.empty
 
 
-@pytest.mark.parametrize("message", ["max_tokens is too large: 9", "unknown parameter: logprobs", "no such model"])
-def test_an_error_about_all_inputs_is_an_error(server, message):
-    server.misbehave(llm_server.status(400, error={"message": message}))
-    with pytest.raises(ModelError, match=message):
+@pytest.mark.parametrize("code", [400, 403, 418, 422])
+@pytest.mark.parametrize("message", ["max_tokens is too large: 9", "unknown parameter: logprobs", "内容不安全"])
+def test_an_error_that_may_be_about_the_input_or_all_inputs_says_so_in_the_servers_words(server, code, message):
+    server.misbehave(llm_server.status(code, error={"message": message}))
+    with pytest.raises(InputFailed, match=f"HTTP {code}: {message}"):
         transport(server).complete(ask())
+
+
+def test_an_input_that_is_too_long_is_not_sent_again_though_the_server_calls_it_its_own_failure(server):
+    error = {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}
+    server.misbehave(llm_server.status(500, error=error), times=2)
+    with pytest.raises(InputFailed, match="Context size has been exceeded") as caught:
+        Retry(transport(server)).complete(ask())
+    assert (caught.value.too_long, server.n_requests) == (True, 1)
+    server._faults.clear()
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(TransientError("HTTP 500"), InputFailed), (TransientError("HTTP 429", may_be_charged=False), ModelError)],
+)
+def test_what_fails_at_every_attempt_may_be_for_the_input_unless_it_was_never_worked_on(failure, kind):
+    with pytest.raises(ModelError, match="given up after 3 attempts") as caught:
+        Retry(Scripted(*[failure] * 3), max_attempts=3, sleep=lambda seconds: None).complete(ask())
+    assert type(caught.value) is kind
+
+
+# --------------------------------------------------------------------------------------------------- the server's words
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (400, {"error": {"message": "why", "code": "c"}}, r"HTTP 400 \(c\): why"),
+        (400, {"error": "why"}, "HTTP 400: why"),
+        (400, {"message": "why", "type": "T"}, r"HTTP 400 \(T\): why"),
+        (422, {"detail": [{"loc": ["body", "n"], "msg": "why", "type": "t"}, {"msg": "and"}]}, "body.n: why; and"),
+        (400, {"detail": "why"}, "HTTP 400: why"),
+        (400, {"detail": {"error": {"message": "why"}}}, "HTTP 400: why"),
+        (400, {"errors": [{"message": "why"}]}, "HTTP 400: why"),
+        (400, {"errors": ["why", "and"]}, "why; and"),
+        (400, [{"error": {"code": 400, "message": "why", "status": "INVALID_ARGUMENT"}}], "HTTP 400: why"),
+        (400, {"Response": {"Error": {"Code": "C", "Message": "why"}}}, r"\(C\): why"),
+        (400, {"error_code": 336, "error_msg": "why"}, r"\(336\): why"),
+        (400, {"type": "about:blank", "title": "Bad", "detail": "why"}, ": why"),
+        (400, {"odd": {"shape": "why"}}, "why"),
+        (400, "plain why", "HTTP 400: plain why"),
+        (401, {"error": {"message": "why"}}, "HTTP 401: why; no API key was sent"),
+        (403, {"code": "denied", "error": "why"}, r"HTTP 403 \(denied\): why; where it is not for what was asked"),
+        (404, {"detail": "why"}, "HTTP 404: why; check base_url"),
+        (503, {"message": "why"}, "HTTP 503: why"),
+        # Errors with a good status.
+        (200, {"error": "why"}, "an error with HTTP 200: why"),
+        (200, {"object": "error", "message": "why", "code": 404}, "HTTP 404: why"),
+        (200, {"detail": "why"}, "an error with HTTP 200: why"),
+        (200, [{"error": {"code": 403, "message": "why"}}], "HTTP 403: why"),
+        (200, {"base_resp": {"status_code": 1004, "status_msg": "why"}}, r"HTTP 200 \(1004\): why"),
+        (200, {"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "why"}}]}, "HTTP 502: why"),
+    ],
+    ids=str,
+)
+def test_the_servers_words_are_in_the_error_whatever_shape_they_come_in(server, status, body, words):
+    server.misbehave(answering(status, json.dumps(body).encode() if not isinstance(body, str) else body.encode()))
+    with pytest.raises(ModelError, match=words):
+        transport(server).complete(ask())
+
+
+def test_what_a_terminal_would_obey_and_the_tags_of_a_page_do_not_come_with_the_words(server):
+    server.misbehave(answering(400, json.dumps({"message": "a\x1b[31mb\n c"}).encode()))
+    with pytest.raises(ModelError, match=re.escape("HTTP 400: a\\x1b[31mb c")):
+        transport(server).complete(ask())
+    server.misbehave(answering(403, b"<html><h1>Blocked</h1>" + b"<" * 1_000_000))
+    with pytest.raises(ModelError, match="HTTP 403: Blocked <<"):
+        transport(server).complete(ask())
+
+
+def test_an_error_of_a_million_nested_fields_is_read_in_bounded_time(server):
+    wide = {f"error{i}": {f"message{j}": {} for j in range(300)} for i in range(300)}
+    server.misbehave(answering(400, json.dumps(wide).encode()))
+    started = time.perf_counter()
+    with pytest.raises(ModelError, match="HTTP 400"):
+        transport(server).complete(ask())
+    assert time.perf_counter() - started < 5
+
+
+# ---------------------------------------------------------------------------------------------------- shapes of answers
+
+
+CHUNK = '{"model": "m1", "choices": [{"index": 0, "delta": {"content": %s}, "finish_reason": %s}]}'
+
+
+def stream(*events: str, done: bool = True) -> bytes:
+    lines = [f"data: {event}\n\n" for event in events] + ["data: [DONE]\n\n"] * done
+    return b": hello\n\n" + "".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "bad"}], "bad"),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "good?"}]}, {"type": "text", "text": "bad"}],
+            "bad",
+        ),
+        (["ba", {"text": "d"}, {"type": "image_url", "image_url": {}}], "bad"),
+        ({"type": "output_text", "text": "bad"}, "bad"),
+        ([], ""),
+        (None, ""),
+    ],
+    ids=str,
+)
+def test_content_in_parts_is_the_text_among_them(server, content, text):
+    server.misbehave(llm_server.choice(content))
+    assert transport(server).complete(ask()).text == text
+
+
+def test_a_refusal_among_the_parts_is_a_refusal(server):
+    server.misbehave(llm_server.choice([{"type": "refusal", "refusal": "no"}]))
+    assert transport(server).complete(ask()).finish_reason == "refusal"
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "\ufeff".encode("utf-16-le")])
+def test_a_byte_order_mark_says_how_the_body_is_written_and_is_no_part_of_it(server, mark):
+    body = '{"choices": [{"message": {"content": "é"}}]}'
+    server.misbehave(answering(200, mark + body.encode("utf-8" if len(mark) == 3 else "utf-16-le")))
+    assert transport(server).complete(ask()).text == "é"
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_stream_that_nobody_asked_for_is_read_whole(server, done):
+    entry = '{"content": [{"token": "go", "logprob": -0.5, "top_logprobs": []}]}'
+    first = f'{{"choices": [{{"index": 0, "delta": {{"role": "assistant", "content": "go"}}, "logprobs": {entry}}}]}}'
+    other = '{"choices": [{"index": 1, "delta": {"content": "other"}}]}'
+    usage = '{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
+    events = (first, other, CHUNK % ('"od"', "null"), CHUNK % ("null", '"stop"'), usage)
+    server.misbehave(llm_server.text_instead(stream(*events, done=done), "text/event-stream"))
+    answer = transport(server).complete(ask())
+    assert (answer.text, answer.finish_reason, answer.resolved_model) == ("good", "stop", "m1")
+    assert (answer.tokens_in, answer.tokens_out) == (7, 2)
+    assert [position.token for position in answer.logprobs] == ["go"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (stream(CHUNK % ('"goo"', "null"), done=False), "broke off"),
+        (stream(CHUNK % ('"goo"', "null"))[:-30], "not JSON"),
+        (stream('{"error": {"message": "too hot", "code": 503}}'), "HTTP 503: too hot"),
+        (stream('{"choices": [{"delta": {"content": 7}}]}'), "no message with a text"),
+        (stream('{"choices": [{"delta": {}, "logprobs": [1]}]}'), "cannot be read"),
+        (stream("[1]"), "not JSON"),
+    ],
+)
+def test_a_stream_that_broke_off_or_is_odd_is_transient(server, body, message):
+    server.misbehave(llm_server.text_instead(body, "text/event-stream"))
+    with pytest.raises(TransientError, match=message):
+        transport(server).complete(ask())
+
+
+def test_a_stream_of_many_events_is_joined_in_linear_time():
+    events = [CHUNK % ('"x"', "null")] * 40_000
+    started = time.perf_counter()
+    body = stream(*events).decode()
+    answer = http_answer(CHAT_WIRE, "there", ask(), 200, {}, body, latency_ms=1.0, secret=Secret(None))
+    assert len(answer.text) == 40_000
+    assert time.perf_counter() - started < 10
 
 
 # -------------------------------------------------------------------------------------------------------------- the key
@@ -440,16 +606,63 @@ def test_waits_are_spread_and_bounded_and_never_shorter_than_asked_for():
     assert backoff.seconds(1, 86_400.0, 0.0) == 120.0
 
 
-def test_retry_after_is_read_as_seconds_and_as_a_date():
-    now = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
-    assert retry_after_s({"retry-after": "2.5"}) == 2.5
-    assert retry_after_s({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, now) == 30.0
-    assert retry_after_s({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, now) == 0.0
-    # The server's clock is behind ours: its own date is the one to count from.
-    server_time = {"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT", "date": "Tue, 14 Nov 2023 22:13:45 GMT"}
-    assert retry_after_s(server_time, now + 3600) == 5.0
-    for nothing in ({}, {"retry-after": ""}, {"retry-after": "soon"}, {"retry-after": "nan"}, {"retry-after": "-3"}):
-        assert retry_after_s(nothing, now) in (None, 0.0)
+NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2.5"}, 2.5),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0.0),
+        # The server's clock is behind ours: its own date is the one to count from.
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT", "date": "Tue, 14 Nov 2023 22:13:45 GMT"}, 5.0),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after": "34s"}, 34.0),
+        ({"x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
+        ({"x-ratelimit-reset-tokens": "250ms"}, 0.25),
+        (
+            {"x-ratelimit-reset-requests": "2h", "x-ratelimit-reset-tokens": "7s", "x-ratelimit-remaining-tokens": "0"},
+            7,
+        ),
+        ({"anthropic-ratelimit-tokens-reset": "2023-11-14T22:13:29Z"}, 9.0),
+        ({"x-ratelimit-reset": "1700000040"}, 40.0),  # seconds since 1970
+        ({"x-ratelimit-reset": "1700000040000"}, 40.0),  # milliseconds
+        ({"ratelimit-reset": "12"}, 12.0),
+        ({}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+    ],
+    ids=str,
+)
+def test_waits_are_read_from_headers_in_every_unit(headers, seconds):
+    assert wait_asked_s(429, headers, None, NOW) == pytest.approx(seconds)
+
+
+def test_when_the_limits_are_full_again_is_no_wait_for_other_failures():
+    assert wait_asked_s(500, {"x-ratelimit-reset-tokens": "34s"}, None, NOW) is None
+    assert wait_asked_s(500, {"retry-after": "34"}, None, NOW) == 34.0
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ([{"error": {"code": 429, "details": [{"@type": "x.RetryInfo", "retryDelay": "1m2s"}]}}], 62.0),
+        ({"error": {"message": "slow down", "retry_after": 7}}, 7.0),
+        ({"retryAfterMs": 250}, 0.25),
+        ({"error": {"message": "Rate limit reached: limit 3, used 3. Please try again in 20.5s. See the docs."}}, 20.5),
+        ({"message": "Requests exceed the rate. Please retry after 34 seconds."}, 34.0),
+        ({"message": "Try again later, in 2 of 3 cases it works"}, None),
+        ("wait 3 minutes", 180.0),
+        ({"retry_after": None, "retry_after_s": True}, None),
+    ],
+    ids=str,
+)
+def test_waits_are_read_from_bodies(body, seconds):
+    assert wait_asked_s(429, {}, body, NOW) == seconds
 
 
 def test_rate_limit_waits_for_retry_after(server):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fute.config import EndpointConfig, PromptConfig
-from fute.errors import ConfigError, ModelError
+from fute.errors import ConfigError, ModelError, OutputsError
 from fute.llm.cache import MemoryLedger
 from fute.llm.types import Answer, ChatRequest
 from fute.methods.crosscov.config import CrosscovConfig
@@ -182,8 +184,8 @@ def test_a_prompt_that_cannot_work_is_refused_on_construction():
 def test_a_request_that_fails_for_good_stops_the_run_and_the_next_run_goes_on_from_there(server):
     ledger = MemoryLedger()
     server.misbehave(lambda exchange, request: False, times=10)
-    server.misbehave(llm_server.status(400))
-    with pytest.raises(ModelError, match=r"m1: .*HTTP 400.* 10 of 30 answers came and are kept, the next run asks for"):
+    server.misbehave(llm_server.status(402))
+    with pytest.raises(ModelError, match=r"m1: .*HTTP 402.* 10 of 30 answers came and are kept, the next run asks for"):
         model(server, ledger=ledger, max_concurrency=1).outputs(TextTable(TEXTS))
     assert server.n_requests == 11
     assert missing_calls(model(server), TextTable(TEXTS), ledger) == 20
@@ -205,8 +207,9 @@ def test_an_input_that_is_too_long_has_no_answer_and_is_not_asked_about_again(se
 
 
 def test_when_most_inputs_are_turned_away_the_run_stops_and_says_with_what(server):
-    server.misbehave(llm_server.status(422, error={"message": "frequency_penalty is not known"}), times=30)
-    with pytest.raises(ModelError, match=r"16 of 30 inputs were turned away.*HTTP 422: frequency_penalty is not known"):
+    error = {"message": "prompt is too long", "code": "context_length_exceeded"}
+    server.misbehave(llm_server.status(400, error=error), times=30)
+    with pytest.raises(ModelError, match=r"16 of 30 inputs were turned away with: HTTP 400: prompt is too long"):
         model(server, max_concurrency=1).outputs(TextTable(TEXTS))
     assert server.n_requests == 16
     server._faults.clear()
@@ -221,6 +224,160 @@ def test_of_a_few_inputs_of_many_half_may_be_turned_away(server):
     server.misbehave(too_long, times=2)
     with pytest.raises(ModelError, match="2 of 3 inputs were turned away"):
         model(server, max_concurrency=1).outputs(few)
+
+
+def failing(server: LlmServer, status: int, *, when: Callable[[str], bool], body: Any = None) -> None:
+    """From now on the server fails at these prompts, however often it is asked."""
+
+    def fault(exchange, request):
+        if not when(request["messages"][-1]["content"]):
+            return False
+        exchange.reply(status, {"error": {"message": "not this one"}} if body is None else body)
+        return True
+
+    server.misbehave(fault, times=10_000)
+
+
+@pytest.mark.parametrize("place", [0, 7, 29])
+@pytest.mark.parametrize("status", [400, 403, 413, 418, 422, 451, 500, 502])
+def test_one_input_that_fails_among_others_is_counted_and_ends_nothing(server, monkeypatch, caplog, status, place):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    failing(server, status, when=lambda prompt: prompt.endswith(TEXTS[place]))
+    outputs = model(server, max_attempts=2, api_key=CANARY).outputs(TextTable(TEXTS))
+    assert np.flatnonzero(~outputs.answered).tolist() == [place]
+    outputs.validate(30)
+    counted = outputs.details["too_long" if status == 413 else "failed"]
+    assert (counted, outputs.details["from_logprobs"]) == (1, 29)
+    assert f"HTTP {status}: not this one" in outputs.details["server_said"][0]
+    if status != 413:
+        assert "1 of 30 inputs have no answer: 1 failed; the server said:" in caplog.text
+    # One attempt for what the server refused; of what may pass, all attempts twice.
+    assert server.asked[f"Is this positive or negative?\n{TEXTS[place]}"] == (4 if status >= 500 else 1)
+
+
+def test_an_answer_that_breaks_off_or_is_too_large_for_one_input_ends_nothing(server, monkeypatch):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+
+    def odd(exchange, request):
+        prompt = request["messages"][-1]["content"]
+        if prompt.endswith(TEXTS[3]):
+            return llm_server.half_closed(exchange, request)
+        return prompt.endswith(TEXTS[8]) and llm_server.text_instead(b" " * 5_000_000)(exchange, request)
+
+    server.misbehave(odd, times=100)
+    outputs = model(server, max_attempts=2).outputs(TextTable(TEXTS))
+    assert np.flatnonzero(~outputs.answered).tolist() == [3, 8]
+    assert outputs.details["failed"] == 2
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "no"}}, {"detail": "no"}, {"error": "no"}], ids=str)
+@pytest.mark.parametrize("status", [400, 403, 422, 500])
+def test_when_the_first_many_inputs_all_fail_the_endpoint_is_at_fault(server, monkeypatch, status, body):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    failing(server, status, when=lambda prompt: True, body=body)
+    with pytest.raises(ModelError, match=rf"m1: 10 inputs in a row failed.*HTTP {status}: no.* 0 of 30 answers came"):
+        model(server, max_concurrency=1, max_attempts=1).outputs(TextTable(TEXTS))
+    assert server.n_requests == 10
+    with pytest.raises(ModelError, match="of 3 inputs were turned away with|inputs in a row failed, the last one with"):
+        model(server, max_attempts=1).outputs(TextTable(TEXTS[:3]))
+
+
+def test_a_source_of_which_every_text_fails_is_not_taken_for_the_endpoint(server):
+    failing(server, 400, when=lambda prompt: int(prompt.split()[-1]) < 15)
+    texts = [f"thing {i}" for i in range(100)]
+    outputs = model(server, max_concurrency=1).outputs(TextTable(texts))
+    assert np.flatnonzero(~outputs.answered).tolist() == list(range(15))
+
+
+def test_many_in_flight_may_fail_before_the_first_answer_is_back():
+    def slow(prompt: str, system: str | None) -> list[tuple[str, float]]:
+        time.sleep(0.2)
+        return by_first_word(prompt, system)
+
+    with LlmServer(slow) as server:
+        failing(server, 400, when=lambda prompt: int(prompt.split()[-1]) % 4 == 0)
+        texts = [f"thing {i}" for i in range(160)]
+        outputs = model(server, max_concurrency=64).outputs(TextTable(texts))
+        assert outputs.details["failed"] == 40
+
+
+def test_a_server_that_comes_back_is_asked_again_about_what_failed_meanwhile(server, monkeypatch):
+    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    server.misbehave(lambda exchange, request: False, times=12)
+    server.misbehave(llm_server.status(503), times=8)
+    outputs = model(server, max_concurrency=1, max_attempts=2).outputs(TextTable(TEXTS))
+    assert outputs.answered.all()
+    assert outputs.details["failed"] == 0
+
+
+def test_an_outage_in_the_middle_ends_the_run_and_keeps_what_came(server):
+    ledger = MemoryLedger()
+    server.misbehave(lambda exchange, request: False, times=12)
+    server.misbehave(llm_server.status(502), times=18)
+    with pytest.raises(ModelError, match="10 inputs in a row failed.*12 of 30 answers came and are kept"):
+        model(server, ledger=ledger, max_concurrency=1, max_attempts=1).outputs(TextTable(TEXTS))
+    server._faults.clear()
+    assert model(server, ledger=ledger).outputs(TextTable(TEXTS)).answered.all()
+
+
+@pytest.mark.parametrize("status", [401, 402, 404, 429])
+def test_what_no_input_changes_ends_the_run_at_once(server, monkeypatch, status):
+    server.misbehave(lambda exchange, request: False, times=12)
+    failing(server, status, when=lambda prompt: True)
+    with pytest.raises(ModelError, match=rf"HTTP {status}.*not this one"):
+        model(server, max_concurrency=1, max_attempts=1).outputs(TextTable(TEXTS))
+    assert server.n_requests == 13
+
+
+def test_inputs_that_failed_are_asked_about_again_by_the_next_run_and_do_not_end_it(server):
+    ledger = MemoryLedger()
+    failing(server, 403, when=lambda prompt: int(prompt.split()[-1]) % 5 == 0)
+    for calls in (30, 6):
+        server.asked.clear()
+        outputs = model(server, ledger=ledger).outputs(TextTable(TEXTS))
+        assert (outputs.details["failed"], server.n_requests) == (6, calls)
+
+
+# ----------------------------------------------------------------------------------------------------- constant answers
+
+
+def always_positive(prompt: str, system: str | None) -> list[tuple[str, float]]:
+    return [("positive", 1.0)]
+
+
+def test_a_constant_model_is_told_with_its_answer_before_all_is_paid():
+    texts = TextTable([f"thing {i}" for i in range(200)])
+    with LlmServer(always_positive) as server:
+        with pytest.raises(ModelError, match=r"first 100 answers.*same \('positive'\).*--go-on.* 100 of 200 answers"):
+            model(server, stop_if_constant=True, logprobs=False, max_concurrency=1).outputs(texts)
+        assert server.n_requests == 100
+        outputs = model(server, logprobs=False).outputs(texts)
+        assert server.n_requests == 300
+    with pytest.raises(OutputsError, match=r"same for every input \('positive'\): a constant model"):
+        outputs.validate(200)
+
+
+def test_a_label_that_stands_in_one_source_only_is_found_before_the_model_counts_as_constant():
+    def rare(prompt: str, system: str | None) -> list[tuple[str, float]]:
+        return [("negative" if int(prompt.split()[-1]) > 180 else "positive", 1.0)]
+
+    texts = TextTable([f"thing {i}" for i in range(200)])
+    with LlmServer(rare) as server:
+        outputs = model(server, stop_if_constant=True, logprobs=False, max_concurrency=1).outputs(texts)
+    assert outputs.values[:, 0].sum() == 19
+
+
+def test_equal_free_texts_are_constant_too(server):
+    texts = TextTable([f"thing {i}" for i in range(150)])
+    with LlmServer(always_positive) as constant, pytest.raises(ModelError, match="the same .'positive'"):
+        model(constant, SUMMARY, embedding=embedding(), stop_if_constant=True, logprobs=False).outputs(texts)
+
+
+def test_some_of_many_inputs_may_well_have_one_answer():
+    texts = TextTable([f"thing {i}" for i in range(150)])
+    with LlmServer(always_positive) as server:
+        asked = model(server, stop_if_constant=True, logprobs=False)
+        assert asked.outputs(texts, part_of=1000).answered.all()
 
 
 def test_prompts_that_were_cut_are_counted_and_told(caplog):
@@ -306,7 +463,7 @@ def test_missing_calls_counts_distinct_requests_without_asking_any(server):
 def test_a_key_never_shows_in_what_a_failed_run_leaves_behind(server, caplog, monkeypatch, code):
     monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
     caplog.set_level(logging.DEBUG)
-    server.misbehave(llm_server.echo_of_the_key(code), times=40)
+    server.misbehave(llm_server.echo_of_the_key(code), times=100)
     asked = model(server, api_key=CANARY, max_attempts=2)
     with pytest.raises(ModelError) as caught:
         asked.outputs(TextTable(TEXTS))

@@ -103,7 +103,6 @@ def test_above_temperature_zero_answers_are_drawn_and_equal_questions_get_severa
 
 
 def test_all_three_protocols_are_spoken_and_counted_together(server):
-    pytest.importorskip("anthropic", reason="the extra fute[anthropic] is not installed")
     for api in ("openai_chat", "openai_completions", "anthropic"):
         client = connect(endpoint(server, api=api), ledger=MemoryLedger())
         assert client.complete(ask(api=api, top_logprobs=None)).text.strip() == "positive"

@@ -145,7 +145,7 @@ def test_what_was_paid_before_a_failure_is_counted(tmp_path: Path) -> None:
         both = parts(server.base_url, DIRECT, OTHER)
         one_at_a_time(both)
         server.misbehave(lambda exchange, request: False, times=5)
-        server.misbehave(status(400))
+        server.misbehave(status(402))
         found = choose_prompts.fn(
             run_in(tmp_path), SelectConfig(share=1.0, resamples=5), models(DIRECT, OTHER), both, target, []
         )
