@@ -22,17 +22,19 @@ _HANGUL, _KATAKANA = "[\uac00-\ud7a3]", "[\u30a1-\u30fa\u30fc]"
 _MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
 
 # Between a word at the end of a clause and what gives the reason.
-_BECAUSE = re.compile(r"\s+(?:because|since|as|due|for|weil|da|denn|parce|car|porque|perché|потому)(?!\w)")
+_BECAUSE = re.compile(r"\s+(?:because|since|due to|weil|denn|parce que|porque|perché|потому)(?!\w)")
 _AFTER_LETTER = re.compile(r"\s+(?:is|or|and|und|oder|ist|et|ou|est|y|o|es)(?!\w)")
-_ENDS = re.compile(r"[^\S\n]*(?:$|\n|(?!-\w)[^\w\s])")
+_ENDS = re.compile(r"(?:的|です|입니다)?[^\S\n]*(?:$|\n|(?!-\w)[^\w\s])")
+# Between two labels that are named as a choice; a word there may also begin the reason why it is not the second.
+_LIST = re.compile(r"[^\w.:;!?\n()]*(?!(?:as|because|since|while|whereas|though|unlike|da|weil)\b)\w*[^\w.:;!?\n()]*")
 _SAID = re.compile(
     r"(?:(?<!\w)(?:answer|label|verdict|final|overall|conclusion|therefore|boxed|antwort|réponse|respuesta|resposta"
     r"|risposta|ответ|odpowiedź|svar|antwoord|cevap|jawaban|đáp án|الإجابة|الجواب|उत्तर)(?!\w)"
     r"|答案|回答|答え|답|คำตอบ)(?:[^.!?\n]{0,60}|[^\w\n]*\n\s*)$"
 )
 _IS = re.compile(
-    r"(?:(?<!\w)(?:is|are|was|be|as|to be|seems|it's|say|choose|pick|ist|lautet|als|est|es|è|é|это|jest|la)(?!\w)|[=→]|[-=]>"
-    r"|是|为|คือ)\s*(?:(?<!\w)(?:an?|the|option|choice|class|label)\s+)?[^\w\s]*\s*$"
+    r"(?:(?<!\w)(?:is|are|was|(?<!could )(?<!might )(?<!may )be|as|seems|it's|say|choose|pick|ist|lautet|als|est|es|è|é"
+    r"|это|jest|la)(?!\w)|[=→]|[-=]>|是|为|คือ)\s*(?:(?<!\w)(?:an?|the|option|choice|class|label)\s+)?[^\w\s]*\s*$"
 )
 
 
@@ -62,6 +64,10 @@ class Mention:
     line: bool = False
     alone: bool = False
     states: bool = False
+
+    @property
+    def is_stated(self) -> bool:
+        return self.said or self.line or self.alone or self.states
 
 
 class MentionFinder:
@@ -94,6 +100,9 @@ class MentionFinder:
 
     def _mention(self, cased: str, text: str, found: re.Match[str]) -> Mention | None:
         word = self._label_of[_joined(found["word"])]
+        little = _is_little(found["word"])
+        if little and not _may_count(cased, text, found.end()):
+            return None
         how, begin, end = polarity(text, *found.span())
         mention = Mention(begin, end, word, word)
         if how == "open":
@@ -115,8 +124,12 @@ class MentionFinder:
                 alone=starts,
                 states=_IS.search(text, max(0, begin - 80), begin) is not None,
             )
-        counts = not _is_little(found["word"]) or _counts(cased, found, mention, starts=starts, ends=ends)
-        return mention if counts else None
+        return mention if not little or _counts(cased, found, mention, starts=starts, ends=ends) else None
+
+
+def _may_count(cased: str, text: str, end: int) -> bool:
+    """Whether it is worth to look closer at a word that has other uses: most are small letters within a sentence."""
+    return cased[end - 1].isupper() or _ENDS.match(text, end) is not None or _BECAUSE.match(text, end) is not None
 
 
 def _counts(cased: str, found: re.Match[str], mention: Mention, *, starts: bool, ends: bool) -> bool:
@@ -144,7 +157,8 @@ def _with_lists(text: str, mentions: list[Mention]) -> list[Mention]:
     listed = set()
     for i, (first, second) in enumerate(pairwise(mentions)):
         between = text[first.end : second.begin]
-        if first.word != second.word and len(between) <= 12 and re.fullmatch(r"[^\w.:;!?\n()]*\w*[^\w.:;!?\n()]*", between):
+        differ = first.label != second.label and None not in (first.label, second.label)
+        if differ and len(between) <= 12 and _LIST.fullmatch(between):
             listed |= {i, i + 1}
     return [
         replace(mention, listed=True, said=False, line=False, alone=False, states=False) if i in listed else mention
@@ -153,27 +167,27 @@ def _with_lists(text: str, mentions: list[Mention]) -> list[Mention]:
 
 
 def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    # Longest first: of two words that begin at the same place the longer one is meant.
     words = tuple(words)
-    by_length = sorted(words, key=len, reverse=True)
     highest = max((word for word in words if word.isdecimal()), key=int, default="")
-    return re.compile(f"(?P<word>{'|'.join(_whole(word, highest) for word in by_length)})")
+    by_beginning: dict[str, list[str]] = {}
+    # Longest first: of two words that begin at the same place the longer one is meant.
+    for word in sorted(words, key=len, reverse=True):
+        by_beginning.setdefault(_beginning(word), []).append(f"{_spelling(word, highest)}{_ending(word)}")
+    either = "|".join(f"{beginning}(?:{'|'.join(endings)})" for beginning, endings in by_beginning.items())
+    return re.compile(f"(?P<word>{either})(?![{_MARKS}])")
 
 
-def _whole(word: str, highest: str) -> str:
-    """A pattern for the word where it is not a part of another one."""
-    spelling = re.escape(word).replace(r"\ ", r"\s?")
-    if re.search(rf"{_LETTER}$", word) and len(word) < 2:
-        spelling += "(?![+#])"
+def _spelling(word: str, highest: str) -> str:
+    """A pattern for the word; for a number, as it may be written of the highest one."""
     if word.isdecimal():
-        spelling += rf"(?:\.0+|\s?(?:/|out of)\s?{highest})?"
-    return f"{_beginning(word)}{spelling}{_ending(word)}(?![{_MARKS}])"
+        return rf"{word}(?:\.0+|\s?(?:/|out of)\s?{highest})?"
+    return re.escape(word).replace(r"\ ", r"\s?")
 
 
 def _beginning(word: str) -> str:
     first = word[0]
     if first.isdigit():
-        return rf"(?<!{_LETTER})(?<![-+])(?<!\d[.,])"
+        return rf"(?<!{_LETTER})(?<!-)(?<!\d[.,+])"
     if re.match(_HANGUL, first):
         return f"(?<!{_HANGUL})"
     if re.match(_KATAKANA, first):
@@ -187,10 +201,11 @@ def _ending(word: str) -> str:
         return rf"(?!{_LETTER})(?!-\d|[.,]\d|\s?%)"
     if re.match(_KATAKANA, last):
         return f"(?!{_KATAKANA})"
-    return f"(?!{_LETTER})" if re.match(_LETTER, last) else ""
+    if re.match(_LETTER, last) is None:
+        return ""
+    return f"(?!{_LETTER})" + ("(?![+#])" if len(word) == 1 else "")
 
 
 def _joined(word: str) -> str:
     """A word without its blanks, a number without what may follow it: 4 of "4.0" and "4 out of 5"."""
     return re.sub(r"(?<=\d)(?:\.0+|\s?/.*|\sout.*)$|\s", "", word)
-

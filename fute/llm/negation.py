@@ -9,27 +9,31 @@ Polarity = Literal["meant", "opposite", "open"]
 
 # A language is known by its words for "not". Those of scripts without blanks may stand within a run of letters.
 _NEGATION = (
-    r"(?:(?<!\w)(?:not(?! (?:only|just|merely)\b)|non|no(?! (?:doubt|question)\b)|never|neither|nor|cannot|\w{1,9}n't"
-    r"|rather than|instead of|opposed to|anything but|far from|hardly"
-    r"|nicht(?! nur\b)|kein\w{0,2}|nein|pas(?! seulement\b)|ni|não|não|nem|не|нет|ни|nie|ne|niet|geen|inte|ikke|icke|ei|nem"
-    r"|không|tidak|bukan|ليس\w?|غير|לא|δεν|μη)(?!\w)|不(?!仅|但)|非|没有|無|无|ไม่)"
+    r"(?:(?<!\w)(?:not(?! (?:only|just|merely)\b)|non|no(?! (?:doubt|question)\b)|never|neither|nor|weder|cannot"
+    r"|\w{1,9}n't|rather than|instead of|opposed to|anything but|far from|hardly"
+    r"|nicht(?! nur\b)|kein\w{0,2}|nein|pas(?! seulement\b)|ni|não|não|nem|не|нет|ни|nie|ne|niet|geen|inte|ikke|icke|ei"
+    r"|không|tidak|bukan|ليس\w?|غير|لا|לא|δεν|μη)(?!\w)|不(?!仅|但)|非|没有|無|无|ไม่)"
 )
 # What may stand between a negation and its word without changing that the word is what is denied.
 _BETWEEN = (
     r"(?:a|an|the|any|at all|really|actually|considered|classified|labell?ed|as|be|to|being|is|seem|appear|look|sound"
-    r"|ein\w{0,2}|une?|uma?|un[oa]|es|est|é|è|это|jest|phải|إ?ن?ه|是|为|一条|一个|ใช่|เป็น)"
+    r"|ein\w{0,2}|une?|uma?|un[oa]|es|est|é|è|это|είναι|jest|är|er|je|phải|إ?ن?ه|是|为|一条|一个|ใช่|เป็น)"
 )
 _BEFORE = re.compile(rf"{_NEGATION}(?:\s*(?<!\w){_BETWEEN}(?!\w)|\s*[是为]|\s*一[条个]|ใช่|เป็น){{0,3}}\s*$")
-# Where it follows, as in Japanese, Korean, Hindi and Turkish; and "spam: no".
+# Where it follows, behind particles, as in Japanese, Korean, Hindi and Turkish; and "spam: no". か asks.
 _AFTER = re.compile(
-    r"[^.,;:!?\n]{0,6}?(?:ない|ません|아니|아닙|아님|아닌|않|नहीं|değil|نیست)\w*"
+    r"[\sぁ-おき-ん가-힣]{0,6}?(?:ない|ません|아니|아닙|아님|아닌|않|नहीं|değil|نیست)\w*"
     r"|\s*[:=]\s*(?:no|false|nein|non|нет|否)(?!\w)"
 )
 _SCORED = re.compile(r"\s*[:=]\s*[-+]?\d")
-_DOUBT = re.compile(rf"{_NEGATION}|(?<!\w)(?:whether|if|unless|unclear|unsure|ob|wenn|si|если|ли)(?!\w)|是否|如果")
+_DOUBT = re.compile(
+    rf"{_NEGATION}|(?<!\w)(?:whether|if|unless|unclear|unsure|hard|difficult|schwer|difficile|difícil|трудно|нельзя"
+    r"|ob|wenn|si|если|ли)(?!\w)|是否|如果"
+)
 _CLAUSE = re.compile(
-    r"[.,;:!?\n()\[\]{}|—–、。।؛،؟]|\s-\s"  # noqa: RUF001
-    r"|(?<!\w)(?:but|and|so|because|since|although|though|therefore|however|while|sondern|aber|weil|mais|car|pero|sino|mas|но|а)(?!\w)"
+    r"[.;:!?\n()\[\]{}|—–、。।؛،؟]|\s-\s|,(?!\s*(?:that|dass|что|że|hogy)\b)"
+    r"|(?<!\w)(?:but|and|so|because|since|although|though|therefore|however|while|sondern|aber|weil|mais|pero|sino|mas"
+    r"|но|а)(?!\w)"
 )
 _SENTENCE_END = re.compile(r"[.!?\n。؟]")
 

@@ -21,6 +21,9 @@ left when the other is denied; the rest is divided between the others. A label t
 be the answer, has 1."""
 
 
+_SENTENCE_ENDS = ".!?\n。।"
+
+
 class TextParser:
     """Reads labels from texts.
 
@@ -57,9 +60,13 @@ class TextParser:
         if self._how == "any":
             return self._from_mentions(text, cut)
         if self._how == "first":
-            meant = [mention for mention in self._finder.find(text)[1] if mention.label is not None]
-            return self._guessed(meant[0].label) if meant else None
+            labels = [mention.label for mention in self._finder.find(text)[1] if mention.label is not None]
+            return self._guessed(labels[0]) if labels else None
         return None
+
+    def names_a_label(self, text: str) -> bool:
+        """Whether a label's word stands in the text, however it is meant."""
+        return bool(self._finder.find(looked_at(text))[1])
 
     def _whole(self, text: str, cut: bool) -> int | None:
         word = normal(text)
@@ -80,15 +87,14 @@ class TextParser:
     def _from_mentions(self, text: str, cut: bool) -> Floats | None:
         text, mentions = self._finder.find(text)
         meant = [mention for mention in mentions if mention.label is not None]
-        last = meant[-1] if meant else None
-        at_the_end = cut and last is not None and not text[last.end :].strip()
-        if last is not None and at_the_end and self._goes_on(normal(text[last.begin : last.end])):
-            meant = meant[:-1]
-        stated = _stated(text, meant)
-        if stated:
-            label = _only(stated)
-            sure = any(mention.sure and not (at_the_end and mention is last) for mention in stated)
-            return self._certain(label) if sure and label is not None else self._guessed(label)
+        if cut:
+            meant = [mention for mention in meant if self._is_complete(text, mention)]
+        if stated := _stated(text, meant):
+            if (label := _only(stated)) is None:
+                return None
+            same = [mention for mention in meant if mention.label == label and mention.is_stated]
+            sure = any(mention.sure and not (cut and text[mention.end :].strip() == "") for mention in same)
+            return self._certain(label) if sure else self._guessed(label)
         if cut or (label := _only(meant)) is None:
             return None
         # "Neither good nor bad": the other half of what is denied leaves nothing.
@@ -97,14 +103,19 @@ class TextParser:
                 return None
         return self._guessed(label)
 
+    def _is_complete(self, text: str, mention: Mention) -> bool:
+        """Whether a mention in a text that was cut off was said to be the answer, or in a sentence that has its end."""
+        rest = text[mention.end :].lstrip(" \t")
+        if not rest and self._goes_on(normal(text[mention.begin : mention.end])):
+            return False
+        return mention.said or mention.line or rest[:1] in ("", *_SENTENCE_ENDS)
+
     def _certain(self, label: int) -> Floats:
         one_hot = np.zeros(self._n_labels, np.float32)
         one_hot[label] = 1.0
         return one_hot
 
-    def _guessed(self, label: int | None) -> Floats | None:
-        if label is None:
-            return None
+    def _guessed(self, label: int) -> Floats:
         rest = (1.0 - GUESSED) / (self._n_labels - 1)
         values = np.full(self._n_labels, rest, np.float32)
         values[label] = GUESSED
@@ -130,4 +141,5 @@ def _only(mentions: Iterable[Mention]) -> int | None:
 
 def _apart(text: str, one: Mention, others: Sequence[Mention]) -> bool:
     """Whether a sentence ends between a mention and each of the others."""
-    return all(any(end in text[min(one.end, m.end) : max(one.begin, m.begin)] for end in ".!?\n。") for m in others)
+    between = (text[min(one.end, other.end) : max(one.begin, other.begin)] for other in others)
+    return all(any(end in part for end in _SENTENCE_ENDS) for part in between)

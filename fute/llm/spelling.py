@@ -9,7 +9,7 @@ MOST_CHARACTERS = 8_000
 """Of an answer so much is looked at, half of it from either end: the answer stands at the beginning or at the end."""
 
 _ALIKE = str.maketrans(
-    {"’": "'", "‘": "'", "ʼ": "'", "‐": "-", "‑": "-", "−": "-", "İ": "I", "ı": "i"}  # noqa: RUF001
+    {"’": "'", "‘": "'", "ʼ": "'", "‐": "-", "‑": "-", "−": "-", "İ": "I", "ı": "i"}
     | dict.fromkeys('*`"“”„«»「」『』')  # quotes and emphasis
 )
 # Marks of direction, joiners, selectors of a form: nobody sees them.
@@ -17,7 +17,7 @@ _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f
 _QUOTE = re.compile(r"(?<!\w)'|'(?!\w)")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])|_")
 _AROUND = frozenset(" \t\r\n'.,:;!?()[]{}<>|=~^\\/→")
-_BULLET = re.compile(r"[-+#]+\s+|#+")
+_BULLET = re.compile(r"[-+#]+\s+|#+|\+(?=\d)")
 
 
 def looked_at(text: str) -> str:
@@ -30,7 +30,7 @@ def plain(text: str) -> str:
     """A text with its case, without what does not matter: forms of letters (NFKC), quotes, emphasis, hyphens between
     letters. As long as its `folded` form, so that both can be looked at by the same positions."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
+        text = looked_at(unicodedata.normalize("NFKC", text))  # some characters become eighteen
     text = _HYPHEN.sub(" ", _QUOTE.sub("", _UNSEEN.sub("", text.translate(_ALIKE))))
     if len(text.casefold()) != len(text):
         text = "".join(c if len(c.casefold()) == 1 else c.casefold() for c in text)

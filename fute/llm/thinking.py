@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fute.llm.types import Answer
 
-# Vendors differ in brackets and words: <think>, [THINK], ◁think▷, <|begin_of_thought|>, <seed:think>, <|START_THINKING|>.
+# Vendors differ in brackets and words: <think>, [THINK], ◁think▷, <|begin_of_thought|>, <seed:think>.
 # Of channels, the final one ends what stood before; servers that drop special tokens leave their names.
 _MARK = re.compile(
     r"[<\[◁](?P<closes>/)?(?P<of>[^<>\[\]◁▷\n]{0,12}?)(?:think|thought|reason|reflect|analy[sz]|scratchpad|rationale)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,11 @@ LEAST = 1e-12
 MOST_POSITIONS = 64
 """Tokens of an answer that are looked at, blanks before a word included."""
 
+MOST_CHARACTERS = 200
+"""Of the beginning of an answer: no label's word is longer."""
+
 MOST_REMEMBERED = 10_000
-"""Beginnings of answers of which it is known which label they begin."""
-_NOT_SEEN = -1
+"""Beginnings of answers of which it is known what they begin."""
 
 # How byte-level and SentencePiece vocabularies write a blank, where an endpoint passes tokens on raw.
 _BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": "\n"})
@@ -28,13 +31,17 @@ _BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": "\n"})
 
 @dataclass(frozen=True, eq=False)
 class Masses:
-    """Attributes:
-    probabilities: (labels,) float32, sum 1.
-    found: probability of all labels' words together, before it was made 1.
+    """What the labels have.
+
+    Attributes:
+        probabilities: (labels,) float32, sum 1.
+        found: probability of all labels' words together, before it was made 1.
+        generated: whether the generated tokens count for a label themselves, and not only what was returned beside.
     """
 
     probabilities: Floats
     found: float
+    generated: bool
 
 
 def positions_of_text(answer: Answer) -> Sequence[TokenLogprobs]:
@@ -76,7 +83,7 @@ class TokenReader:
     def __init__(self, label_of: Mapping[str, int], n_labels: int) -> None:
         self._label_of = label_of
         self._n_labels = n_labels
-        self._begun: dict[str, int | None] = {}
+        self._known: dict[str, _Begun] = {}
 
     def read(self, positions: Sequence[TokenLogprobs]) -> Masses | None:
         """Probability of each label's words, read along the generated answer.
@@ -93,25 +100,24 @@ class TokenReader:
         reached = 1.0  # probability of the generated beginning
         beginning = ""
         pending: int | None = None  # label of the word that was generated so far, while it may go on
-        floor = 0.0
+        floor, generated_label = 0.0, None
         for position in positions[:MOST_POSITIONS]:
             top = [(token.translate(_BLANKS), math.exp(logprob)) for token, logprob in position.top]
             generated = position.token.translate(_BLANKS)
             if all(token != generated for token, _ in top):
                 top.append((generated, math.exp(position.logprob)))
-            goes_on = self._is_open(beginning + generated)
+            stays, chosen = self._begun(beginning).word, self._begun(beginning + generated)
             onward = 0.0  # what is not the pending label's
             for token, probability in top:
-                begun = beginning + token
-                if token == generated and goes_on:
+                begun = self._begun(beginning + token)
+                if token == generated and chosen.is_open:
                     onward += probability  # the next position divides it
                     continue
-                if pending is not None and not self._goes_on_from(beginning, begun):
+                if pending is not None and (begun.word == stays or not begun.begins):
                     continue
                 onward += probability
-                label = self._label_begun(begun)
-                if label is not None:
-                    found[label] += reached * probability
+                if begun.label is not None:
+                    found[begun.label] += reached * probability
             if pending is not None:
                 found[pending] += reached * max(0.0, 1.0 - onward)
             missing = int((found == 0).sum())
@@ -119,58 +125,62 @@ class TokenReader:
             rest = max(0.0, 1.0 - sum(probabilities)) / max(1, missing)
             # Rounding can leave no rest at all, and a zero would be exactly what must not come out.
             floor = reached * max(min(min(probabilities), rest), LEAST)
-            if not goes_on:
+            if not chosen.is_open:
+                generated_label = chosen.label if pending is None or chosen.begins else pending
                 pending = None
                 break
             reached *= math.exp(position.logprob)
             beginning += generated
-            pending = self._label_of.get(normal(beginning))
+            pending = self._label_of.get(chosen.word)
         if pending is not None:
             found[pending] += reached  # the answer ended with it
+            generated_label = pending
         total = float(found.sum())
         if total <= 0.0:
             return None
         masses = np.where(found == 0, floor, found)
         shares = np.maximum(masses / masses.sum(), LEAST)
-        return Masses((shares / shares.sum()).astype(np.float32), total)
+        return Masses((shares / shares.sum()).astype(np.float32), total, generated_label is not None)
 
-    def _label_begun(self, text: str) -> int | None:
+    def _begun(self, text: str) -> _Begun:
         # Twenty tokens come with each answer, and mostly the same ones. Many threads read: one look, no second one.
-        label = self._begun.get(text, _NOT_SEEN)
-        if label == _NOT_SEEN:
-            if len(self._begun) >= MOST_REMEMBERED:
-                self._begun.clear()
-            label = self._begun[text] = self._find_label_begun(text)
-        return label
+        begun = self._known.get(text)
+        if begun is None:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            begun = self._look(text[:MOST_CHARACTERS])
+            if len(text) <= MOST_CHARACTERS:
+                self._known[text] = begun
+        return begun
 
-    def _find_label_begun(self, text: str) -> int | None:
-        begun = normal(text)
-        if begun in self._label_of:
-            return self._label_of[begun]
-        if _is_too_little(begun):
-            return None
-        labels = {self._label_of[word] for word in self._words_from(begun)}
-        return labels.pop() if len(labels) == 1 else None
+    def _look(self, text: str) -> _Begun:
+        word = normal(text)
+        if word not in self._label_of:
+            word = word.rstrip("-")
+        labels = {label for longer, label in self._label_of.items() if longer.startswith(word)} if word else set()
+        whole = self._label_of.get(word)
+        if whole is not None:
+            return _Begun(word, whole, True, len(labels) > 1)
+        too_little = _is_too_little(word)
+        label = next(iter(labels)) if len(labels) == 1 and not too_little else None
+        return _Begun(word, label, bool(labels), not word or len(labels) > (0 if too_little else 1))
 
-    def _is_open(self, text: str) -> bool:
-        """Whether the next token decides: the generated text leaves more than one label possible, or has so little of a
-        word that it may be the beginning of another."""
-        begun = normal(text)
-        if not begun:
-            return True
-        labels = {self._label_of[word] for word in self._words_from(begun)}
-        if begun in self._label_of:
-            return len(labels) > 1
-        return len(labels) > (0 if _is_too_little(begun) else 1)
 
-    def _goes_on_from(self, beginning: str, text: str) -> bool:
-        """Whether a text is more of a longer word than its beginning."""
-        begun = normal(text)
-        return begun != normal(beginning) and bool(self._words_from(begun))
+class _Begun(NamedTuple):
+    """What the beginning of an answer begins.
 
-    def _words_from(self, begun: str) -> list[str]:
-        begun = begun if begun in self._label_of else begun.rstrip("-")
-        return [word for word in self._label_of if word.startswith(begun)]
+    Attributes:
+        word: the beginning as words are compared.
+        label: the one that it is a word of, or the only one that it begins words of.
+        begins: a word of some label.
+        is_open: the next token decides: more than one label is possible, or it is so little of a word that it may be
+            the beginning of another.
+    """
+
+    word: str
+    label: int | None
+    begins: bool
+    is_open: bool
 
 
 def _is_too_little(begun: str) -> bool:

@@ -22,7 +22,7 @@ READING_VERSION = 4
 """Part of every prompted model's identity; raise it when the same answer would be read differently."""
 
 MIN_MASS = 0.1
-"""Log-probabilities say how sure the label is if the labels' words have this much probability together."""
+"""Log-probabilities say how sure the label of a text is if the labels' words have this much probability together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +75,14 @@ class Verbalizer:
                     )
         n_labels = len(self.label_names)
         self._parser = TextParser(self._label_of, n_labels, parse)
-        # Where there are log-probabilities, `parse` is not asked, but the text still has to say the same.
-        self._agreement = self._parser if parse == "any" else TextParser(self._label_of, n_labels)
+        # What log-probabilities are compared with, whatever `parse` says about texts without them.
+        self._any = self._parser if parse == "any" else TextParser(self._label_of, n_labels)
         self._tokens = TokenReader(self._label_of, n_labels)
 
     def read(self, answer: Answer) -> Reading:
         """The label that the text says, and how sure it is from the log-probabilities where they spell the text and
-        find that label the most probable, too. What was generated is never overruled by them."""
+        find that label the most probable, too. What was generated is never overruled by them. Where the text names no
+        label at all, they say which label's words it would rather have begun with."""
         if answer.refused:
             return Reading(None, why_declined(answer))
         if answer.finish_reason == SCORED and answer.logprobs:
@@ -90,12 +91,14 @@ class Verbalizer:
             return Reading(None, "unparsable") if masses is None else Reading(masses.probabilities, "logprobs")
         answer = after_thinking(answer)
         cut = answer.finish_reason == "length"
-        if positions := positions_of_text(answer):
-            said = self._agreement.read(answer.text, cut=cut)
-            masses = self._tokens.read(positions)
-            if isinstance(said, np.ndarray) and masses is not None and masses.found >= MIN_MASS:
-                if said.argmax() == masses.probabilities.argmax():
-                    return Reading(masses.probabilities, "logprobs")
+        if (positions := positions_of_text(answer)) and (masses := self._tokens.read(positions)) is not None:
+            said = self._any.read(answer.text, cut=cut)
+            if isinstance(said, np.ndarray):
+                usable = masses.found >= MIN_MASS and bool(said.argmax() == masses.probabilities.argmax())
+            else:
+                usable = not (said or cut or masses.generated or self._any.names_a_label(answer.text))
+            if usable:
+                return Reading(masses.probabilities, "logprobs")
         from_text = self._parser.read(answer.text, cut=cut)
         if isinstance(from_text, str):
             return Reading(None, "refused")
