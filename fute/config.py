@@ -493,7 +493,8 @@ class PromptConfig(Settings):
     a sentence embedding (the surrogate's features)."""
     parse: Literal["any", "exact", "first", "json"] = "any"
     """How the text of an answer is read where there are no log-probabilities. exact: it is one of the words; first: the
-    first of the words in it counts; json: a JSON object in it names the label; any: exact, else json, else first."""
+    first of the words in it counts; json: a JSON object in it names the label; any: exact, else json, else where it
+    says what the answer is, else the only label that it names."""
     cot: bool = False
     """Chain of thought: ask for the reasoning first, then, with the reasoning before it, for the answer."""
     follow_up: str | None = None

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
+from fute.llm.json_answer import objects, read_object
+from fute.llm.mentions import Mention, MentionFinder
 from fute.llm.refusal import refuses
+from fute.llm.spelling import looked_at, normal
 from fute.types import Floats
 
 How = Literal["any", "exact", "first", "json"]
 
-ANSWER_KEYS = ("answer", "label", "class", "sentiment", "result", "prediction")
-"""Names under which a JSON object is expected to hold the answer, if it holds more than one word that could be it."""
-
-MOST = 1e300  # JSON has whole numbers that no float can hold
-
-_AROUND = " \t\r\n\"'`*_.,:;!?()[]{}<>#"
-# How byte-level and SentencePiece vocabularies write a blank, where an endpoint passes tokens on raw.
-_BLANKS = str.maketrans({"▁": " ", "Ġ": " ", "Ċ": " "})
-_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+GUESSED = 0.9
+"""Probability of a label that was not said to be the answer, but is the only one that the text names, or the only one
+left when the other is denied; the rest is divided between the others. A label that is the whole answer, or is said to
+be the answer, has 1."""
 
 
-def normal(text: str) -> str:
-    """A word or an answer without what does not matter: case, blanks, quotes and punctuation around it."""
-    return " ".join(text.translate(_BLANKS).casefold().split()).strip(_AROUND)
+_SENTENCE_ENDS = ".!?\n。।"
 
 
 class TextParser:
@@ -36,78 +30,116 @@ class TextParser:
     Args:
         label_of: normalised word -> label number.
         how: exact: the text is one of the words. first: the first whole word of the text that is one of them. json: an
-            object in the text names the label, or gives each label a number. any: exact, else json, else first.
+            object in the text names the label, or gives each label a number. any: exact, else json, else the place of
+            the text that says what the answer is, else the only label that it names.
     """
 
     def __init__(self, label_of: Mapping[str, int], n_labels: int, how: How = "any") -> None:
         self._label_of = label_of
         self._n_labels = n_labels
         self._how = how
-        # Longest first: of two words that begin at the same place the longer one is meant.
-        alternatives = "|".join(re.escape(word) for word in sorted(label_of, key=len, reverse=True))
-        self._anywhere = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)")
+        self._finder = MentionFinder(label_of, n_labels)
 
-    def read(self, text: str) -> Floats | Literal["refused"] | None:
-        """(labels,) probabilities, almost always one-hot; "refused", or None for a text that names no label."""
-        read = None
-        if self._how in ("any", "exact"):
-            read = self._one_hot(self._label_of.get(normal(text)))
-        if read is None and self._how in ("any", "json"):
-            read = self._from_json(text)
-        if read is not None:
-            return read
+    def read(self, text: str, *, cut: bool = False) -> Floats | Literal["refused"] | None:
+        """(labels,) probabilities, almost always one-hot; "refused", or None for a text that names no label.
+
+        Args:
+            cut: the token limit ended it, so that its last word may be the beginning of a longer one, and what it
+                names without saying that it is the answer may be thoughts on the way there.
+        """
+        text = looked_at(text)
+        if self._how in ("any", "exact", "first") and (whole := self._whole(text, cut)) is not None:
+            return self._certain(whole)
+        if self._how in ("any", "json"):
+            readings = [reading for found in objects(text) if (reading := self._from_object(found)) is not None]
+            if readings:
+                return readings[0] if len({int(reading.argmax()) for reading in readings}) == 1 else None
         # Before a word is looked for: "I can't say whether it is good" names a label and means none.
         if refuses(text):
             return "refused"
-        if self._how in ("any", "first"):
-            match = self._anywhere.search(normal(text))
-            return None if match is None else self._one_hot(self._label_of[match.group()])
+        if self._how == "any":
+            return self._from_mentions(text, cut)
+        if self._how == "first":
+            labels = [mention.label for mention in self._finder.find(text)[1] if mention.label is not None]
+            return self._guessed(labels[0]) if labels else None
         return None
 
-    def _from_json(self, text: str) -> Floats | None:
-        match = _OBJECT.search(text)
-        if match is None:
-            return None
-        try:
-            found: Any = json.loads(match.group())
-        except (RecursionError, ValueError):
-            return None
-        if not isinstance(found, dict):
-            return None
-        by_name = {normal(str(name)): value for name, value in found.items()}
-        for name in ANSWER_KEYS:
-            if name in by_name:
-                return self._one_hot(self._label_of_value(by_name[name]))
-        if (numbers := self._numbers(by_name)) is not None:
-            return numbers
-        labels = {label for value in by_name.values() if (label := self._label_of_value(value)) is not None}
-        return self._one_hot(labels.pop()) if len(labels) == 1 else None
+    def names_a_label(self, text: str) -> bool:
+        """Whether a label's word stands in the text, however it is meant."""
+        return bool(self._finder.find(looked_at(text))[1])
 
-    def _numbers(self, by_name: Mapping[str, Any]) -> Floats | None:
-        """{"good": 0.8, "bad": 0.2}: a number for every label, none below zero, not all zero."""
-        values = np.zeros(self._n_labels)
-        seen = set()
-        for name, value in by_name.items():
-            label = self._label_of.get(name)
-            if label is None or isinstance(value, bool) or not isinstance(value, int | float):
+    def _whole(self, text: str, cut: bool) -> int | None:
+        word = normal(text)
+        label = self._label_of.get(word)
+        return None if label is None or (cut and self._goes_on(word)) else label
+
+    def _goes_on(self, word: str) -> bool:
+        """Whether a word of another label begins with it."""
+        return any(other != word and other.startswith(word) for other in self._label_of)
+
+    def _from_object(self, found: Mapping[str, object]) -> Floats | None:
+        return read_object(found, self._label_of, self._n_labels, self._from_value)
+
+    def _from_value(self, text: str) -> Floats | None:
+        whole = self._whole(text, cut=False)
+        return self._from_mentions(looked_at(text), cut=False) if whole is None else self._certain(whole)
+
+    def _from_mentions(self, text: str, cut: bool) -> Floats | None:
+        text, mentions = self._finder.find(text)
+        meant = [mention for mention in mentions if mention.label is not None]
+        if cut:
+            meant = [mention for mention in meant if self._is_complete(text, mention)]
+        if stated := _stated(text, meant):
+            if (label := _only(stated)) is None:
                 return None
-            if not 0 <= value <= MOST:
+            same = [mention for mention in meant if mention.label == label and mention.is_stated]
+            sure = any(mention.sure and not (cut and text[mention.end :].strip() == "") for mention in same)
+            return self._certain(label) if sure else self._guessed(label)
+        if cut or (label := _only(meant)) is None:
+            return None
+        # "Neither good nor bad": the other half of what is denied leaves nothing.
+        for mention in mentions:
+            if mention.label is None and mention.word == label and not _apart(text, mention, meant):
                 return None
-            values[label] += value
-            seen.add(label)
-        total = values.sum()
-        if len(seen) < self._n_labels or not total > 0:
-            return None
-        return (values / total).astype(np.float32)
+        return self._guessed(label)
 
-    def _label_of_value(self, value: Any) -> int | None:
-        # Yes and no in JSON's own words.
-        word = {True: "true", False: "false"}[value] if isinstance(value, bool) else value
-        return self._label_of.get(normal(word)) if isinstance(word, str) else None
+    def _is_complete(self, text: str, mention: Mention) -> bool:
+        """Whether a mention in a text that was cut off was said to be the answer, or in a sentence that has its end."""
+        rest = text[mention.end :].lstrip(" \t")
+        if not rest and self._goes_on(normal(text[mention.begin : mention.end])):
+            return False
+        return mention.said or mention.line or rest[:1] in ("", *_SENTENCE_ENDS)
 
-    def _one_hot(self, label: int | None) -> Floats | None:
-        if label is None:
-            return None
+    def _certain(self, label: int) -> Floats:
         one_hot = np.zeros(self._n_labels, np.float32)
         one_hot[label] = 1.0
         return one_hot
+
+    def _guessed(self, label: int) -> Floats:
+        rest = (1.0 - GUESSED) / (self._n_labels - 1)
+        values = np.full(self._n_labels, rest, np.float32)
+        values[label] = GUESSED
+        return values
+
+
+def _stated(text: str, mentions: Sequence[Mention]) -> list[Mention]:
+    """The mentions that say what the answer is, of the clearest kind that there is: the first line is one, with nothing
+    but a final answer to the contrary; "the answer is ..."; a line or a clause of its own; the end of "it is ..."."""
+    lines = [mention for mention in mentions if mention.line]
+    said = [mention for mention in mentions if mention.said]
+    if lines and not any(character.isalnum() for character in text[: lines[0].begin]):
+        # What a model without an end goes on with, "Text: ... Label: ...", is no second answer.
+        return lines[:1] + [mention for mention in lines[1:] if mention.label != lines[0].label]
+    kinds = (said, lines, [m for m in mentions if m.alone], [m for m in mentions if m.states])
+    return next((kind for kind in kinds if kind), [])
+
+
+def _only(mentions: Iterable[Mention]) -> int | None:
+    labels = {mention.label for mention in mentions}
+    return labels.pop() if len(labels) == 1 else None
+
+
+def _apart(text: str, one: Mention, others: Sequence[Mention]) -> bool:
+    """Whether a sentence ends between a mention and each of the others."""
+    between = (text[min(one.end, other.end) : max(one.begin, other.begin)] for other in others)
+    return all(any(end in part for end in _SENTENCE_ENDS) for part in between)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fute.llm.parse import How
 from fute.llm.refusal import refuses
 from fute.llm.thinking import after_thinking
+from fute.llm.token_masses import positions_of_text
 from fute.llm.types import SCORED, Answer, TokenLogprobs
 from fute.llm.verbalizer import Verbalizer
 
@@ -32,8 +34,11 @@ def read(text: str, how: How = "any") -> tuple[str, list[float] | None]:
 )
 def test_each_way_of_parsing_reads_what_it_says_and_no_more(text, exact, first, json):
     for how, reads in (("exact", exact), ("first", first), ("json", json), ("any", True)):
-        expected = ("text", [1.0, 0.0]) if reads else ("unparsable", None)
-        assert read(text, how) == expected, how  # type: ignore[arg-type]
+        source, probabilities = read(text, how)  # type: ignore[arg-type]
+        assert source == ("text" if reads else "unparsable"), how
+        if probabilities is not None:
+            # The first word of a text may be meant otherwise.
+            assert probabilities[0] == (1.0 if exact or how != "first" else pytest.approx(0.9)), how
 
 
 def test_json_with_a_number_for_each_label_is_read_as_probabilities():
@@ -104,7 +109,7 @@ def test_thinking_is_taken_off_the_text_and_off_the_log_probabilities():
     logprobs = tuple(TokenLogprobs(token, -0.1, ((token, -0.1),)) for token in tokens)
     answer = after_thinking(Answer("".join(tokens), logprobs))
     assert answer.text.strip() == "negative"
-    assert [position.token for position in answer.logprobs or ()] == ["\n", "negative"]
+    assert [position.token for position in positions_of_text(answer)] == ["negative"]
     reading = Verbalizer(WORDS).read(Answer("".join(tokens), logprobs))
     assert reading.source == "logprobs"
     assert reading.probabilities is not None
@@ -155,3 +160,64 @@ def test_samples_none_of_which_can_be_read_are_no_answer_for_the_most_common_rea
 @pytest.mark.parametrize("text", ['{"a": ' + "[" * 100_000 + "}", '{"yes": 1' + "0" * 400 + ', "no": 0}'])
 def test_json_that_nothing_can_hold_is_read_as_any_other_text(text):
     assert Verbalizer(WORDS, parse="json").read(Answer(text)).source == "unparsable"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("[THINK]positive?[/THINK]negative", "negative"),
+        ("◁think▷positive?◁/think▷ negative", "negative"),
+        ("<|begin_of_thought|>positive?<|end_of_thought|>negative", "negative"),
+        (
+            "<|channel|>analysis<|message|>positive?<|end|><|start|>assistant<|channel|>final<|message|>negative",
+            "negative",
+        ),
+        ("<thinking>a</thinking> or <think>b</think> negative", "negative"),
+        ("<reasoning>is it positive", ""),
+        ("<|channel|>analysis<|message|>is it positive", ""),
+        ("negative <b>and</b> [1]", "negative <b>and</b> [1]"),
+    ],
+)
+def test_thinking_ends_at_its_mark_whatever_brackets_and_words_a_vendor_takes(text, answer):
+    assert after_thinking(Answer(text)).text.strip() == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("positive", 0),
+        ("Answer: negative", 1),
+        ("The sentiment is negative.", 1),
+        ("The user asks whether it is positive or negative. It has positive", None),
+        ("The acting is positive, and then", None),
+        ("It could be positive", None),
+    ],
+)
+def test_of_an_answer_that_was_cut_off_only_what_is_said_completely_counts(text, label):
+    read = Verbalizer(WORDS).read(Answer(text, finish_reason="length")).probabilities
+    assert (None if read is None else read.argmax()) == label
+
+
+def test_a_word_that_was_cut_off_may_be_the_beginning_of_another_labels():
+    intents = Verbalizer({"cancel": ["cancel"], "all": ["cancel_all"]})
+    assert intents.read(Answer("cancel", finish_reason="length")).source == "unparsable"
+    assert intents.read(Answer("Intent: cancel", finish_reason="length")).source == "unparsable"
+    assert intents.read(Answer("cancel", finish_reason="stop")).probabilities.argmax() == 0
+    assert intents.read(Answer("Cancel all", finish_reason="length")).probabilities.argmax() == 1
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *["{", '{"a":', "[", "<", "</", "<think>", "<|channel|>", "'", "-", " ", "\n"],
+        *["a ", "A, ", "not ", "positive or ", "positive. ", "answer: ", "neither positive nor ", "1/5 "],
+        *["\u0316\u0301", "\ufdfa", "\u00df", "是"],
+    ],
+)
+def test_time_does_not_grow_with_the_square_of_a_text(piece):
+    readers = [Verbalizer(WORDS), Verbalizer({"y": ["是"], "n": ["否"]}), Verbalizer({name: [name] for name in "ABCD"})]
+    text = piece * (400_000 // len(piece))
+    started = time.process_time()
+    for reader in readers:
+        reader.read(Answer(text))
+    assert time.process_time() - started < 6  # a tenth of it on a quiet machine; the square would be minutes

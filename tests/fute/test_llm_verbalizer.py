@@ -68,8 +68,8 @@ def test_words_of_several_tokens_are_decided_where_they_part():
 
 
 def test_a_blank_first_token_hands_over_to_the_next():
-    read = SENTIMENT.read(answer(position(_=0.9, positive=0.1), position(negative=0.5, positive=0.5)))
-    np.testing.assert_allclose(read.probabilities, [0.55, 0.45], rtol=1e-6)
+    read = SENTIMENT.read(answer(position(_=0.9, positive=0.1), position(positive=0.6, negative=0.4)))
+    np.testing.assert_allclose(read.probabilities, [0.64, 0.36], rtol=1e-6)
 
 
 def test_a_label_of_which_nothing_came_back_gets_little_but_never_nothing():
@@ -87,8 +87,10 @@ def test_no_label_is_zero_even_where_the_returned_tokens_leave_no_rest():
 
 def test_probabilities_do_not_depend_on_the_order_of_the_returned_tokens():
     tokens = {"positive": 0.5, "bad": 0.2, "neg": 0.1, "good": 0.05, "so": 0.01}
-    forward = SENTIMENT.read(Answer("", (TokenLogprobs("positive", -0.7, _logs(tokens)),)))
-    backward = SENTIMENT.read(Answer("", (TokenLogprobs("positive", -0.7, _logs(dict(reversed(tokens.items())))),)))
+    forward = SENTIMENT.read(Answer("positive", (TokenLogprobs("positive", -0.7, _logs(tokens)),)))
+    backward = SENTIMENT.read(
+        Answer("positive", (TokenLogprobs("positive", -0.7, _logs(dict(reversed(tokens.items())))),))
+    )
     np.testing.assert_allclose(forward.probabilities, backward.probabilities, rtol=1e-6)
 
 
@@ -110,13 +112,71 @@ def test_the_text_decides_where_it_names_another_label_than_the_few_beginnings_o
     agreed = SENTIMENT.read(answer(position(The=0.8, Positive=0.12, Negative=0.04), text="The sentiment is positive"))
     assert agreed.source == "logprobs"
     np.testing.assert_allclose(agreed.probabilities, [0.75, 0.25], rtol=1e-6)
-    assert SENTIMENT.read(answer(position(positive=0.5, negative=0.1), text="negative")).source == "logprobs"
 
 
-def test_what_little_the_log_probabilities_say_is_used_where_the_text_says_nothing():
-    read = SENTIMENT.read(answer(position(The=0.95, positive=0.02, negative=0.01), text="The film"))
+def test_what_little_the_log_probabilities_say_is_used_where_the_text_names_no_label():
+    little = position(The=0.95, positive=0.02, negative=0.01)
+    read = SENTIMENT.read(answer(little, text="The film"))
     assert read.source == "logprobs"
     np.testing.assert_allclose(read.probabilities, [2 / 3, 1 / 3], rtol=1e-6)
+    assert SENTIMENT.read(Answer("The film", (little,), finish_reason="length")).source == "unparsable"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "label"),
+    [
+        ([("positive", 0.9)], "negative", 1),
+        ([("Positive", 0.9), (" words", 0.9), (",", 0.9), (" irony", 0.9)], "negative", 1),
+        ([("positive", 0.6), ("ly", 0.9), (" dull", 0.9)], "positively dull", None),
+        ([("Positive", 0.9), (" or", 0.9), (" negative", 0.9), ("?", 0.9)], "Positive or negative?", None),
+        ([("Not", 0.9), (" positive", 0.9)], "Not positive", 1),
+        ([("Is", 0.9), (" it", 0.9)], "Is it positive or negative?", None),
+    ],
+)
+def test_log_probabilities_never_say_what_the_text_does_not(tokens, text, label):
+    read = SENTIMENT.read(Answer(text, tuple(position(**{token.replace(" ", "_"): p}) for token, p in tokens)))
+    assert read.source == ("unparsable" if label is None else "text")
+    assert (None if read.probabilities is None else read.probabilities.argmax()) == label
+
+
+@pytest.mark.parametrize("end", [[], ["<|im_end|>"], ["\n", "</s>"]])
+@pytest.mark.parametrize("before", [["positive", "?", "</think>"], ["positive", " words", "\n\n"], ["\n"], []])
+def test_the_tokens_of_the_text_are_found_behind_those_of_the_reasoning(before, end):
+    positions = [position(**{token: 0.9}) for token in before]
+    read = SENTIMENT.read(answer(*positions, position(neg=0.7, pos=0.2), position(ative=1.0), text="negative"))
+    assert read.source == "logprobs"
+    np.testing.assert_allclose(read.probabilities, [0.2 / 0.9, 0.7 / 0.9], rtol=1e-6)
+    positions += [position(neg=0.7, pos=0.2), position(ative=1.0)]
+    ended = SENTIMENT.read(answer(*positions, *(position(**{token: 0.9}) for token in end), text="negative"))
+    np.testing.assert_array_equal(ended.probabilities, read.probabilities)
+
+
+RATINGS = Verbalizer({str(n): [str(n)] for n in range(1, 11)})
+
+
+def test_a_word_that_begins_another_labels_is_decided_by_the_next_token():
+    ten = RATINGS.read(answer(position(**{"1": 0.6, "2": 0.3}), position(**{"0": 0.8, ".": 0.1}))).probabilities
+    np.testing.assert_allclose(ten[[9, 1, 0]] / ten[[9, 1, 0]].sum(), [0.48 / 0.9, 0.3 / 0.9, 0.12 / 0.9], rtol=1e-5)
+    one = RATINGS.read(answer(position(**{"1": 0.6, "2": 0.3}), position(**{".": 0.7, "0": 0.2}))).probabilities
+    np.testing.assert_allclose(one[[9, 1, 0]] / one[[9, 1, 0]].sum(), [0.12 / 0.9, 0.3 / 0.9, 0.48 / 0.9], rtol=1e-5)
+    # Nothing follows: it is the word that was written.
+    alone = RATINGS.read(answer(position(**{"1": 0.6, "2": 0.4}))).probabilities
+    np.testing.assert_allclose(alone[:2], [0.6, 0.4], rtol=1e-5)
+
+
+def test_what_was_generated_is_the_answer_where_a_sum_over_tokens_would_say_otherwise():
+    read = RATINGS.read(answer(position(**{"1": 0.5, "2": 0.45}), position(**{"0": 0.6, ".": 0.4})))
+    assert (read.source, read.probabilities.argmax()) == ("text", 9)
+
+
+@pytest.mark.parametrize("labels", [("cancel", "cancel_reservation"), ("science", "science fiction"), ("A", "AB")])
+@pytest.mark.parametrize("written", [0, 1])
+def test_of_two_labels_of_which_one_begins_the_other_the_generated_one_is_read(labels, written):
+    reader = Verbalizer({label: [label] for label in labels})
+    tokens = [labels[0], labels[1].removeprefix(labels[0])][: written + 1]
+    positions = tuple(TokenLogprobs(token, -0.01, ((token, -0.01),)) for token in tokens)
+    for given in (positions, None):
+        assert reader.read(Answer("".join(tokens), given)).probabilities.argmax() == written
 
 
 @pytest.mark.parametrize(
