@@ -216,7 +216,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def report(title: str, summary: dict[str, Any]) -> None:
     print("\n" + table(title, summary["variants"]))
     print("\n" + architecture_table(summary["variants"][SHIPPED]))
-    print("\nfirst of the other zoo's models (no common training row, the same architecture among them) of the same task: "
+    print("\nfirst of the other zoo's models (no common training row) of the same task: "
           + ", ".join(f"{share:.3f}" for share in summary["no_common_row_first"]))  # fmt: skip
     for number, found in enumerate(summary["small_zoos"]):
         print(f"\nseed number {number}: {small_zoos_told(found)}")

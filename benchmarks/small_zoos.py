@@ -1,4 +1,4 @@
-"""Small, uneven and growing zoos, models whose task nobody has, and outputs that say nothing: drawn from one population.
+"""Small, uneven and growing zoos, models whose task nobody has, outputs that say nothing: drawn from one population.
 
 A score depends on its two subjects and the space alone, so a zoo is a choice of rows and columns; that it is so, whoever
 else is in the store, is a test of the pipeline (tests/flows).

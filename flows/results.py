@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +10,10 @@ from rich.text import Text
 
 from flows.prompt_results import prompts_table
 from fute.errors import NotInStoreError
+from fute.unify.frame import legend
 from storage import catalog
 from storage.store import Store
-from storage.summary import SpaceSummary, summarise
+from storage.summary import SpaceSummary, near_in_words, summarise
 from tasks.atlas import next_commands
 
 NEAREST = 3
@@ -30,6 +29,7 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
     for summary in summaries:
         console.print(datasets_table(summary))
         console.print(models_table(summary))
+        console.print(legend(summary.frame))
     if summaries and (prompts := prompts_table(store, summaries[0])):  # the answers are the same in every space
         console.print(prompts)
     failures = json.loads(run["failures"])
@@ -48,19 +48,13 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
             console.print(f"  # {purpose}\n  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
-def near_text(row: Mapping[str, Any]) -> Text:
-    """'id 0.87 (0.81 to 0.92)'."""
-    interval = "" if row["ci_low"] is None else f" ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
-    return Text(f"{row['candidate']} {row['score']:.2f}{interval}")
-
-
 def datasets_table(summary: SpaceSummary) -> Table:
     """For each dataset, the models nearest to it."""
-    title = f"Which model fits which dataset ({summary.space['method']}; reference means: {summary.reference})"
+    title = f"Which model fits which dataset ({summary.space['method']})"
     table = Table("dataset", *[f"nearest model {i}" for i in range(1, NEAREST + 1)], title=title)
     for e in summary.population:
         if e.kind == "dataset":
-            near = [near_text(row) for row in summary.nearest("dataset", e.subject, "model", NEAREST)]
+            near = [Text(near_in_words(row)) for row in summary.nearest("dataset", e.subject, "model", NEAREST)]
             table.add_row(Text(e.subject), *near)
     return table
 
@@ -75,5 +69,5 @@ def models_table(summary: SpaceSummary) -> Table:
             score = "" if card["score"] is None else f"{card['score']:.2f} {card['score_name']}"
             near = [summary.nearest("model", e.subject, kind, 1) for kind in ("dataset", "model")]
             table.add_row(Text(e.subject), e.row["subject_kind"], Text(e.row["task"] or ""), score,
-                          *[near_text(rows[0]) if rows else Text("") for rows in near])  # fmt: skip
+                          *[Text(near_in_words(rows[0])) if rows else Text("") for rows in near])  # fmt: skip
     return table

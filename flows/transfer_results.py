@@ -74,7 +74,7 @@ def ranking_notes(report: TransferReport) -> list[str]:
     ranked = {row.space: row for row in report.selection if row.space}
     if not ranked:
         return []
-    lines = [f"{row.method}, space {space[:8]}: reference {row.reference}" for space, row in ranked.items() if space]
+    lines = [f"{row.method}, space {space[:8]}: frame: {row.frame}" for space, row in ranked.items() if space]
     return [
         *lines,
         "The embedding of a target is made of its whole training split, the fine-tuning got "

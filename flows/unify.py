@@ -23,7 +23,7 @@ def unify(
     spaces: list[SpaceRef] | None = None,
     embedded: list[EmbeddingRef] | None = None,
 ) -> list[Unified]:
-    """Remove the reference means of each space and rank neighbours.
+    """Bring each space into its frame and rank neighbours.
 
     Args:
         study: path of the study file.
@@ -37,6 +37,6 @@ def unify(
         with session.stage("unify"):
             unified = [unify_space(session.run, s, session.study.unify, embedded) for s in spaces]
         for space, result in zip(spaces, unified, strict=True):
-            log.info("unify: %s, %d subjects, reference %s%s", space.method.method, result.subjects, result.reference,
+            log.info("unify: %s, %d subjects, frame: %s%s", space.method.method, result.subjects, result.frame,
                      f" ({result.note})" if result.note else "")  # fmt: skip
         return unified

@@ -522,13 +522,22 @@ class PromptConfig(Settings):
 class UnifyConfig(Settings):
     """How the embeddings of a space are brought into one frame."""
 
-    reference: Literal["keep", "renew", "none"] = "keep"
-    """keep: the space's stored reference means (made once the population is large enough); renew: make a new
-    version on purpose; none: no centring."""
-    min_population: int = Field(default=8, ge=2)
-    """Subjects of a kind below which no mean of their own is made."""
+    frame: Literal["pseudo-tasks", "none"] = "pseudo-tasks"
+    """pseudo-tasks: what the pool's own tasks have in common is removed, and scores are measured by them; none: raw
+    cosines, which nothing can be said of."""
     neighbors: int = Field(default=100, ge=1)
     """Nearest subjects kept for each subject and kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_reference_of_members(cls, given: Any) -> Any:
+        gone = sorted({"reference", "min_population"} & set(given)) if isinstance(given, dict) else []
+        if gone:
+            raise ValueError(
+                f"unify.{gone[0]} is gone: nothing is learned from the members of a store any more, so that a newcomer "
+                "moves nobody. Take it out; in place of reference: none write frame: none"
+            )
+        return given
 
 
 class TransferConfig(Settings):

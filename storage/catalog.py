@@ -62,7 +62,7 @@ VIEWS = [
     View("spaces", "spaces/*.parquet", schemas.SPACES, "surrogate + method + settings + pool"),
     View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
          key="space, kind, fingerprint"),
-    View("reference_means", "references/*/*.parquet", schemas.REFERENCES, "population means, by version"),
+    View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
     View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
     View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking"),
@@ -164,7 +164,8 @@ MACROS = [
     # The k nearest of each kind, in every space that the subject is in.
     """
     CREATE MACRO nearest(subject_id, k := 5) AS TABLE
-        SELECT s.method, n.candidate_kind, n.rank, n.candidate, n.score, n.ci_low, n.ci_high, n.reference, n.space
+        SELECT s.method, n.candidate_kind, n.rank, n.candidate, n.score, n.ci_low, n.ci_high,
+               n.verdict, n.p_value, n.similarity, n.space
         FROM neighbors n LEFT JOIN spaces s USING (space)
         WHERE n.query = subject_id AND n.rank <= k
         ORDER BY n.space, n.candidate_kind, n.rank
@@ -176,7 +177,7 @@ MACROS = [
              ELSE error('vectors of spaces ' || space_a || ' and ' || space_b || ' cannot be compared: '
                         || 'another surrogate, method or pool gives the axes another meaning') END
     """,
-    # Two subjects by name: raw cosine (no reference mean removed) in each space that holds both.
+    # Two subjects by name: raw cosine (not in the space's frame) in each space that holds both.
     """
     CREATE MACRO compare(subject_a, subject_b) AS TABLE
         SELECT a.space, a.method, a.subject AS subject_a, b.subject AS subject_b,

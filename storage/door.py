@@ -80,7 +80,7 @@ class OpenStore:
         return pa.Table.from_pylist(nearest(self._store, subject, k, space), NEAREST)
 
     def near_duplicates(self, space: str, threshold: float, kind: Kind = "model") -> pa.Table:
-        """Pairs of one kind in a space whose cosine is at least the threshold, the space's reference removed."""
+        """Pairs of one kind in a space whose cosine is at least the threshold, in the space's frame."""
         rows: list[dict[str, Any]] = [
             {"subject_a": a, "subject_b": b, "score": score}
             for a, b, score in near_duplicates(self._store, space, threshold, kind)
@@ -96,7 +96,9 @@ NEAREST = pa.schema(
         pa.field("rank", pa.int32()),
         pa.field("candidate", pa.string()),
         pa.field("score", pa.float32()),
-        pa.field("reference", pa.string()),
+        pa.field("p_value", pa.float64()),
+        pa.field("verdict", pa.string()),
+        pa.field("similarity", pa.float32()),
     ]
 )
 

@@ -19,17 +19,17 @@ LISTED = {
     "runs": "study, flow, state, round(seconds, 1) AS seconds, run_id, flow_run_id, created_at",
     "drift": "created_at, model, drifted, distance, distance_threshold, change, change_threshold, baseline",
     "drift_baselines": "model, baseline, count(*) AS n_rows, max(asking) + 1 AS askings, count_if(answered) AS answers",
-    "neighbors": "query, query_kind, candidate, candidate_kind, rank, score, reference, space",
+    "neighbors": "query, query_kind, candidate, candidate_kind, rank, score, verdict, space",
     "members": "space, kind, subject, fingerprint, ranking, created_at",
     "member_history": "created_at, space, kind, subject, fingerprint, ranking",
     "evaluations": "name, subject, candidate, seed, measure, value, space, created_at",
-    "reference_means": "space, version, subject_group, len(members) AS members, created_at",
+    "frames": "space, version, tasks, own_model_first, own_dataset_first, created_at",
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
     "responses": "*",
     "pool_rows": "pool, row, text, text_pair, source_id",
     "dataset_rows": "dataset, split, row, text, text_pair, label, label_name",
     "prompt_answers": "prompt, pool, row, llm, answer, tokens_in, tokens_out, cost_usd, created_at",
-    "neighbor_history": "created_at, space, query, candidate, rank, score, reference",
+    "neighbor_history": "created_at, space, query, candidate, rank, score, verdict",
 }
 
 

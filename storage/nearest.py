@@ -9,27 +9,30 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
-from fute.unify.frame import Reference, unify
+from fute.unify.frame import Chance, Frame, score, verdict
+from fute.unify.neighbors import DIGITS
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
 BLOCK = 2048  # subjects
 
 
-def unified_vectors(population: Sequence[StoredEmbedding], reference: Reference) -> Floats:
-    """(n, dim) the population in one frame."""
-    return unify([e.vector for e in population], [e.group for e in population], reference)
+def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:
+    """(n, dim) the population in its space's frame; as the method made them where it has none."""
+    vectors = np.stack([e.vector for e in population])
+    return vectors if frame is None else frame.place(vectors)
 
 
 def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -> list[dict[str, Any]]:
     """The k nearest datasets and the k nearest models of a subject, in every space that holds it.
 
     Returns:
-        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, score (cosine after the
-        space's reference is removed) and reference.
+        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, score, p_value, verdict
+        and similarity. Subjects that were embedded since the last ranking have a similarity only, and come last.
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
@@ -51,16 +54,45 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
     own = next((i for i, e in enumerate(population) if e.subject == subject), None)
     if own is None:
         return None
-    reference = vectors.reference(space)
-    query = unified_vectors(population[own : own + 1], reference)[0]
-    scores = np.concatenate([block @ query for block in _blocks(population, reference)])
-    best = sorted((i for i in range(len(population)) if i != own), key=lambda i: (-scores[i], population[i].subject))
-    return [
-        {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject, "score": float(scores[i]),
-         "reference": reference.describe()}
-        for kind in get_args(Kind)
-        for rank, i in enumerate([i for i in best if population[i].kind == kind][:k], start=1)
-    ]  # fmt: skip
+    frame = vectors.frame(space)
+    query = placed_vectors(population[own : own + 1], frame)[0]
+    cosines = np.concatenate([block @ query for block in _blocks(population, frame)])
+    chance = None if frame is None else vectors.chance(space, population)
+    scores = np.full(len(population), np.nan) if chance is None else _scores(population, own, cosines, chance)
+    # What has no score comes after what has one, by similarity.
+    places = np.where(np.isnan(scores), cosines - 1e6, scores).round(DIGITS)
+    best = sorted((i for i in range(len(population)) if i != own), key=lambda i: (-places[i], population[i].subject))
+    rows = []
+    for kind in get_args(Kind):
+        here = [i for i in best if population[i].kind == kind]
+        for rank, i in enumerate(here[:k], start=1):
+            told = None if np.isnan(scores[i]) else float(scores[i])
+            null = None if frame is None else frame.nulls[population[own].kind, kind]
+            chances = (population[own].unrelated, population[i].unrelated)
+            p = None if told is None or null is None else best_of(null.p_value(told, len(here)), chances)
+            rows.append(
+                {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject,
+                 "score": None if told is None else max(0.0, told), "p_value": p, "verdict": verdict(p),
+                 "similarity": float(cosines[i])}
+            )  # fmt: skip
+    return rows
+
+
+def best_of(p_value: float | None, unrelated: Sequence[float | None]) -> float | None:
+    """The p-value of a pair: the score must be no chance, and neither side's outputs or labels may be unrelated to
+    their texts. So the largest of all."""
+    return None if p_value is None else max(p_value, *(u for u in unrelated if u is not None), 0.0)
+
+
+def _scores(
+    population: Sequence[StoredEmbedding], own: int, cosines: NDArray[np.floating], chance: Chance
+) -> NDArray[np.float64]:
+    """(n,) of one subject with all."""
+    means, deviations = (
+        np.array([chance.of[e.kind][i][own] for e in population]) for i in (0, 1)
+    )  # its own scale for each one's kind
+    theirs = chance.of[population[own].kind]
+    return score(cosines, (means, deviations), theirs)
 
 
 def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "model") -> list[tuple[str, str, float]]:
@@ -72,17 +104,17 @@ def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "mo
     population = [e for e in vectors.population(space) if e.kind == kind]
     if not population:
         return []
-    unified = unified_vectors(population, vectors.reference(space))
+    placed = placed_vectors(population, vectors.frame(space))
     pairs: list[tuple[str, str, float]] = []
-    for start in range(0, len(unified), BLOCK):
-        scores = unified[start : start + BLOCK] @ unified[start:].T
-        for row, column in np.argwhere(scores >= threshold):
+    for start in range(0, len(placed), BLOCK):
+        cosines = placed[start : start + BLOCK] @ placed[start:].T
+        for row, column in np.argwhere(cosines >= threshold):
             if column > row:
                 a, b = sorted((population[start + row].subject, population[start + column].subject))
-                pairs.append((a, b, float(scores[row, column])))
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+                pairs.append((a, b, float(cosines[row, column])))
+    return sorted(pairs, key=lambda pair: (-round(pair[2], DIGITS), pair[0], pair[1]))
 
 
-def _blocks(population: Sequence[StoredEmbedding], reference: Reference) -> Iterator[Floats]:
+def _blocks(population: Sequence[StoredEmbedding], frame: Frame | None) -> Iterator[Floats]:
     for start in range(0, len(population), BLOCK):
-        yield unified_vectors(population[start : start + BLOCK], reference)
+        yield placed_vectors(population[start : start + BLOCK], frame)

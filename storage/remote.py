@@ -28,7 +28,7 @@ from typing import Any
 from fute.errors import StoreError
 
 MIRRORED = (
-    "datasets", "pools", "models", "outputs", "spaces", "embeddings", "references", "neighbors", "members",
+    "datasets", "pools", "models", "outputs", "spaces", "embeddings", "frames", "neighbors", "members",
     "drift", "evaluations", "runs", "reports", "prompts", "responses", "schema",
 )  # fmt: skip
 """Folders of a store that object storage holds; of the responses, what is folded."""

@@ -151,14 +151,15 @@ def embeddings(dim: int | None = None) -> pa.Schema:
 
 EMBEDDINGS = embeddings()
 
-REFERENCES = pa.schema(
+FRAMES = pa.schema(
     [
         pa.field("space", pa.string()),
         pa.field("version", pa.int32()),
-        pa.field("subject_group", pa.string()),  # dataset, model, or a make of models
-        pa.field("members", pa.list_(pa.string())),  # fingerprints of the embeddings that it was made of
-        pa.field("mean", pa.list_(pa.float32())),
-        pa.field("mixing", pa.list_(pa.float32())),  # the recentring matrix, row by row; null without one
+        pa.field("tasks", pa.int32()),  # of the pool's own, that it was made of
+        pa.field("own_model_first", pa.float64()),  # how often the other half of such a task comes first
+        pa.field("own_dataset_first", pa.float64()),
+        pa.field("mean", pa.list_(pa.float32())),  # what is subtracted from every vector
+        pa.field("nulls", pa.string()),  # by kinds: how scores of unrelated pairs are distributed
         *STAMP,
     ]
 )
@@ -171,10 +172,15 @@ NEIGHBORS = pa.schema(
         pa.field("candidate", pa.string()),
         pa.field("candidate_kind", pa.string()),
         pa.field("rank", pa.int32()),
-        pa.field("score", pa.float32()),
-        pa.field("ci_low", pa.float32()),
+        pa.field("score", pa.float32()),  # standard deviations above unrelated tasks, 0 at least; null without a frame
+        pa.field("ci_low", pa.float32()),  # of the score
         pa.field("ci_high", pa.float32()),
-        pa.field("reference", pa.string()),
+        pa.field("p_value", pa.float64()),  # that the best of all candidates, all unrelated, would score as high
+        pa.field("verdict", pa.string()),  # fits, may fit, nothing; null: not judged
+        pa.field("ahead", pa.float32()),  # of rank 1: its score less that of rank 2
+        pa.field("ahead_low", pa.float32()),
+        pa.field("ahead_high", pa.float32()),
+        pa.field("similarity", pa.float32()),  # cosine in the frame
         *STAMP,
     ]
 )
@@ -188,6 +194,11 @@ MEMBERS = pa.schema(
         pa.field("subject", pa.string()),
         pa.field("fingerprint", pa.string()),
         pa.field("subject_fingerprint", pa.string()),
+        # Mean and deviation of its cosines with unrelated datasets and models; null without a frame.
+        pa.field("dataset_mean", pa.float64()),
+        pa.field("dataset_sd", pa.float64()),
+        pa.field("model_mean", pa.float64()),
+        pa.field("model_sd", pa.float64()),
         *STAMP,
     ]
 )

@@ -8,7 +8,8 @@ outputs/<pool>/<ref>.parquet
 spaces/<space>.parquet
 embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
 layouts/<space>.npz                                     a cache too: what is shown of a space
-references/space=<space>/<version>.parquet
+frames/space=<space>/<version>.parquet
+pseudo/<space>.npz                                      a cache too: embeddings of the pool's own tasks
 neighbors/space=<space>/<ranking>.parquet, members/space=<space>/<ranking>.parquet
 drift/
 evaluations/, runs/, reports/, prompts/, responses/
@@ -185,7 +186,17 @@ class Store:
         Args:
             key: tells the layout from earlier ones of the space. A damaged cache file is computed again.
         """
-        path = self.root / "layouts" / f"{slug(space)}.npz"
+        return self._cached_arrays(self.root / "layouts" / f"{slug(space)}.npz", key, compute)
+
+    def cached_pseudo_subjects(
+        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        """`compute`, the pseudo-subjects of a space, looked up in their cache first."""
+        return self._cached_arrays(self.root / "pseudo" / f"{slug(space)}.npz", key, compute)
+
+    def _cached_arrays(
+        self, path: Path, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if kept["key"].item() == key:
                 return {name: kept[name] for name in kept.files if name != "key"}

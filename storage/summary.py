@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fute.unify.frame import Frame
 from storage.files import read_parquet
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -21,6 +22,7 @@ class SpaceSummary:
         neighbors: rows of `neighbors` by (kind, subject) of the query, best first.
         model_cards: rows of `models` by id.
         families: by dataset id, where given.
+        frame: None: nothing is known of chance.
     """
 
     space: Mapping[str, Any]
@@ -28,7 +30,7 @@ class SpaceSummary:
     neighbors: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
     model_cards: Mapping[str, Mapping[str, Any]]
     families: Mapping[str, str | None]
-    reference: str
+    frame: Frame | None
 
     def nearest(self, kind: str, subject: str, candidate_kind: str, k: int) -> list[Mapping[str, Any]]:
         rows = self.neighbors.get((kind, subject), ())
@@ -40,10 +42,8 @@ def summarise(store: Store, space: str) -> SpaceSummary:
     vectors = VectorStore(store)
     population = vectors.population(space)
     neighbors: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    reference = "none"
     for row in vectors.neighbors(space):
         neighbors.setdefault((row["query_kind"], row["query"]), []).append(row)
-        reference = row["reference"]
     cards, families = {}, {}
     for embedding in population:
         ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
@@ -53,4 +53,20 @@ def summarise(store: Store, space: str) -> SpaceSummary:
             path = store.dataset_folder(ref) / "card.parquet"
             families[embedding.subject] = read_parquet(path).to_pylist()[0]["family"]
     described = next(s for s in vectors.spaces() if s["space"] == space)
-    return SpaceSummary(described, population, neighbors, cards, families, reference)
+    return SpaceSummary(described, population, neighbors, cards, families, vectors.frame(space))
+
+
+def shown_score(row: Mapping[str, Any]) -> float:
+    """The score of a row of `neighbors`; the cosine without a frame, and in rankings of earlier versions."""
+    return row["similarity"] if row["score"] is None else row["score"]
+
+
+def near_in_words(row: Mapping[str, Any]) -> str:
+    """'id 12.3 (10.1 to 14.5), fits'; for a first neighbour that is no more than chance 'nothing fits (id 1.2)'."""
+    if row["score"] is None:
+        return f"{row['candidate']} {row['similarity']:.2f}"
+    if row["verdict"] == "nothing" and row["rank"] == 1:
+        return f"nothing fits ({row['candidate']} {row['score']:.1f})"
+    interval = "" if row["ci_low"] is None else f" ({row['ci_low']:.1f} to {row['ci_high']:.1f})"
+    means = f", {row['verdict']}" if row["verdict"] in ("fits", "may fit") else ""
+    return f"{row['candidate']} {row['score']:.1f}{interval}{means}"

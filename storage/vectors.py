@@ -1,9 +1,10 @@
-"""Spaces, embeddings, reference means and neighbours in the store."""
+"""Spaces, embeddings, frames and rankings in the store."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
-from fute.types import Floats, Kind, TaskEmbedding
-from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
+from fute.types import UNRELATED, Floats, Kind, TaskEmbedding
+from fute.unify.frame import FRAME_VERSION, KINDS, PAIRS, Chance, Frame, Null
 from storage import schemas
 from storage.files import advice, read_parquet, write_parquet
 from storage.parts import files_of, parts_of, while_files_go
@@ -50,9 +51,9 @@ class StoredEmbedding:
         return self.row["fingerprint"]
 
     @property
-    def group(self) -> Subject:
-        """What decides which reference fits: its kind, and a model's make."""
-        return Subject(self.kind, self.row["subject_kind"] if self.kind == "model" else "")
+    def unrelated(self) -> float | None:
+        """p-value of the null that its outputs or labels have nothing to do with the texts; None: not tested."""
+        return json.loads(self.row["metrics"] or "{}").get(UNRELATED)
 
 
 class VectorStore:
@@ -134,58 +135,72 @@ class VectorStore:
             found += _read(files, {fingerprint: subject for subject, (*_, fingerprint) in sorted(counted.items())})
         return found
 
-    # ---------------------------------------------------------------------------------- reference means, neighbours
+    # ----------------------------------------------------------------------------------------- frames, neighbours
 
-    def put_reference(self, space: str, reference: Reference, stamp: Stamp) -> None:
-        """Write a new version. One that is there already is left as it is, for rankings refer to it by number."""
-        path = self.root / "references" / f"space={space}" / f"{reference.version:06d}.parquet"
+    def put_frame(self, space: str, frame: Frame, stamp: Stamp) -> None:
+        """Write the frame of a space, once: it follows from the space."""
+        path = self._frame_path(space)
         if path.is_file():
             return
-        rows = [
-            card(
-                schemas.REFERENCES,
+        row = {
+            "space": space,
+            "version": FRAME_VERSION,
+            "tasks": frame.tasks,
+            "own_model_first": frame.own_first["dataset", "model"],
+            "own_dataset_first": frame.own_first["model", "dataset"],
+            "mean": frame.mean,
+            "nulls": to_json(
                 {
-                    "space": space,
-                    "version": reference.version,
-                    "subject_group": name,
-                    "members": list(group.members),
-                    "mean": group.mean,
-                    "mixing": None if group.mixing is None else group.mixing.ravel(),
-                },
-                stamp,
-            )
-            for name, group in sorted(reference.groups.items())
-        ]
-        write_parquet(self.store.scratch, path, pa.concat_tables(rows))
+                    f"{a} {b}": {**asdict(frame.nulls[a, b]), "quantiles": frame.nulls[a, b].quantiles.tolist()}
+                    for a, b in PAIRS
+                }
+            ),
+        }
+        write_parquet(self.store.scratch, path, card(schemas.FRAMES, row, stamp))
 
-    def reference(self, space: str) -> Reference:
-        """The newest reference of a space; version 0, empty, when there is none."""
-        files = sorted((self.root / "references" / f"space={space}").glob("*.parquet"))
-        if not files:
-            return NO_REFERENCE
-        table = read_parquet(files[-1])
-        means, mixings = table["mean"].combine_chunks(), table["mixing"].combine_chunks()
-        groups = {}
-        for i, row in enumerate(table.select(["subject_group", "members"]).to_pylist()):
-            mixing = mixings[i].values
-            groups[row["subject_group"]] = GroupReference(
-                means[i].values.to_numpy(),
-                None if mixing is None else _square(mixing.to_numpy()),
-                tuple(row["members"]),
-            )
-        return Reference(table["version"][0].as_py(), groups)
+    def frame(self, space: str) -> Frame | None:
+        """The frame of a space, without its pseudo-subjects; None: it has none."""
+        path = self._frame_path(space)
+        if not path.is_file():
+            return None
+        row = read_parquet(path).to_pylist()[0]
+        told = json.loads(row["nulls"])
+        nulls: dict[tuple[Kind, Kind], Null] = {}
+        for a, b in PAIRS:
+            own = told[f"{a} {b}"]
+            nulls[a, b] = nulls[b, a] = Null(**{**own, "quantiles": np.array(own["quantiles"])})
+        own_first: dict[tuple[Kind, Kind], float] = {
+            ("dataset", "model"): row["own_model_first"], ("model", "dataset"): row["own_dataset_first"]
+        }  # fmt: skip
+        return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"])
+
+    def _frame_path(self, space: str) -> Path:
+        return self.root / "frames" / f"space={space}" / f"{FRAME_VERSION}.parquet"
 
     def put_ranking(
-        self, space: str, key: str, neighbors: pa.Table, population: Sequence[StoredEmbedding], stamp: Stamp
+        self,
+        space: str,
+        key: str,
+        neighbors: pa.Table,
+        population: Sequence[StoredEmbedding],
+        chance: Chance | None,
+        stamp: Stamp,
     ) -> None:
         """Write a ranking, its members first: which embedding of each subject it saw. It counts as the last one.
 
         Args:
             key: its identity.
             neighbors: its rows, without a stamp.
+            chance: what cosines its members have with unrelated subjects; None: the space has no frame.
         """
+        unknown = [None] * len(population)
         members = pa.table(
             {
+                **{
+                    f"{kind}_{name}": pa.array(unknown if chance is None else chance.of[kind][i], pa.float64())
+                    for kind in KINDS
+                    for i, name in enumerate(("mean", "sd"))
+                },
                 "space": [space] * len(population),
                 "ranking": [key] * len(population),
                 "kind": [e.kind for e in population],
@@ -209,7 +224,8 @@ class VectorStore:
         if not key == self._last("members", space) == self._last("neighbors", space):
             table = read_parquet(path)
             ids = (table[name][0].as_py() if len(table) else None for name in ("run_id", "flow_run_id"))
-            self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, Stamp(*ids))
+            chance = self._chance(space, key, [e.fingerprint for e in population])
+            self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, chance, Stamp(*ids))
         return True
 
     def _latest(self, space: str) -> datetime:
@@ -227,6 +243,23 @@ class VectorStore:
         rows = read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet").to_pylist()
         return rows[0]["created_at"], {(row["kind"], row["subject"]): row["fingerprint"] for row in rows}
 
+    def chance(self, space: str, population: Sequence[StoredEmbedding]) -> Chance | None:
+        """What the last ranking knows of its members' cosines with unrelated subjects; NaN for those it did not see.
+
+        None: there is no ranking, or the space has no frame.
+        """
+        key = self._last("members", space)
+        return None if key is None else self._chance(space, key, [e.fingerprint for e in population])
+
+    def _chance(self, space: str, key: str, fingerprints: Sequence[str]) -> Chance | None:
+        columns = [f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd")]
+        table = read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet")
+        if not set(columns) <= set(table.column_names) or table[columns[0]].null_count == len(table):
+            return None
+        rows = pc.index_in(pa.array(fingerprints, pa.string()), value_set=table["fingerprint"].combine_chunks())
+        values = {c: table[c].combine_chunks().take(rows).to_numpy(zero_copy_only=False) for c in columns}
+        return Chance({kind: (values[f"{kind}_mean"], values[f"{kind}_sd"]) for kind in KINDS})
+
     def _last(self, name: str, space: str) -> str | None:
         """The key of the last ranking."""
         times = self._times(name, space)
@@ -243,11 +276,16 @@ class VectorStore:
         key = self._last("neighbors", space)
         if key is None:
             return []
-        return (
-            read_parquet(self.root / "neighbors" / f"space={space}" / f"{key}.parquet")
-            .sort_by([("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")])
-            .to_pylist()
-        )
+        table = read_parquet(self.root / "neighbors" / f"space={space}" / f"{key}.parquet")
+        if "similarity" not in table.column_names:  # of an earlier version: its score is the cosine
+            cosines = table["score"]
+            table = table.drop_columns(["score", "ci_low", "ci_high"]).append_column("similarity", cosines)
+        missing = [f for f in schemas.NEIGHBORS if f.name not in table.column_names]
+        for column in missing:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+        return table.sort_by(
+            [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
+        ).to_pylist()
 
 
 def _table(row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> pa.Table:
@@ -302,8 +340,3 @@ def _stored(table: pa.Table) -> Iterator[StoredEmbedding]:
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     for row, vector in zip(rows, vectors, strict=True):
         yield StoredEmbedding(row, vector)
-
-
-def _square(flat: Floats) -> Floats:
-    side = int(len(flat) ** 0.5)
-    return flat.reshape(side, side)

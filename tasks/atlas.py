@@ -19,12 +19,12 @@ from fute.errors import NotInStoreError
 from fute.report import types as page
 from fute.report.page import render_atlas
 from fute.types import Kind
-from fute.unify.frame import NO_REFERENCE
+from fute.unify.frame import legend
 from storage.catalog import Catalog
 from storage.store import Store
-from storage.summary import SpaceSummary, summarise
+from storage.summary import SpaceSummary, shown_score, summarise
 from storage.tracker import TRACKING_FILE, default_uri
-from storage.vectors import StoredEmbedding, VectorStore
+from storage.vectors import StoredEmbedding
 from tasks.layouts import layout_of
 from tasks.subjects import Key, SubjectReader
 
@@ -123,8 +123,7 @@ class AtlasReader:
     def _read(self, summary: SpaceSummary) -> SpaceContents:
         row, population = summary.space, list(summary.population)
         space = row["space"]
-        reference = NO_REFERENCE if summary.reference == "none" else VectorStore(self.store).reference(space)
-        layout = layout_of(self.store, space, population, reference)
+        layout = layout_of(self.store, space, population, summary.frame)
         made = {(e.kind, e.subject): e.row["created_at"] for e in population}
         subjects = {key: (made[key], subject) for key, subject in self._subjects.of(summary).items()}
         fields = {
@@ -134,7 +133,8 @@ class AtlasReader:
             "projections": layout.projections,
             "tree": layout.tree,
             "nearest": [_nearest(summary, e) for e in population],
-            "notes": [f"Reference means removed: {summary.reference}.", *self.notes.get(space, ())],
+            "legend": legend(summary.frame),
+            "notes": list(self.notes.get(space, ())),
         }
         return SpaceContents(
             row, fields, subjects, [page.Command(*told) for told in next_commands(self.store, summary)]
@@ -202,8 +202,10 @@ def _nearest(summary: SpaceSummary, embedding: StoredEmbedding) -> list[page.Nei
     kinds: tuple[Kind, ...] = ("dataset", "model") if embedding.kind == "model" else ("model",)
     near = [row for kind in kinds for row in summary.nearest(embedding.kind, embedding.subject, kind, NEAREST)]
     return [
-        page.Neighbor(row["candidate"], row["candidate_kind"], row["score"], row["ci_low"], row["ci_high"])
-        for row in sorted(near, key=lambda row: -row["score"])
+        page.Neighbor(
+            row["candidate"], row["candidate_kind"], shown_score(row), row["ci_low"], row["ci_high"], row["verdict"]
+        )
+        for row in sorted(near, key=lambda row: -shown_score(row))
     ]
 
 

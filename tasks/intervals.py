@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from fute.methods.crosscov.config import CrosscovConfig
@@ -10,7 +11,7 @@ from fute.methods.crosscov.embed import Crosscov, targets_as_outputs
 from fute.methods.crosscov.intervals import Draws, Resamples, interval, resample, resampled_cosines
 from fute.methods.crosscov.symmetric import to_matrix
 from fute.methods.crosscov.whitening import Doubles
-from fute.unify.frame import Reference
+from fute.unify.frame import Chance, Frame, score
 from fute.unify.neighbors import Neighbor
 from storage.vectors import StoredEmbedding
 from tasks import resources
@@ -21,28 +22,58 @@ BEST = 3  # neighbours of each kind that get an interval: those that are shown f
 RESAMPLES_KEPT_BYTES = 2**31  # in memory; those of later subjects are made again each time
 DRAWS_KEPT = 2  # of the pool's rows, which most models answer, and of what was drawn last
 
-Interval = tuple[float | None, float | None]
+
+@dataclass(frozen=True)
+class Interval:
+    """95 % intervals of a score, and of a first neighbour's lead over the second. Scales of chance are held fixed."""
+
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ahead: float | None = None
+    ahead_low: float | None = None
+    ahead_high: float | None = None
 
 
 def neighbor_intervals(
     run: Run,
     space: SpaceRef,
     population: Sequence[StoredEmbedding],
-    reference: Reference,
+    frame: Frame | None,
+    chance: Chance | None,
     neighbors: Sequence[Neighbor],
 ) -> list[Interval]:
-    """An interval for each of the best neighbours, (None, None) for the others and for other methods."""
-    if not isinstance(space.method, CrosscovConfig) or space.method.bootstrap == 0:
-        return [(None, None)] * len(neighbors)
+    """Intervals of the best neighbours; of the others, of other methods and without a frame there are none."""
+    if not isinstance(space.method, CrosscovConfig) or space.method.bootstrap == 0 or frame is None or chance is None:
+        return [Interval()] * len(neighbors)
     drawn = _KeptDraws(space.method.bootstrap, space.seed)
     embedder = cast(Crosscov, resources.space(run, space.id, space.surrogate, space.method, space.pool))
-    means = {name: to_matrix(group.mean) for name, group in reference.groups.items()}
-    of = _KeptResamples(lambda i: _resamples(run, embedder, population[i], reference, means, drawn))
+    mean = to_matrix(frame.mean)
+    of = _KeptResamples(lambda i: _resamples(run, embedder, population[i], mean, drawn))
+    found: list[Interval] = []
     with resources.compute_lock:
-        return [
-            interval(n.score, resampled_cosines(of(n.query), of(n.candidate))) if n.rank <= BEST else (None, None)
-            for n in neighbors
-        ]
+        for place, n in enumerate(neighbors):
+            if n.rank > BEST:
+                found.append(Interval())
+                continue
+            scores = _resampled(n, of, population, chance)
+            low, high = interval(n.score, scores)
+            found.append(Interval(max(0.0, low), max(0.0, high)))
+            if n.rank == 1 and n.candidates > 1:
+                second = neighbors[place + 1]
+                lead = n.score - second.score
+                ahead = interval(lead, scores - _resampled(second, of, population, chance))
+                found[-1] = replace(found[-1], ahead=lead, ahead_low=ahead[0], ahead_high=ahead[1])
+    return found
+
+
+def _resampled(
+    n: Neighbor, of: Callable[[int], Resamples], population: Sequence[StoredEmbedding], chance: Chance
+) -> Doubles:
+    """(B,) scores of a pair, less a constant: their spread is wanted."""
+    a, b = population[n.query].kind, population[n.candidate].kind
+    scales = ((chance.of[b][0][n.query], chance.of[b][1][n.query]),
+              (chance.of[a][0][n.candidate], chance.of[a][1][n.candidate]))  # fmt: skip
+    return score(resampled_cosines(of(n.query), of(n.candidate)), *scales)
 
 
 class _KeptResamples:
@@ -80,14 +111,7 @@ class _KeptDraws:
         return found
 
 
-def _resamples(
-    run: Run,
-    embedder: Crosscov,
-    embedding: StoredEmbedding,
-    reference: Reference,
-    means: Mapping[str, Doubles],
-    drawn: _KeptDraws,
-) -> Resamples:
+def _resamples(run: Run, embedder: Crosscov, embedding: StoredEmbedding, mean: Doubles, drawn: _KeptDraws) -> Resamples:
     store = run.open_store()
     ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
     if embedding.kind == "dataset":
@@ -95,6 +119,4 @@ def _resamples(
         z, y = embedder.dataset_features(dataset), targets_as_outputs(dataset)
     else:
         z, y = embedder.model_rows(store.outputs(embedding.row["pool"], ref))
-    found = reference.of(embedding.group)
-    mixing, mean = (None, None) if found is None else (found[1].mixing, means[found[0]])
-    return resample(drawn(z), y, mixing=mixing, mean=mean)
+    return resample(drawn(z), y, mean=mean)

@@ -1,4 +1,4 @@
-"""How a space is laid out on a page: made once for its subjects and reference, then found in the store's cache."""
+"""How a space is laid out on a page: made once for its subjects, then found in the store's cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fute.fingerprint import fingerprint
 from fute.report.layout import Projection, Tree, cluster_tree, projections
-from fute.unify.frame import Reference, similarities
-from storage.nearest import unified_vectors
+from fute.unify.frame import FRAME_VERSION, Frame, similarities
+from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding
 
-LAYOUT_VERSION = 1  # raised when the same embeddings would be laid out otherwise
+LAYOUT_VERSION = 2  # raised when the same embeddings would be laid out otherwise
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,7 +27,7 @@ class Layout:
     """What is computed from the embeddings of a space for its page; rows in the order of the population.
 
     Attributes:
-        similarities: (n, n) cosines of the unified embeddings.
+        similarities: (n, n) cosines of the embeddings in the frame.
         projections: its maps.
         tree: its dendrogram.
     """
@@ -37,13 +37,13 @@ class Layout:
     tree: Tree
 
 
-def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], reference: Reference) -> Layout:
-    """The layout of a space, from the cache where it is of these embeddings and this version of the reference."""
+def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], frame: Frame | None) -> Layout:
+    """The layout of a space, from the cache where it is of these embeddings."""
     members = [e.fingerprint for e in population]
-    key = fingerprint(members=members, reference=reference.fingerprint, version=LAYOUT_VERSION)
+    key = fingerprint(members=members, frame=None if frame is None else FRAME_VERSION, version=LAYOUT_VERSION)
 
     def compute() -> Arrays:
-        similarity = similarities(unified_vectors(population, reference))
+        similarity = similarities(placed_vectors(population, frame))
         return _packed(Layout(similarity, projections(similarity), cluster_tree(similarity)))
 
     return _unpacked(store.cached_layout(space, key, compute))

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from fute.config import EndpointConfig
 from fute.report import types as page
 from fute.report.page import render_atlas
-from storage.summary import SpaceSummary, summarise
+from fute.unify.frame import legend
+from storage.summary import SpaceSummary, near_in_words, summarise
 from tasks.atlas import AtlasReader, write_store_page
 from tasks.run import Failure, Run
 from tasks.unify import Unified
@@ -69,16 +70,16 @@ def publish_pages(run: Run, pages: Pages, study_link: str | None = None) -> None
 
 def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:
     """The ranked tables in Markdown."""
-    lines = [f"Reference: {summary.reference}", "", "| dataset | nearest models |", "| --- | --- |"]
+    lines = [legend(summary.frame), "", "| dataset | nearest models |", "| --- | --- |"]
     for e in summary.population:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 3)
-            lines.append(f"| {e.subject} | {', '.join('{candidate} {score:.2f}'.format(**r) for r in near)} |")
+            lines.append(f"| {e.subject} | {', '.join(near_in_words(row) for row in near)} |")
     lines += ["", "| model | nearest dataset |", "| --- | --- |"]
     for e in summary.population:
         if e.kind == "model":
             near = summary.nearest("model", e.subject, "dataset", 1)
-            lines.append(f"| {e.subject} | {', '.join('{candidate} {score:.2f}'.format(**r) for r in near)} |")
+            lines.append(f"| {e.subject} | {', '.join(near_in_words(row) for row in near)} |")
     if failures:
         lines += ["", "| failed | stage | reason |", "| --- | --- | --- |"]
         lines += [f"| {f.subject} | {f.stage} | {f.reason.replace('|', '/').replace(chr(10), ' ')} |" for f in failures]

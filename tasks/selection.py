@@ -21,7 +21,7 @@ from fute.evaluate.transfer import Gain, Selection, chance, evaluate_selection
 from fute.evaluate.transfer_scores import TransferScores
 from fute.space import embedding_id
 from fute.types import Kind
-from storage.nearest import unified_vectors
+from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
 from tasks.ingest import DatasetRef
@@ -40,8 +40,8 @@ class SelectionRow(BaseModel):
     space: str | None
     sources_as: Kind | None
     """Whether a source stands for its dataset (DTE) or for the model trained on it (MTE)."""
-    reference: str | None
-    """The space's reference that was removed before the cosines (v2, none ...)."""
+    frame: str | None
+    """What the cosines were measured in: pseudo-tasks, or none."""
     candidates: str
     """all, or family: only sources of the target's own."""
     targets: int
@@ -79,14 +79,14 @@ class SpaceSimilarities:
     """What one space says of sources and targets.
 
     Attributes:
-        reference: what was removed from its vectors, in words.
+        frame: what its cosines are measured in: pseudo-tasks, or none.
         sources_as: whether a source stands for its dataset or for the model trained on it.
         cosines: (sources, targets), NaN where an embedding is not in the store.
     """
 
     method: str
     space: str
-    reference: str
+    frame: str
     sources_as: Kind
     cosines: NDArray[np.float64]
 
@@ -157,8 +157,8 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
         population = vectors.population(space["space"], _embeddings_of(space["space"], targets, sources))
         if not population:
             continue
-        reference = vectors.reference(space["space"])
-        unified = unified_vectors(population, reference)
+        frame = vectors.frame(space["space"])
+        placed = placed_vectors(population, frame)
         place = {_identity(e): i for i, e in enumerate(population)}
         aims = [place.get(("dataset", t.ref)) for t in targets]
         starts: dict[Kind, list[int | None]] = {
@@ -170,9 +170,10 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
             for i, row in enumerate(rows):
                 for j, column in enumerate(aims):
                     if row is not None and column is not None:
-                        cosines[i, j] = unified[row] @ unified[column]
+                        cosines[i, j] = placed[row] @ placed[column]
             if not np.isnan(cosines).all():
-                found.append(SpaceSimilarities(space["method"], space["space"], reference.describe(), kind, cosines))
+                framed = "none" if frame is None else "pseudo-tasks"
+                found.append(SpaceSimilarities(space["method"], space["space"], framed, kind, cosines))
     return found
 
 
@@ -197,7 +198,7 @@ def _row(told: SpaceSimilarities | None, candidates: str, measured: Selection, r
         method=told.method if told else CHANCE,
         space=told.space if told else None,
         sources_as=told.sources_as if told else None,
-        reference=told.reference if told else None,
+        frame=told.frame if told else None,
         candidates=candidates,
         targets=measured.targets,
         best_rank=_known(measured.best_rank),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
+import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,24 +10,29 @@ from pydantic import BaseModel
 
 from fute.config import UnifyConfig
 from fute.fingerprint import fingerprint
-from fute.unify.frame import NO_REFERENCE, Reference, make_reference, require_one_space, similarities
+from fute.types import Kind
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, similarities, verdict
 from fute.unify.neighbors import nearest_neighbors
-from storage.nearest import unified_vectors
-from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
+from storage.nearest import best_of, placed_vectors
+from storage.vectors import SubjectKey, VectorStore
+from tasks import resources
 from tasks.embed import EmbeddingRef
 from tasks.intervals import neighbor_intervals
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
 
 # Raised when the same embeddings would be ranked otherwise.
-UNIFY_VERSION = 1
+UNIFY_VERSION = 2
+
+TELLS_LITTLE = 0.25
+"""Share of pseudo-tasks that find their own other half first, below which a pool is said to be too small."""
 
 
 class Unified(BaseModel):
-    """A unified space: what was removed, and how many subjects there are."""
+    """A unified space: how it was framed, and how many subjects there are."""
 
     space: str
-    reference: str
+    frame: str
     subjects: int
     note: str | None = None
 
@@ -45,23 +49,34 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     current: dict[SubjectKey, str] = {(e.kind, e.subject): e.fingerprint for e in embedded or () if e.space == space.id}
     population = vectors.population(space.id, current)
     if not population:
-        return Unified(space=space.id, reference="none", subjects=0, note="the space is empty")
+        return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
     require_one_space([e.row["space"] for e in population])
-    reference, note = reference_of(vectors, space.id, population, config, run)
-    done = Unified(space=space.id, reference=reference.describe(), subjects=len(population), note=note)
     key = fingerprint(
         members=[e.fingerprint for e in population],
-        reference=reference.fingerprint,
+        frame=config.frame,
+        frame_version=FRAME_VERSION,
         limit=config.neighbors,
         bootstrap=getattr(space.method, "bootstrap", 0),
         version=UNIFY_VERSION,
     )
     if vectors.refresh_ranking(space.id, key, population):
-        return done
-    unified = unified_vectors(population, reference)
-    kinds = [e.kind for e in population]
-    neighbors = nearest_neighbors(similarities(unified), kinds, config.neighbors)
-    intervals = neighbor_intervals(run, space, population, reference, neighbors)
+        frame = vectors.frame(space.id) if config.frame != "none" else None
+        return _told(space, frame, len(population))
+    frame = _frame(run, space) if config.frame != "none" else None
+    kinds: list[Kind] = [e.kind for e in population]
+    placed = placed_vectors(population, frame)
+    cosines = similarities(placed)
+    chance = None if frame is None else frame.chance(placed)
+    scores = cosines if chance is None else chance.scores(cosines, kinds)
+    neighbors = nearest_neighbors(scores, kinds, config.neighbors)
+    intervals = neighbor_intervals(run, space, population, frame, chance, neighbors)
+    p_values = [
+        None if frame is None else best_of(
+            frame.nulls[kinds[n.query], kinds[n.candidate]].p_value(n.score, n.candidates),
+            (population[n.query].unrelated, population[n.candidate].unrelated),
+        )
+        for n in neighbors
+    ]  # fmt: skip
     table = pa.table(
         {
             "space": pa.repeat(pa.scalar(space.id), len(neighbors)),
@@ -70,57 +85,48 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
             "candidate": [population[n.candidate].subject for n in neighbors],
             "candidate_kind": [kinds[n.candidate] for n in neighbors],
             "rank": [n.rank for n in neighbors],
-            "score": [n.score for n in neighbors],
-            "ci_low": pa.array([low for low, _ in intervals], pa.float32()),
-            "ci_high": pa.array([high for _, high in intervals], pa.float32()),
-            "reference": pa.repeat(pa.scalar(done.reference), len(neighbors)),
+            # Below chance is no nearer than chance.
+            "score": pa.array([None if frame is None else max(0.0, n.score) for n in neighbors], pa.float32()),
+            **{name: pa.array([getattr(i, name) for i in intervals], pa.float32())
+               for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")},
+            "p_value": pa.array(p_values, pa.float64()),
+            "verdict": pa.array([verdict(p) for p in p_values], pa.string()),
+            "similarity": cosines[[n.query for n in neighbors], [n.candidate for n in neighbors]],
         }
-    )
-    vectors.put_ranking(space.id, key, table, population, run.stamp)
-    return done
+    )  # fmt: skip
+    vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
+    return _told(space, frame, len(population))
 
 
-def reference_of(
-    vectors: VectorStore, space: str, population: list[StoredEmbedding], config: UnifyConfig, run: Run
-) -> tuple[Reference, str | None]:
-    """The reference means to use, made on first need or on purpose; and what a reader should be told about them."""
-    if config.reference == "none":
-        return NO_REFERENCE, None
-    stored = vectors.reference(space)
-    if stored.version and config.reference == "keep":
-        return stored, _could_be_renewed(stored, population, config.min_population)
-    made = make_reference(
-        stored.version + 1,
-        [e.vector for e in population],
-        [e.group for e in population],
-        [e.fingerprint for e in population],
-        min_population=config.min_population,
-        recentred=population[0].row["method"] == "crosscov",
-    )
-    if not made.groups:
-        return NO_REFERENCE, (
-            f"not centred: fewer than {config.min_population} datasets and fewer than {config.min_population} models"
-        )
-    if _members(made) == _members(stored):
-        return stored, None  # of the same subjects it would be the same again
-    vectors.put_reference(space, made, run.stamp)
-    made = vectors.reference(space)  # another run may have been first
-    sizes = ", ".join(f"{len(group.members)} of {name}" for name, group in made.groups.items())
-    return made, f"reference v{made.version} was made now, from the space as it is ({sizes})"
+def _frame(run: Run, space: SpaceRef) -> Frame | None:
+    """The frame of the space. Its pseudo-subjects are embedded once, as long as their cache is there."""
+    store = run.open_store()
 
+    def compute() -> dict[str, np.ndarray]:
+        embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
+        features = resources.features(store, space.surrogate, run.folder)
+        with resources.compute_lock:
+            made = embed_pseudo_tasks(embedder, features, store.pool(space.pool), space.seed)
+        return {} if made is None else made
 
-def _members(reference: Reference) -> dict[str, tuple[str, ...]]:
-    return {name: group.members for name, group in reference.groups.items()}
-
-
-def _could_be_renewed(stored: Reference, population: list[StoredEmbedding], min_population: int) -> str | None:
-    """What a reader should know when the space has outgrown its reference."""
-    sizes = Counter(group for e in population for group in e.group.groups[:-1])
-    lacking = [name for name, size in sizes.items() if size >= min_population and name not in stored.groups]
-    outgrown = [name for name, group in stored.groups.items() if sizes[name] >= 2 * len(group.members)]
-    if not lacking and not outgrown:
+    vectors = store.cached_pseudo_subjects(space.id, str(FRAME_VERSION), compute)
+    if not vectors:
         return None
-    return (
-        f"reference v{stored.version} is kept, though {', '.join(lacking + outgrown)} could now have a better one; "
-        "renew it on purpose with unify.reference: renew"
-    )
+    frame = Frame.of(vectors["dataset"], vectors["model"])
+    VectorStore(store).put_frame(space.id, frame, run.stamp)
+    return frame
+
+
+def _told(space: SpaceRef, frame: Frame | None, subjects: int) -> Unified:
+    if frame is None:
+        return Unified(space=space.id, frame="none", subjects=subjects,
+                       note="raw cosines: nothing says what similarity means something")  # fmt: skip
+    told = f"{frame.tasks} pseudo-tasks"
+    found = frame.own_first["dataset", "model"]
+    note = None
+    if found < TELLS_LITTLE:
+        note = (
+            f"with this pool a task of its own finds its model first in {found:.0%} of {frame.tasks} cases: it is too "
+            "small, or too uniform, to tell much; give it more texts"
+        )
+    return Unified(space=space.id, frame=told, subjects=subjects, note=note)

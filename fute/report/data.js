@@ -30,10 +30,10 @@ const similarity = (a, b) => packed[a >= b ? (a * (a + 1)) / 2 + b : (b * (b + 1
 
 /* Neighbors of a row of one kind in a space, nearest first. `row` and `index` are null for one that is not there. */
 function nearestIn(one, row, kind, limit) {
-  const found = one.nearest[one.members.indexOf(row)].map(([whose, score, low, high]) => {
+  const found = one.nearest[one.members.indexOf(row)].map(([whose, score, low, high, verdict]) => {
     const known = typeof whose === "number";
     const { id, kind: nearKind } = known ? data.subjects[whose] : { id: whose[0], kind: whose[1] };
-    return { id, kind: nearKind, score, low, high, row: known ? whose : null };
+    return { id, kind: nearKind, score, low, high, verdict, row: known ? whose : null };
   });
   return found.filter((near) => near.kind === kind).slice(0, limit)
     .map((near) => ({ ...near, index: indexByRow.get(near.row) ?? null }));

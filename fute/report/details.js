@@ -22,7 +22,7 @@ function tooltipFor(index) {
     factList(subject),
     ...near.filter(([, found]) => found.length).map(([kind, found]) =>
       el("div", { class: "near" }, el("span", { class: "near-title" }, `nearest ${kind}${found.length > 1 ? "s" : ""}`),
-        found.map((one) => el("span", { class: "near-line" }, nameOf(one.id), el("span", { class: "number" }, decimals(one.score)))))),
+        found.map((one) => el("span", { class: "near-line" }, nameOf(one.id), el("span", { class: "number" }, scoreText(one.score)))))),
   ];
 }
 

@@ -47,16 +47,20 @@ function subjectLink({ row, index, kind, id }) {
 }
 const linkTo = (index) => subjectLink({ row: space.members[index], index, ...subjects[index] });
 
-/* One scale for all bars of a space, with room for what is below zero if anything is. */
-let barLow = 0;
+/* One scale for all bars of a space: from 0, or what is below, to its highest score. */
+let barLow = 0, barHigh = 1;
 function scaleBars() {
-  barLow = Math.min(0, ...subjects.map((subject, index) => Math.min(0, ...nearestOf(index, OTHER[subject.kind], RANKED[subject.kind])
-    .map((near) => Math.min(near.score, near.low ?? 0)))));
+  const shown = subjects.flatMap((subject, index) => nearestOf(index, OTHER[subject.kind], RANKED[subject.kind]));
+  barLow = Math.min(0, ...shown.map((near) => Math.min(near.score, near.low ?? 0)));
+  barHigh = Math.max(1, ...shown.map((near) => Math.max(near.score, near.high ?? 0)));
 }
-const onBar = (score) => `${(100 * (Math.min(1, Math.max(barLow, score)) - barLow)) / (1 - barLow)}%`;
+const onBar = (score) => `${(100 * (Math.min(barHigh, Math.max(barLow, score)) - barLow)) / (barHigh - barLow)}%`;
+/* Scores above chance have one decimal, cosines two. */
+const scoreText = (score) => decimals(score, barHigh > 1 ? 1 : 2);
+const VERDICTS = { fits: "fits", "may fit": "may fit", nothing: "chance" };
 
-/* A similarity as a bar with its interval as a whisker, and as a number. */
-function scoreBar({ score, low, high }) {
+/* A score as a bar with its interval as a whisker, as a number, and what it means. */
+function scoreBar({ score, low, high, verdict }) {
   const filled = el("span", { class: score < 0 ? "bar-fill below" : "bar-fill" });
   const track = el("span", { class: "bar", "aria-hidden": "true" }, filled);
   filled.style.left = onBar(Math.min(0, score));
@@ -67,10 +71,11 @@ function scoreBar({ score, low, high }) {
     whisker.style.left = onBar(low);
     whisker.style.right = `calc(100% - ${onBar(high)})`;
     track.append(whisker);
-    range = `${data.interval}: ${decimals(low)} to ${decimals(high)}`;
+    range = `${data.interval}: ${scoreText(low)} to ${scoreText(high)}`;
   }
-  const number = el("span", { class: "number" }, decimals(score), range && el("span", { class: "unseen" }, ` (${range})`));
-  return el("span", { class: "score", title: range }, track, number);
+  const number = el("span", { class: "number" }, scoreText(score), range && el("span", { class: "unseen" }, ` (${range})`));
+  const means = el("span", { class: `means ${(verdict ?? "").replace(" ", "-")}` }, VERDICTS[verdict] ?? "");
+  return el("span", { class: "score", title: range }, track, number, means);
 }
 
 const heldOut = (subject) =>

@@ -66,7 +66,7 @@ function buildSpace(chosen) {
   if (data.spaces.length > 1) byId("space").value = data.spaces.indexOf(space);
   if (!count) return;
   const anyInterval = space.nearest.some((near) => near.some((one) => one[2] !== null));
-  byId("bar-key").textContent = "Bars show the similarity: 1 is the same task, 0 none in common." +
+  byId("bar-key").textContent = space.legend +
     (anyInterval ? ` The line across a bar is its ${data.interval}.` : "");
   buildDatasetTable(byId("dataset-table"));
   buildModelTable(byId("model-table"));

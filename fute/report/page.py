@@ -126,6 +126,7 @@ def _space(space: SpaceMap, rows: Mapping[tuple[Kind, str], int]) -> dict[str, A
         "name": space.name,
         "about": space.about,
         "notes": list(space.notes),
+        "legend": space.legend,
         "members": [int(member) for member in space.members],
         "similarities": _packed(space),
         "maps": [_map(projection) for projection in space.projections],
@@ -148,9 +149,9 @@ def _map(projection: Projection) -> dict[str, Any]:
 
 
 def _neighbor(near: Neighbor, rows: Mapping[tuple[Kind, str], int]) -> list[Any]:
-    """[row of the subject, score, low, high]; in place of the row [id, kind] of one that is not on the page."""
+    """[row of the subject, score, low, high, verdict]; [id, kind] in place of the row of one not on the page."""
     whose = rows.get((near.kind, near.id), [near.id, near.kind])
-    return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high)]
+    return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high), near.verdict]
 
 
 def _first_of_each_kind(neighbors: Sequence[Neighbor]) -> list[Neighbor]:

@@ -79,7 +79,8 @@ const subjectCell = (index) => {
   return [linkTo(index), el("div", { class: "about" }, about.map((part) => el("span", {}, nameOf(part))))];
 };
 const nearCell = (found) => (found.length
-  ? el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), scoreBar(near))))
+  ? [found[0].verdict === "nothing" && el("div", { class: "verdict none" }, "nothing here fits; nearest:"),
+    el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), scoreBar(near))))].filter(Boolean)
   : el("span", { class: "hint" }, "nothing to compare with"));
 const bestScore = (row) => (row.found.length ? row.found[0].score : null);
 
@@ -142,7 +143,7 @@ function buildAllTable(root) {
         nameOf(inWords(subject.type)),
         subject.family === null ? dash() : nameOf(inWords(subject.family)),
         subject.score === null ? dash() : el("span", { class: "number", title: heldOut(subject) }, decimals(subject.score)),
-        near ? [subjectLink(near), " ", el("span", { class: "number muted" }, decimals(near.score))] : dash(),
+        near ? [subjectLink(near), " ", el("span", { class: "number muted" }, near.verdict === "nothing" ? "nothing fits" : scoreText(near.score))] : dash(),
         subject.cost?.usd != null ? el("span", { class: "number" }, dollars(subject.cost.usd)) : dash(),
         el("span", { class: "number" }, subject.history.length || dash()),
       ],

@@ -13,18 +13,23 @@ from numpy.typing import NDArray
 
 from fute.report.layout import Projection, Tree
 from fute.types import Kind
+from fute.unify.frame import NO_LEGEND, Verdict
 
 SIMILARITY_SLACK = 1e-3  # float32 dot products of unit vectors leave [-1, 1] by rounding alone
 
 
 class Neighbor(NamedTuple):
-    """A subject near another one. `score` is the similarity; the interval is None where none was computed."""
+    """A subject near another one, with its score: see fute.unify.frame; in a space without a frame a cosine.
+
+    The interval is None where none was computed, the verdict where nothing is known of chance.
+    """
 
     id: str
     kind: Kind
     score: float
     ci_low: float | None = None
     ci_high: float | None = None
+    verdict: Verdict | None = None
 
 
 class Failure(NamedTuple):
@@ -141,7 +146,8 @@ class SpaceMap:
         projections: maps, the one to start with first; each with n places.
         tree: of the n members.
         nearest: for each member, nearest first. A dataset lists models; a model lists datasets and models.
-        notes: sentences: which reference means were used, what was left out.
+        notes: sentences: what was left out.
+        legend: how its scores are to be read.
     """
 
     id: str
@@ -153,6 +159,7 @@ class SpaceMap:
     tree: Tree
     nearest: Sequence[Sequence[Neighbor]]
     notes: Sequence[str] = ()
+    legend: str = NO_LEGEND
 
     def __post_init__(self) -> None:
         n = len(self.members)
@@ -175,7 +182,10 @@ class SpaceMap:
             raise ValueError(f"space {self.id}: give at least one projection, and in each {n} places of two numbers")
         if len(self.nearest) != n:
             raise ValueError(f"space {self.id}: nearest has {len(self.nearest)} entries; give one for each member")
-        _refuse_unfinished(f"space {self.id}", (number for near in self.nearest for one in near for number in one[2:]))
+        _refuse_unfinished(
+            f"space {self.id}",
+            (number for near in self.nearest for one in near for number in (one.score, one.ci_low, one.ci_high)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

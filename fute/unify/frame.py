@@ -13,8 +13,7 @@ deviation. How high scores of unrelated pairs come by chance says when a score m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -40,100 +39,6 @@ what they do to other tasks and seeds stands in benchmarks/README.md."""
 FEWEST_PAIRS = 1000  # of unrelated pseudo-subjects, below which the tail of chance is not known
 TAIL = 0.98  # quantile from which chance falls exponentially; below it is counted
 LEAST_SPREAD = 1e-6  # of cosines: subjects as alike as rounding allows
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """What is removed from the vectors of a space, and the pseudo-subjects that its scores are measured by.
-
-    Attributes:
-        mean: (dim,) of all pseudo-subjects, as the method made them.
-        pseudo: by kind, (t, dim) the same t tasks as datasets and as models, in the frame.
-    """
-
-    mean: Floats
-    pseudo: Mapping[Kind, Floats]
-
-    def place(self, vectors: Sequence[Floats] | Floats) -> Floats:
-        """(n, dim) vectors without the mean, at unit length.
-
-        Raises:
-            SpaceError: they are of another length than the frame, so of another space.
-        """
-        placed = np.array(vectors, dtype=np.float32)
-        if placed.shape[1] != len(self.mean):
-            raise SpaceError(f"vectors of {placed.shape[1]} numbers, but a frame of {len(self.mean)}")
-        placed -= self.mean
-        norms = np.linalg.norm(placed, axis=1, keepdims=True)
-        # A subject that is the mean itself has no direction left; it becomes zero, and its similarities are zero.
-        return np.divide(placed, norms, out=np.zeros_like(placed), where=norms > 1e-6)
-
-    def chance(self, placed: Floats) -> Chance:
-        """What cosines each of n placed subjects has with unrelated ones."""
-        return Chance({kind: _spread(placed @ self.pseudo[kind].T) for kind in KINDS})
-
-    @cached_property
-    def nulls(self) -> Nulls:
-        """Scores of unrelated pairs: of different pseudo-tasks, each task left out of its own scale."""
-        t = len(self.pseudo["dataset"])
-        others = ~np.eye(t, dtype=bool)
-        found = {}
-        for a, b in PAIRS:
-            cosines = self.pseudo[a] @ self.pseudo[b].T
-            apart = np.where(others, cosines, np.nan)
-            rows, columns = _spread(apart), _spread(apart.T)
-            scores = score(cosines, tuple(x[:, None] for x in rows), tuple(x[None] for x in columns))
-            found[a, b] = found[b, a] = Null.of(scores[others] if a != b else scores[np.triu_indices(t, 1)])
-        return found
-
-    @cached_property
-    def own_first(self) -> dict[tuple[Kind, Kind], float]:
-        """How often a pseudo-task finds its own other half first: what a pool of this size can tell."""
-        cosines = self.pseudo["dataset"] @ self.pseudo["model"].T
-        own = np.arange(len(cosines))
-        if not len(own):
-            return {}
-        return {
-            ("dataset", "model"): float((cosines.argmax(axis=1) == own).mean()),
-            ("model", "dataset"): float((cosines.argmax(axis=0) == own).mean()),
-        }
-
-
-Spread = tuple[Doubles, Doubles]
-
-
-@dataclass(frozen=True, eq=False)
-class Chance:
-    """Means and standard deviations of each subject's cosines with unrelated datasets and models, (n,) each."""
-
-    of: Mapping[Kind, Spread]
-
-    def scores(self, cosines: NDArray[np.floating], kinds: Sequence[Kind]) -> Doubles:
-        """(n, n) cosines -> scores, in standard deviations above chance. Symmetric."""
-        is_model = np.array([kind == "model" for kind in kinds])
-        to_model, to_dataset = self.of["model"], self.of["dataset"]
-        # Each subject on its own scale for the other's kind.
-        mean = np.where(is_model[None, :], to_model[0][:, None], to_dataset[0][:, None])
-        deviation = np.where(is_model[None, :], to_model[1][:, None], to_dataset[1][:, None])
-        return score(cosines, (mean, deviation), (mean.T, deviation.T))
-
-
-def score(cosine: NDArray[np.floating], one: Spread, other: Spread) -> Doubles:
-    """How far a cosine is above chance, on the scales of both subjects: the sum of both, divided by the root of 2."""
-    return ((cosine - one[0]) / one[1] + (cosine - other[0]) / other[1]) / np.sqrt(2)
-
-
-def slope(one: Spread, other: Spread) -> Doubles:
-    """Scores per unit of cosine."""
-    return (1 / one[1] + 1 / other[1]) / np.sqrt(2)
-
-
-def _spread(cosines: NDArray[np.floating]) -> Spread:
-    """(n, t) -> mean and deviation of each row, NaN left out."""
-    if cosines.shape[1] < 2:
-        return np.zeros(len(cosines)), np.ones(len(cosines))
-    doubles = cosines.astype(np.float64)
-    return np.nanmean(doubles, axis=1), np.maximum(np.nanstd(doubles, axis=1), LEAST_SPREAD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +78,121 @@ class Null:
 Nulls = Mapping[tuple[Kind, Kind], Null]
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What is removed from the vectors of a space, and what its scores are measured by.
+
+    Attributes:
+        mean: (dim,) of all pseudo-subjects, as the method made them.
+        nulls: how scores of unrelated pairs are distributed, by their kinds.
+        own_first: by kinds of query and candidate, how often a pseudo-task's other half comes first among all: what a
+            pool of this size can tell.
+        tasks: how many pseudo-tasks it was made of.
+        pseudo: by kind, (tasks, dim) the same tasks as datasets and as models, in the frame. Empty where a frame was
+            read back, which is enough to place vectors and to judge scores.
+    """
+
+    mean: Floats
+    nulls: Nulls
+    own_first: Mapping[tuple[Kind, Kind], float]
+    tasks: int
+    pseudo: Mapping[Kind, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, datasets: Floats, models: Floats) -> Frame:
+        """From (tasks, dim) vectors of the same pseudo-tasks, as the method made them."""
+        mean = (datasets.mean(axis=0, dtype=np.float64) + models.mean(axis=0, dtype=np.float64)) / 2
+        bare = cls(mean.astype(np.float32), {}, {}, len(datasets))
+        pseudo: dict[Kind, Floats] = {"dataset": bare.place(datasets), "model": bare.place(models)}
+        cosines = pseudo["dataset"] @ pseudo["model"].T
+        own = np.arange(len(datasets))
+        own_first: dict[tuple[Kind, Kind], float] = {
+            ("dataset", "model"): float((cosines.argmax(axis=1) == own).mean()),
+            ("model", "dataset"): float((cosines.argmax(axis=0) == own).mean()),
+        }
+        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), pseudo)
+
+    def place(self, vectors: Sequence[Floats] | Floats) -> Floats:
+        """(n, dim) vectors without the mean, at unit length.
+
+        Raises:
+            SpaceError: they are of another length than the frame, so of another space.
+        """
+        placed = np.array(vectors, dtype=np.float32)
+        if placed.shape[1] != len(self.mean):
+            raise SpaceError(f"vectors of {placed.shape[1]} numbers, but a frame of {len(self.mean)}")
+        placed -= self.mean
+        norms = np.linalg.norm(placed, axis=1, keepdims=True)
+        # A subject that is the mean itself has no direction left; it becomes zero, and its similarities are zero.
+        return np.divide(placed, norms, out=np.zeros_like(placed), where=norms > 1e-6)
+
+    def chance(self, placed: Floats) -> Chance:
+        """What cosines each of n placed subjects has with unrelated ones."""
+        return Chance({kind: _spread(placed @ self.pseudo[kind].T) for kind in KINDS})
+
+
+def _nulls(pseudo: Mapping[Kind, Floats]) -> Nulls:
+    """Scores of unrelated pairs: of different pseudo-tasks, each task left out of its own scale."""
+    t = len(pseudo["dataset"])
+    others = ~np.eye(t, dtype=bool)
+    found = {}
+    for a, b in PAIRS:
+        cosines = pseudo[a] @ pseudo[b].T
+        apart = np.where(others, cosines, np.nan)
+        rows, columns = _spread(apart), _spread(apart.T)
+        scores = score(cosines, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
+        found[a, b] = found[b, a] = Null.of(scores[others] if a != b else scores[np.triu_indices(t, 1)])
+    return found
+
+
+Spread = tuple[Doubles, Doubles]
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """Means and standard deviations of each subject's cosines with unrelated datasets and models, (n,) each."""
+
+    of: Mapping[Kind, Spread]
+
+    def scores(self, cosines: NDArray[np.floating], kinds: Sequence[Kind]) -> Doubles:
+        """(n, n) cosines -> scores, in standard deviations above chance. Symmetric."""
+        is_model = np.array([kind == "model" for kind in kinds])
+        to_model, to_dataset = self.of["model"], self.of["dataset"]
+        # Each subject on its own scale for the other's kind.
+        mean = np.where(is_model[None, :], to_model[0][:, None], to_dataset[0][:, None])
+        deviation = np.where(is_model[None, :], to_model[1][:, None], to_dataset[1][:, None])
+        return score(cosines, (mean, deviation), (mean.T, deviation.T))
+
+
+def score(cosine: NDArray[np.floating], one: Spread, other: Spread) -> Doubles:
+    """How far a cosine is above chance, on the scales of both subjects: the sum of both, divided by the root of 2."""
+    return ((cosine - one[0]) / one[1] + (cosine - other[0]) / other[1]) / np.sqrt(2)
+
+
+def slope(one: Spread, other: Spread) -> Doubles:
+    """Scores per unit of cosine."""
+    return (1 / one[1] + 1 / other[1]) / np.sqrt(2)
+
+
+def _spread(cosines: NDArray[np.floating]) -> Spread:
+    """(n, t) -> mean and deviation of each row, NaN left out."""
+    doubles = cosines.astype(np.float64)
+    return np.nanmean(doubles, axis=1), np.maximum(np.nanstd(doubles, axis=1), LEAST_SPREAD)
+
+
+LEGEND = (
+    "Scores are standard deviations above unrelated tasks: 0 is chance. A best candidate fits where the best of as "
+    f"many unrelated ones scores as high in at most 1 of {1 / FITS:,.0f} cases, may fit up to 1 of {1 / MAY_FIT:.0f}, and "
+    "else nothing here fits."
+)
+NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
+
+
+def legend(frame: Frame | None) -> str:
+    """How scores of a space are to be read."""
+    return NO_LEGEND if frame is None else LEGEND
+
+
 def verdict(p_value: float | None) -> Verdict | None:
     """In words, what a best candidate is; None: not judged."""
     if p_value is None:
@@ -180,11 +200,12 @@ def verdict(p_value: float | None) -> Verdict | None:
     return "fits" if p_value <= FITS else "may fit" if p_value <= MAY_FIT else "nothing"
 
 
-def make_frame(embedder: Embedder, features: Features, pool: Pool, seed: int) -> Frame | None:
-    """Embed the pool's own tasks as datasets and as models. The same space gives the same frame, to rounding.
+def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed: int) -> dict[str, Floats] | None:
+    """Embed the pool's own tasks: what `Frame.of` takes. The same space gives the same vectors, to rounding.
 
     Returns:
-        None: the pool holds no task of its own that the method embeds, so nothing can be removed or judged.
+        By kind, (tasks, dim). None: the pool holds no two tasks of its own that the method embeds, so nothing can be
+        removed or judged.
     """
     tasks = list(pseudo_tasks(pool, features(pool.inputs), embedder.pseudo_tasks, seed))
     made: list[tuple[Floats, Floats]] = []
@@ -197,10 +218,7 @@ def make_frame(embedder: Embedder, features: Features, pool: Pool, seed: int) ->
             continue
     if len(made) < 2:
         return None
-    raw: dict[Kind, Floats] = {"dataset": np.stack([d for d, _ in made]), "model": np.stack([m for _, m in made])}
-    mean = (raw["dataset"].mean(axis=0, dtype=np.float64) + raw["model"].mean(axis=0, dtype=np.float64)) / 2
-    bare = Frame(mean.astype(np.float32), {})
-    return Frame(bare.mean, {kind: bare.place(raw[kind]) for kind in KINDS})
+    return {"dataset": np.stack([dataset for dataset, _ in made]), "model": np.stack([model for _, model in made])}
 
 
 def require_one_space(spaces: Sequence[str]) -> str:

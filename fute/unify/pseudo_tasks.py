@@ -1,7 +1,7 @@
-"""Tasks that a pool brings along, and small classifiers that learn them: what is common to all tasks, before any subject.
+"""Tasks that a pool brings along, and small classifiers that learn them.
 
-What similarity means nothing must be known before there is anyone to compare, and must not change when somebody arrives.
-Any pool has labelled tasks of its own, drawn in turn from
+What all tasks have in common, and what similarity means nothing, must be known before there is anyone to compare, and
+must not change when somebody arrives. Any pool has labelled tasks of its own, drawn in turn from
 
 - sources: which group of sources is the text from? (needs FEWEST_SOURCES of them)
 - words: does it hold this word?

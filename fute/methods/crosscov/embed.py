@@ -50,8 +50,8 @@ class Crosscov:
     """
 
     pseudo_tasks = 180
-    """Of the pool's own, that make the frame: with 36 in place of 180, foreign models were taken for a fit five times as
-    often (benchmarks/README.md); they cost some seconds, once for a space."""
+    """Of the pool's own, that make the frame. With 36 in place of 180 foreign models were taken for a fit five times as
+    often (benchmarks/README.md). They cost some seconds, once for a space."""
 
     def __init__(self, config: CrosscovConfig, features: Features, pool: Pool) -> None:
         pool_features = features(pool.inputs)

@@ -1,10 +1,10 @@
 """Bootstrap intervals of a similarity: what if the pool, or the dataset, had been another draw of rows?
 
-Rows are resampled with replacement and the whole way is gone again: cross-covariance, root, reference, cosine. Matrices
+Rows are resampled with replacement and the whole way is gone again: cross-covariance, root, frame, cosine. Matrices
 are kept as factors of their rank (that of the outputs), so a resample costs one thin product and not a d x d root.
 
 Resampling adds noise of its own to both sides, which pulls every resampled cosine down. So the interval is centred on
-the similarity as measured and takes only its spread from the resamples: a normal interval on Fisher's z scale.
+the similarity as measured and takes only its spread from the resamples.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Floats
 
 NORMAL_95 = 1.959964
-EDGE = 1 - 1e-6  # Fisher's z of 1 is infinite
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ class Resamples:
     Attributes:
         axes: (B, r, d) U'.
         strengths: (B, r) s, norm 1.
-        mean: (d, d) the reference mean that is subtracted; None for none.
+        mean: (d, d) the frame's mean, which is subtracted; None for none.
         lengths: (B,) norm after the mean is subtracted.
     """
 
@@ -70,14 +68,11 @@ class Resamples:
         return self._overlaps[id(mean)]
 
 
-def resample(
-    draws: Draws, y: Doubles, *, mixing: NDArray[np.floating] | None = None, mean: Doubles | None = None
-) -> Resamples:
+def resample(draws: Draws, y: Doubles, *, mean: Doubles | None = None) -> Resamples:
     """The embedding of (n, c) outputs for each draw of their rows.
 
     Args:
-        mixing: (d, d) recentring matrix of the subject's reference.
-        mean: its mean as a matrix, (d, d).
+        mean: the frame's, as a matrix, (d, d).
     """
     n, times = draws.counts.shape
     columns = _independent(y).T.astype(np.float32)  # (r, n)
@@ -86,8 +81,6 @@ def resample(
     for k, column in enumerate(columns):
         a[:, k] = (draws.counts * column[:, None]).T @ draws.z
     a = a / n - y_means[:, :, None] * draws.z_means[:, None, :]
-    if mixing is not None:
-        a = (a.reshape(-1, a.shape[2]) @ mixing.T).reshape(a.shape)
     # The left singular vectors of A through the small matrix A'A.
     squared, right = np.linalg.eigh(a @ a.transpose(0, 2, 1))
     singular = np.sqrt(np.maximum(squared, 0.0))
@@ -123,11 +116,10 @@ def resampled_cosines(one: Resamples, other: Resamples) -> Doubles:
     return dots / (one.lengths * other.lengths)
 
 
-def interval(score: float, cosines: Doubles) -> tuple[float, float]:
-    """95 % interval around a measured similarity."""
-    spread = float(np.arctanh(np.clip(cosines, -EDGE, EDGE)).std(ddof=1))
-    middle = float(np.arctanh(np.clip(score, -EDGE, EDGE)))
-    return float(np.tanh(middle - NORMAL_95 * spread)), float(np.tanh(middle + NORMAL_95 * spread))
+def interval(measured: float, resampled: Doubles) -> tuple[float, float]:
+    """95 % interval around what was measured, a similarity or a score, by the spread of (B,) resampled ones."""
+    half = NORMAL_95 * float(resampled.std(ddof=1))
+    return measured - half, measured + half
 
 
 def _overlap_with(axes: Floats, strengths: Doubles, matrix: Doubles) -> Doubles:

@@ -13,7 +13,7 @@ from fute.types import Floats
 Doubles = NDArray[np.float64]
 
 
-def unit_rows(features: Floats) -> Doubles:
+def unit_rows(features: NDArray[np.floating]) -> Doubles:
     """Rows of length 1; a zero row stays zero."""
     doubles = features.astype(np.float64)
     norms = np.linalg.norm(doubles, axis=1, keepdims=True)
