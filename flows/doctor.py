@@ -23,6 +23,7 @@ from fute.config import PromptModel, Study, SurrogateConfig
 from fute.errors import ConfigError, FuteError, StoreError
 from fute.expand import expand_models
 from fute.load_study import load_study
+from fute.terminal import printable
 from storage.disk_check import file_system_faults, free_bytes, nearest_existing
 from storage.remote import is_remote, mirror_at
 from storage.schema_version import require_readable
@@ -323,8 +324,8 @@ def _store(store: Path) -> Iterator[Finding]:
 def print_findings(findings: list[Finding], echo: Callable[[str], None]) -> None:
     """One line each, the fix below what is not well, and a count at the end."""
     for finding in findings:
-        echo(f"{finding.status:<8} {finding.check:<10} {finding.message}")
+        echo(printable(f"{finding.status:<8} {finding.check:<10} {finding.message}"))
         if finding.fix:
-            echo(f"{'':<19} fix: {finding.fix}")
+            echo(printable(f"{'':<19} fix: {finding.fix}"))
     count = {status: sum(f.status == status for f in findings) for status in ("problem", "warning")}
     echo(", ".join(f"{n} {status}{'' if n == 1 else 's'}" for status, n in count.items()))

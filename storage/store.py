@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
 from fute.errors import NotInStoreError, StoreError
 from fute.fingerprint import fingerprint
+from fute.json_text import json_text
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
@@ -50,7 +51,7 @@ def slug(name: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return json_text(value, sort_keys=True)
 
 
 def card(schema: pa.Schema, row: Mapping[str, Any], stamp: Stamp) -> pa.Table:
