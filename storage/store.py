@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fute.address import is_url
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
 from fute.errors import NotInStoreError, StoreError
 from fute.fingerprint import fingerprint
@@ -38,7 +39,7 @@ from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
 from storage.folding import files_of
-from storage.remote import is_remote, mirror_at
+from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
 from storage.stamp import Stamp
 
@@ -69,7 +70,7 @@ class Store:
     """
 
     def __init__(self, address: str | Path) -> None:
-        self.mirror = mirror_at(str(address)) if is_remote(str(address)) else None
+        self.mirror = mirror_at(str(address)) if is_url(str(address)) else None
         self.root = Path(address).expanduser().resolve() if self.mirror is None else self.mirror.root
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"store {self.root} is a file; give a folder")

@@ -46,7 +46,7 @@ def test_a_template_that_passes_over_other_turns_is_refused() -> None:
     assert "because" in rendering(KNOWN, reasoned)
     for template, who in (
         ("<user> {{ messages[-1]['content'] }}", "passes over what the assistant and the user says"),
-        (LOOP + "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}", "passes over what the user"),
+        (LOOP + "{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}", "passes over what the user"),
         ("{{ raise_exception('not at all') }}", "cannot be filled in: not at all"),
     ):
         with pytest.raises(ModelError, match=who):
