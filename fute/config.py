@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from fute.address import decoded, is_url, store_fault
 from fute.did_you_mean import did_you_mean
+from fute.free_fields import FreeFields
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.python_config import PythonMethodConfig
@@ -81,7 +82,7 @@ class PythonSource(Settings):
     """Says where the rows come from."""
     entry_point: EntryPoint
     """package.module:function, found on the Python path or beside the study file."""
-    kwargs: dict[str, Any] = {}
+    kwargs: FreeFields = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the function would return other rows."""
@@ -244,7 +245,7 @@ class SklearnModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function; the function returns a fitted pipeline that takes a list of texts."""
-    kwargs: dict[str, Any] = {}
+    kwargs: FreeFields = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the pipeline changes; the function's source file is fingerprinted as well."""
@@ -261,7 +262,7 @@ class PythonModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function."""
-    kwargs: dict[str, Any] = {}
+    kwargs: FreeFields = {}
     """Passed to the function beside texts and pairs."""
     outputs: OutputKind = "probabilities"
     """What it returns: probabilities, labels (one for each input), scores, embeddings, spans (for each input start, end
@@ -420,7 +421,7 @@ class EndpointConfig(Settings):
     anthropic: the vendor's own by default; local: none."""
     model: str
     """The model's name at this endpoint; local: a folder (relative to the study file) or a hub name."""
-    parameters: dict[str, Any] = {}
+    parameters: FreeFields = {}
     """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
     {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
     it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused."""
@@ -440,7 +441,7 @@ class EndpointConfig(Settings):
     position takes `parameters: {top_logprobs: 5}`."""
     max_concurrency: int = Field(default=8, ge=1, le=1024)
     """Requests in flight at most."""
-    timeout_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds for one request."""
     max_attempts: int = Field(default=6, ge=1, le=20)
     """Tries of one request, the first included."""

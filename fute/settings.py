@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 class Settings(BaseModel):
     """A frozen pydantic model that refuses unknown fields; every field carries its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    # Settings end up in JSON, which has no NaN and no infinity; and no comparison with a bound finds the first.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _text_without_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("no NUL character in it")  # no path and no table takes one
+        return value
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """The settings as JSON values, for a fingerprint. `exclude` names what cannot change a result."""

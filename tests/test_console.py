@@ -96,6 +96,15 @@ def test_an_error_that_quotes_a_file_is_no_command_to_the_terminal(tmp_path: Pat
         assert "error: " in told.output
 
 
+@pytest.mark.parametrize("share", ["nan", "inf", "-1", "0", "1.5"])
+def test_a_share_that_is_none_is_told_before_anything_is_read(share: str) -> None:
+    from click.testing import CliRunner
+
+    told = CliRunner().invoke(main, ["select", "prompts", "no.yaml", "--target", "t", "--share", share])
+    assert told.exit_code == 2
+    assert "is no share; give more than 0 and at most 1" in told.output
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float32("nan"), np.float64("inf")])
 def test_json_holds_no_number_that_json_does_not_have(value: Any) -> None:
     for text in (json_text({"a": [value, (value, 1)]}), to_json({"a": [value, (value, 1)]})):
