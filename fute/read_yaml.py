@@ -24,6 +24,7 @@ LARGEST = 2**63 - 1
 
 _TOO_DEEP = f"mappings and lists stand more than {DEEPEST} deep in each other"
 _TOO_MANY = f"the file holds more than {MOST_VALUES:,} values, each alias written out"
+_NUMBERS = yaml.constructor.SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {"timestamp": "a date", "binary": "binary data", "set": "a set", "omap": "an ordered map", "pairs": "pairs"}
 _IN_JSON = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
@@ -158,10 +159,10 @@ class _Checks:
         value = node.value
         if kind == "str" and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
             raise self._refused(node, "a text holds a NUL character or half of a character; take it out")
-        if kind == "float" and not math.isfinite(yaml.SafeLoader("").construct_yaml_float(node)):
+        if kind == "float" and not math.isfinite(_NUMBERS.construct_yaml_float(node)):
             raise self._refused(node, f"{value[:40]} is no number that is stored; give a finite one, or null")
         # The length first: Python takes no text of thousands of digits for a number, and long for each that it takes.
-        if kind == "int" and (len(value) > 80 or abs(yaml.SafeLoader("").construct_yaml_int(node)) > LARGEST):
+        if kind == "int" and (len(value) > 80 or abs(_NUMBERS.construct_yaml_int(node)) > LARGEST):
             raise self._refused(
                 node, f"a whole number of {len(value)} characters is too large; put it in quotes to make it text"
             )

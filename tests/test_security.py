@@ -49,7 +49,9 @@ def test_nothing_runs_code_that_stands_in_data() -> None:
     loads = [where for where, name, call in calls()
              if name in ("np.load", "numpy.load") and keywords(call).get("allow_pickle") != "False"]  # fmt: skip
     assert loads == []
-    loaders = {name for _, name, _ in calls() if name.startswith("yaml.") and "oader" in name}
+    named = (ast.unparse(node) for file in PRODUCT for node in ast.walk(ast.parse(file.read_text()))
+             if isinstance(node, ast.Attribute))  # fmt: skip
+    loaders = {name for name in named if name.startswith("yaml.") and "oader" in name}
     assert loaders == {"yaml.SafeLoader"}
 
 
