@@ -1,7 +1,7 @@
 """Small, uneven and growing zoos, models whose task nobody has, outputs that say nothing: drawn from one population.
 
-A score depends on its two subjects and the space alone, so a zoo is a choice of rows and columns; that it is so, whoever
-else is in the store, is a test of the pipeline (tests/flows).
+A score depends on its two subjects and the space alone, so a zoo is a choice of rows and columns; that this is so is a
+test of the pipeline (tests/flows).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def growing(scores: Doubles, seed: int) -> dict[str, dict[str, float]]:
 def verdicts(
     scores: Doubles, families: Sequence[str], nulls: Nulls, shuffled: Doubles, unrelated: Doubles
 ) -> dict[str, dict[str, float]]:
-    """What is said of first neighbours: of right ones, of those of another family, and of outputs shuffled over the pool.
+    """What is said of first neighbours: of right ones, of those of another family, and of shuffled outputs.
 
     Args:
         shuffled: (t, models) scores of the shuffled models.

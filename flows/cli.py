@@ -31,6 +31,8 @@ from flows.select_cli import select
 from flows.sql_cli import maintain, nearest, sql, write_csv
 from flows.store_option import store_address_option, store_option
 from fute.errors import FuteError
+from fute.json_text import json_text
+from fute.terminal import printable
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -46,7 +48,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FuteError as exc:
-            click.echo(f"error: {exc}", err=True)
+            click.echo(f"error: {printable(exc)}", err=True)
             ctx.exit(EXIT_FAILED)
 
 
@@ -61,10 +63,17 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
+class PlainFormatter(logging.Formatter):
+    """Lines that may quote a server or a label."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def show_progress() -> None:
     """The flows' own lines, on stderr."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.setFormatter(PlainFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     for name in ("flows", "tasks", "fute", "storage"):
         logger = logging.getLogger(name)
@@ -123,7 +132,7 @@ def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
         return 0 if state.is_completed() else EXIT_WITH_FAILURES
     cause = state.result(raise_on_failure=False)
     if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
-        click.echo(f"error: {cause if isinstance(cause, FuteError) else state.message}", err=True)
+        click.echo(f"error: {printable(cause if isinstance(cause, FuteError) else state.message)}", err=True)
         return EXIT_FAILED
     raise cause
 
@@ -215,7 +224,7 @@ def doctor(study: Path | None, as_json: bool, store: str) -> None:
 
     findings = examine(study, store)
     if as_json:
-        click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+        click.echo(json_text([finding._asdict() for finding in findings], indent=2, ascii=True))
     else:
         print_findings(findings, click.echo)
     sys.exit(EXIT_FAILED if any(finding.status == "problem" for finding in findings) else 0)

@@ -18,13 +18,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from fute.address import is_url
 from fute.check_study import check_study
 from fute.config import PromptModel, Study, SurrogateConfig
 from fute.errors import ConfigError, FuteError, StoreError
 from fute.expand import expand_models
 from fute.load_study import load_study
+from fute.terminal import printable
 from storage.disk_check import file_system_faults, free_bytes, nearest_existing
-from storage.remote import is_remote, mirror_at
+from storage.remote import mirror_at
 from storage.schema_version import require_readable
 from storage.tracker import default_uri
 
@@ -279,7 +281,7 @@ def _keys(study: Study) -> Iterator[Finding]:
 def _opened(address: str) -> tuple[Path, list[Finding]]:
     """The store's folder on this machine, and how it opens. Of one on object storage, which may be large, no file is
     fetched: it is asked for its folders."""
-    if not is_remote(address):
+    if not is_url(address):
         folder = Path(address).expanduser().resolve()
         try:
             require_readable(folder)
@@ -323,8 +325,8 @@ def _store(store: Path) -> Iterator[Finding]:
 def print_findings(findings: list[Finding], echo: Callable[[str], None]) -> None:
     """One line each, the fix below what is not well, and a count at the end."""
     for finding in findings:
-        echo(f"{finding.status:<8} {finding.check:<10} {finding.message}")
+        echo(printable(f"{finding.status:<8} {finding.check:<10} {finding.message}"))
         if finding.fix:
-            echo(f"{'':<19} fix: {finding.fix}")
+            echo(printable(f"{'':<19} fix: {finding.fix}"))
     count = {status: sum(f.status == status for f in findings) for status in ("problem", "warning")}
     echo(", ".join(f"{n} {status}{'' if n == 1 else 's'}" for status, n in count.items()))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.console import PlainTable, say
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -24,25 +23,25 @@ def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
         ).rows
         failures = catalog.query("SELECT failures FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).rows
     if checks:
-        table = Table("model", "drifted", "distance (threshold)", "answers changed (threshold)", "baseline")
+        table = PlainTable("model", "drifted", "distance (threshold)", "answers changed (threshold)", "baseline")
         for check in checks:
             table.add_row(
-                Text(check["model"]),
-                Text("yes" if check["drifted"] else "no"),
+                check["model"],
+                "yes" if check["drifted"] else "no",
                 f"{check['distance']:.4f} ({check['distance_threshold']:.4f})",
                 f"{check['change']:.1%} ({check['change_threshold']:.1%})",
-                Text(check["baseline"]),
+                check["baseline"],
             )
         console.print(table)
     for check in checks:
         if check["changed"] and not check["drifted"]:
             changed = " and ".join(check["changed"])
-            console.print(Text(f"{check['model']}: the study has changed its {changed}; it answers as before"))
+            say(console, f"{check['model']}: the study has changed its {changed}; it answers as before")
     for model, baseline in baselines:
-        console.print(Text(f"new baseline of {model}: {baseline}; the next check compares with it"))
+        say(console, f"new baseline of {model}: {baseline}; the next check compares with it")
     for (told,) in failures:
         for failure in json.loads(told):
-            console.print(Text(f"{failure['subject']} ({failure['stage']}): {failure['reason']}"))
+            say(console, f"{failure['subject']} ({failure['stage']}): {failure['reason']}")
     if any(check["drifted"] and not check["changed"] for check in checks):
-        console.print("\nWhere a change was meant, make new baselines: fute drift STUDY --renew", highlight=False)
-    console.print(f"\nstore  {store.root}", highlight=False, soft_wrap=True)
+        say(console, "\nWhere a change was meant, make new baselines: fute drift STUDY --renew")
+    say(console, f"\nstore  {store.root}")

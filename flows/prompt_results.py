@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-from rich.text import Text
-
+from flows.console import PlainTable
 from storage.answered import outputs_details
 from storage.store import Store
 from storage.summary import SpaceSummary
@@ -16,7 +14,7 @@ MISSING = {
 }  # fmt: skip
 
 
-def prompts_table(store: Store, summary: SpaceSummary) -> Table | None:
+def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
     """A line for each prompted model; None where the space has none. Inputs without an answer are left out of what is
     learned from a model's outputs, and outputs with too few answers are refused."""
     rows = []
@@ -35,7 +33,7 @@ def prompts_table(store: Store, summary: SpaceSummary) -> Table | None:
         for field, name in {**READ_FROM, **MISSING, "without_pair": "no second text"}.items()
         if any(details.get(field) for _, details in rows)
     }
-    table = Table("prompted model", *shown.values(), title="How the prompts were answered (inputs)")
+    table = PlainTable("prompted model", *shown.values(), title="How the prompts were answered (inputs)")
     for name, details in rows:
-        table.add_row(Text(name), *[str(details.get(field, 0)) for field in shown])
+        table.add_row(name, *[details.get(field, 0) for field in shown])
     return table

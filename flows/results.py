@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.console import PlainTable, say
 from flows.prompt_results import prompts_table
 from fute.errors import NotInStoreError
 from fute.unify.frame import legend
@@ -34,40 +33,41 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
         console.print(prompts)
     failures = json.loads(run["failures"])
     if failures:
-        table = Table("failed", "stage", "reason", title=f"{len(failures)} failed; everything else is done and stored")
+        title = f"{len(failures)} failed; everything else is done and stored"
+        table = PlainTable("failed", "stage", "reason", title=title)
         for failure in failures:
-            table.add_row(Text(failure["subject"]), failure["stage"], Text(failure["reason"]))
+            table.add_row(failure["subject"], failure["stage"], failure["reason"])
         console.print(table)
-    console.print(f"\nstore  {store.root}", highlight=False)
+    say(console, f"\nstore  {store.root}")
     if run["report"]:
-        console.print(f"page   {run['report']}", highlight=False, soft_wrap=True)
+        say(console, f"page   {run['report']}")
     populated = [s for s in summaries if s.population]
     if populated:
-        console.print("\nTry next:")
+        say(console, "\nTry next:")
         for purpose, command in next_commands(store, populated[0]):
-            console.print(f"  # {purpose}\n  {command}", highlight=False, soft_wrap=True, markup=False)
+            say(console, f"  # {purpose}\n  {command}")
 
 
-def datasets_table(summary: SpaceSummary) -> Table:
+def datasets_table(summary: SpaceSummary) -> PlainTable:
     """For each dataset, the models nearest to it."""
     title = f"Which model fits which dataset ({summary.space['method']})"
-    table = Table("dataset", *[f"nearest model {i}" for i in range(1, NEAREST + 1)], title=title)
+    table = PlainTable("dataset", *[f"nearest model {i}" for i in range(1, NEAREST + 1)], title=title)
     for e in summary.population:
         if e.kind == "dataset":
-            near = [Text(near_in_words(row)) for row in summary.nearest("dataset", e.subject, "model", NEAREST)]
-            table.add_row(Text(e.subject), *near)
+            near = [near_in_words(row) for row in summary.nearest("dataset", e.subject, "model", NEAREST)]
+            table.add_row(e.subject, *near)
     return table
 
 
-def models_table(summary: SpaceSummary) -> Table:
+def models_table(summary: SpaceSummary) -> PlainTable:
     """For each model, its task: what it was made for where known, and the dataset nearest to it."""
-    table = Table("model", "kind", "made for", "held-out score", "nearest dataset", "nearest model",
+    table = PlainTable("model", "kind", "made for", "held-out score", "nearest dataset", "nearest model",
                   title=f"What each model does ({summary.space['method']})")  # fmt: skip
     for e in summary.population:
         if e.kind == "model":
             card = summary.model_cards[e.subject]
             score = "" if card["score"] is None else f"{card['score']:.2f} {card['score_name']}"
             near = [summary.nearest("model", e.subject, kind, 1) for kind in ("dataset", "model")]
-            table.add_row(Text(e.subject), e.row["subject_kind"], Text(e.row["task"] or ""), score,
-                          *[Text(near_in_words(rows[0])) if rows else Text("") for rows in near])  # fmt: skip
+            table.add_row(e.subject, e.row["subject_kind"], e.row["task"] or "", score,
+                          *[near_in_words(rows[0]) if rows else "" for rows in near])  # fmt: skip
     return table

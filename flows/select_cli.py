@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from prefect.states import State
 
 
+def a_share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:  # also where it is no number at all
+        raise click.BadParameter(f"{value:g} is no share; give more than 0 and at most 1")
+    return value
+
+
 @click.group()
 def select() -> None:
     """Choose among candidates without labels."""
@@ -24,7 +30,7 @@ def select() -> None:
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts.")
 @click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
-@click.option("--share", type=float, help="Make at most this share of all calls (1: ask everything).")
+@click.option("--share", type=float, callback=a_share, help="Make at most this share of all calls (1: ask everything).")
 @click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
 @click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

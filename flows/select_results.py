@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.console import PlainTable, say
+from fute.json_text import json_text
 from fute.select.ranking import BASELINES
 from tasks.select import EVALUATION, SPELL, Choice, PromptSelection
 
 
 def print_selection(console: Console, store: Path, selection: PromptSelection, as_json: bool) -> None:
     if as_json:
-        console.print_json(selection.model_dump_json())
+        say(console, json_text(selection.model_dump(mode="json"), indent=2, ascii=True))
         return
     console.print(choices_table(selection))
-    console.print(Text(recommendation(selection)))
+    say(console, recommendation(selection))
     if selection.others:
-        console.print(Text(f"Other methods: {others(selection)}"))
-    console.print(Text(f"Spent: {spent(selection)}"))
+        say(console, f"Other methods: {others(selection)}")
+    say(console, f"Spent: {spent(selection)}")
     for failure in selection.failures:
-        console.print(Text(f"failed: {failure.subject} ({failure.stage}): {failure.reason}"))
-    console.print(f"\nstore  {store}", highlight=False, soft_wrap=True)
-    console.print(
-        f"  fute sql --store {store} \"SELECT * FROM evaluations WHERE name = '{EVALUATION}'\"",
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
+        say(console, f"failed: {failure.subject} ({failure.stage}): {failure.reason}")
+    say(console, f"\nstore  {store}")
+    root = shlex.quote(str(store))
+    say(console, f"  fute sql --store {root} \"SELECT * FROM evaluations WHERE name = '{EVALUATION}'\"")
 
 
-def choices_table(selection: PromptSelection) -> Table:
+def choices_table(selection: PromptSelection) -> PlainTable:
     title = f"Which prompt fits {selection.target.name} ({selection.target.rows} texts, no labels; {selection.method})"
-    table = Table("rank", "candidate", "score", "95 % interval", "best in", "expected accuracy", "texts", "answered",
-                  "calls", "tokens", title=title)  # fmt: skip
+    table = PlainTable("rank", "candidate", "score", "95 % interval", "best in", "expected accuracy", "texts",
+                       "answered", "calls", "tokens", title=title)  # fmt: skip
     for rank, choice in enumerate(selection.choices, start=1):
         table.add_row(
-            str(rank), Text(choice.id), number(choice.score), interval(choice), f"{choice.best:.0%}",
-            accuracy(choice.expected_accuracy), str(choice.rows), f"{choice.answered:.0%}", str(choice.calls),
-            str(choice.tokens),
+            rank, choice.id, number(choice.score), interval(choice), f"{choice.best:.0%}",
+            accuracy(choice.expected_accuracy), choice.rows, f"{choice.answered:.0%}", choice.calls,
+            choice.tokens,
         )  # fmt: skip
     return table
 

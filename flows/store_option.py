@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fute.address import is_url
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -15,9 +17,9 @@ class StoreFolder(click.Path):
     """A store's folder; of one on object storage its mirror here, with all that is there by now."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from storage.store import Store, is_remote
+        from storage.store import Store
 
-        return Store(value).pull().root if is_remote(str(value)) else super().convert(value, param, ctx)
+        return Store(value).pull().root if is_url(str(value)) else super().convert(value, param, ctx)
 
 
 def _option(kind: click.ParamType) -> Callable[[F], F]:

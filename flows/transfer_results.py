@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from flows.console import PlainTable, say
 from fute.errors import NotInStoreError
+from fute.json_text import json_text
 from storage import catalog
 from storage.store import Store
 from tasks.selection import TransferReport, read_report
@@ -27,38 +28,36 @@ def print_transfer(console: Console, store: Store, flow_run_id: str, as_json: bo
     ((path, failures),) = runs
     report = read_report(path)
     if as_json:
-        console.print_json(report.model_dump_json())
+        say(console, json_text(report.model_dump(mode="json"), indent=2, ascii=True))
         return
     console.print(targets_table(report))
     console.print(methods_table(report))
     for line in ranking_notes(report):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     for failure in json.loads(failures):
-        console.print(Text(f"failed: {failure['subject']} ({failure['stage']}): {failure['reason']}"))
+        say(console, f"failed: {failure['subject']} ({failure['stage']}): {failure['reason']}")
     if not any(row.space for row in report.selection):
-        console.print("no embedding of these datasets is in the store; `fute run` makes them, then run this again")
-    console.print(f"\nstore  {store.root}\nmatrix {path}", highlight=False, soft_wrap=True)
-    console.print(
-        f"  fute sql --store {store.root} \"SELECT * FROM evaluations WHERE name = 'transfer'\"",
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
+        say(console, "no embedding of these datasets is in the store; `fute run` makes them, then run this again")
+    say(console, f"\nstore  {store.root}\nmatrix {path}")
+    root = shlex.quote(str(store.root))
+    say(console, f"  fute sql --store {root} \"SELECT * FROM evaluations WHERE name = 'transfer'\"")
 
 
-def targets_table(report: TransferReport) -> Table:
+def targets_table(report: TransferReport) -> PlainTable:
     """For each target: its score without a source, and from the three best sources."""
     title = f"From which source to start (held-out accuracy, mean of {report.seeds} draws)"
-    table = Table("target", "no source", "best source", "second", "third", title=title)
+    table = PlainTable("target", "no source", "best source", "second", "third", title=title)
     for t, target in enumerate(report.targets):
         scored = [(score, i) for i, row in enumerate(report.scores) if (score := row[t]) is not None]
         best = [f"{report.sources[i]} {score:.3f}" for score, i in sorted(scored, key=lambda s: (-s[0], s[1]))[:3]]
         cells = [*best, *[""] * (3 - len(best))]
-        table.add_row(Text(target), number(report.baseline[t]), *map(Text, cells))
+        table.add_row(target, number(report.baseline[t]), *cells)
     return table
 
 
-def methods_table(report: TransferReport) -> Table:
+def methods_table(report: TransferReport) -> PlainTable:
     """Average rank of the best source, NDCG, regret and gain of the first pick, all-class and in-class."""
-    table = Table("candidates", "method", "source is a", "targets", "rank of best", "NDCG",
+    table = PlainTable("candidates", "method", "source is a", "targets", "rank of best", "NDCG",
                   "relative NDCG", "regret", "gain of pick", "space", title=METHODS_TITLE)  # fmt: skip
     for row in report.selection:
         table.add_row(

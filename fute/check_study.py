@@ -22,11 +22,12 @@ from fute.data.pool_sources import pool_sources
 from fute.data.read import source_problems, split_name_problems
 from fute.did_you_mean import did_you_mean, listed
 from fute.entry_point import entry_point_identity
-from fute.errors import ConfigError, DataError, ModelError
+from fute.errors import ConfigError, DataError, ModelError, SurrogateError
 from fute.evaluate.transfer_scores import NO_SOURCE
 from fute.expand import expand_models
 from fute.llm.check_endpoints import endpoint_problems
 from fute.llm.check_prompts import prompt_problems
+from fute.surrogate.model_files import check_model_folder
 
 
 def check_study(study: Study) -> None:
@@ -227,3 +228,8 @@ def _model_folder(where: str, name: str, study: Study) -> Iterator[str]:
         yield f"{where}: there is no folder {name!r} (looked for {folder}){near}"
     elif not (folder / "config.json").is_file():
         yield f"{where}: {name!r} holds no config.json; name the folder that save_pretrained wrote"
+    else:
+        try:
+            check_model_folder(folder, name)
+        except SurrogateError as exc:
+            yield f"{where}: {exc}"

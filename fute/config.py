@@ -6,21 +6,32 @@ study file. A key never stands in a study: a study names the environment variabl
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from fute.address import decoded, is_url, store_fault
 from fute.did_you_mean import did_you_mean
+from fute.free_fields import FreeFields
 from fute.llm.address import address_problem
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
-from fute.settings import Free, Settings
+from fute.settings import Settings
 from fute.types import OutputKind, TaskType
+
+
+def _without_password(value: str) -> str:
+    if "@" in decoded(value):
+        raise ValueError("no user name or password in it, not even as %40")
+    return value
+
+
+WithoutPassword = Annotated[str, AfterValidator(_without_password)]
+"""An address that is stored and shown. What is secret in it would be too."""
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,99}$")]
 """A name: letters, digits and . _ / + - (it becomes part of file names and SQL output)."""
@@ -72,7 +83,7 @@ class PythonSource(Settings):
     """Says where the rows come from."""
     entry_point: EntryPoint
     """package.module:function, found on the Python path or beside the study file."""
-    kwargs: Free = {}
+    kwargs: FreeFields = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the function would return other rows."""
@@ -237,7 +248,7 @@ class SklearnModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function; the function returns a fitted pipeline that takes a list of texts."""
-    kwargs: Free = {}
+    kwargs: FreeFields = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the pipeline changes; the function's source file is fingerprinted as well."""
@@ -254,7 +265,7 @@ class PythonModel(Settings):
     """Unique name."""
     entry_point: EntryPoint
     """package.module:function."""
-    kwargs: Free = {}
+    kwargs: FreeFields = {}
     """Passed to the function beside texts and pairs."""
     outputs: OutputKind = "probabilities"
     """What it returns: probabilities, labels (one for each input), scores, embeddings, spans (for each input start, end
@@ -415,12 +426,14 @@ class EndpointConfig(Settings):
     api: Annotated[str, AfterValidator(_api)] = "openai_chat"
     """openai_chat (hosted vendors, vLLM, Ollama, llama.cpp, TGI, LM Studio), openai_completions (the older protocol,
     for base models), anthropic, local (a transformers model in this process)."""
-    base_url: Annotated[str, AfterValidator(_base_url)] = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    base_url: Annotated[WithoutPassword, AfterValidator(_base_url)] = Field(
+        default="", pattern=r"^(https?://[^\s@?#]+)?$"
+    )
     """For instance https://api.openai.com/v1 or http://127.0.0.1:8000/v1. No user name, password or query in it.
     anthropic: the vendor's own by default; local: none."""
     model: str
     """The model's name at this endpoint; local: a folder (relative to the study file) or a hub name."""
-    parameters: Free = {}
+    parameters: FreeFields = {}
     """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
     {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
     it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused, and so are keys and passwords."""
@@ -612,7 +625,7 @@ class TrackingConfig(Settings):
 
     enabled: bool = True
     """Write every run to MLflow."""
-    uri: str | None = Field(default=None, pattern=r"^[^@?]+$")
+    uri: WithoutPassword | None = Field(default=None, pattern=r"^[^@?]+$")
     """Default: what the environment variable MLFLOW_TRACKING_URI says, else an SQLite file in the store (mlflow.db). No
     user name or password in it: MLflow takes them from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
     experiment: str | None = None
@@ -688,15 +701,14 @@ class Study(Settings):
     @field_validator("store")
     @classmethod
     def _store_without_keys(cls, store: str) -> str:
-        if re.match(r"[a-z0-9+.-]+://[^/]*:[^/]*@", store):
-            raise ValueError("no user name and password in it (they would be stored with the run); put them into the "
-                             "environment, for S3 as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")  # fmt: skip
+        if is_url(store) and (fault := store_fault(store)):
+            raise ValueError(fault)
         return store
 
     @property
     def store_address(self) -> str:
         """The store's folder, made absolute; or its URL."""
-        return self.store if "://" in self.store else str(self.path(self.store))
+        return self.store if is_url(self.store) else str(self.path(self.store))
 
     def path(self, relative: str) -> Path:
         """A path of the study, made absolute."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fute.address import is_url
 from fute.did_you_mean import did_you_mean, listed
 
 Schema = Mapping[str, Any]
@@ -147,8 +148,8 @@ def _shown(place: _Place, value: Any) -> str:
     # A key in a wrong place must not come back out of a log.
     if _SECRET.search(place.name):
         return "not shown"
-    if isinstance(value, str) and ("://" in value or _ADDRESS.search(place.name)):
-        if re.search(r"(://|^)[^/\s]*@", value):
+    if isinstance(value, str) and (is_url(value) or "://" in value or _ADDRESS.search(place.name)):
+        if "@" in value or "%" in value or "::" in value:
             return "not shown"
         address, *query = re.split(r"[?#]", value, maxsplit=1)
         return f"{_cut(address)} and a query, which is not shown" if query else _cut(address)
@@ -160,5 +161,8 @@ def _shown(place: _Place, value: Any) -> str:
 
 
 def _cut(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

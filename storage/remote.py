@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fute.address import store_fault
 from fute.errors import StoreError
 
 MIRRORED = (
@@ -52,11 +53,6 @@ _mirrors: dict[Path, Mirror] = {}
 _mirrors_lock = threading.Lock()
 
 
-def is_remote(address: str) -> bool:
-    """Whether a store's address is a URL and no folder."""
-    return re.match(r"[a-z][a-z0-9+.-]*://", address) is not None
-
-
 def mirror_at(address: str) -> Mirror:
     """The mirror of a store on this machine; one object for all who ask.
 
@@ -65,12 +61,8 @@ def mirror_at(address: str) -> Mirror:
     Raises:
         StoreError: the address is of a folder, or has a key or password in it.
     """
-    scheme, _, rest = address.partition("://")
-    if ":" in rest.rpartition("@")[0]:  # not within the host alone: a secret key may have a slash in it
-        raise StoreError(
-            f"store {scheme}://...: its address has a key or password in it, which would stand in logs and file names; "
-            "give the bucket alone, and keys in the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-        )
+    if fault := store_fault(address):
+        raise StoreError(f"the store's address cannot be used: {fault}")
     if address.startswith("file:"):
         raise StoreError(f"store {address}: give the folder's path itself, without file://")
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

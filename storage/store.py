@@ -32,14 +32,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fute.address import is_url
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
 from fute.errors import NotInStoreError, StoreError
 from fute.fingerprint import fingerprint
+from fute.json_text import json_text
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
 from storage.parts import parts_of
-from storage.remote import is_remote, mirror_at
+from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
 from storage.stamp import Stamp
 
@@ -52,7 +54,7 @@ def slug(name: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return json_text(value, sort_keys=True)
 
 
 def card(schema: pa.Schema, row: Mapping[str, Any], stamp: Stamp) -> pa.Table:
@@ -70,7 +72,7 @@ class Store:
     """
 
     def __init__(self, address: str | Path) -> None:
-        self.mirror = mirror_at(str(address)) if is_remote(str(address)) else None
+        self.mirror = mirror_at(str(address)) if is_url(str(address)) else None
         self.root = Path(address).expanduser().resolve() if self.mirror is None else self.mirror.root
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"store {self.root} is a file; give a folder")

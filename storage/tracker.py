@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fute.errors import StoreError
+from fute.json_text import json_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,8 +60,18 @@ TRACKING_FILE = "mlflow.db"
 
 
 def default_uri(store: Path) -> str:
-    """An SQLite file in the store; the path is absolute, for flows run from other folders."""
-    return f"sqlite:///{(store / TRACKING_FILE).resolve()}"
+    """An SQLite file in the store; the path is absolute, for flows run from other folders.
+
+    Raises:
+        StoreError: the path has a character that ends the path of a database URL.
+    """
+    path = str((store / TRACKING_FILE).resolve())
+    if "?" in path:
+        raise StoreError(
+            f"MLflow cannot keep its database at {path}: a '?' ends the path in its address; rename the folder, or set "
+            "tracking.uri or tracking: {enabled: false}"
+        )
+    return f"sqlite:///{path}"
 
 
 class Tracker:
@@ -171,12 +182,10 @@ class Tracker:
         if self._client is None or run_id is None:
             return
         try:
-            import json
-
             from mlflow.entities import Dataset, DatasetInput
 
-            entity = Dataset(name=name, digest=digest, source_type="fute", source=json.dumps(dict(source), default=str),
-                             profile=json.dumps(dict(profile), default=str))  # fmt: skip
+            entity = Dataset(name=name, digest=digest, source_type="fute", source=json_text(dict(source)),
+                             profile=json_text(dict(profile)))  # fmt: skip
             self._client.log_inputs(run_id, [DatasetInput(entity, [])])
         except Exception as exc:
             self._give_up(exc)

@@ -172,13 +172,13 @@ def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
     subject = dataset.replace("'", "''")
     # Absent where runs are tracked elsewhere or not at all: the command would make an empty one.
     runs = store.root / TRACKING_FILE
-    tracked = f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri {shlex.quote(default_uri(store.root))}"
+    ui = f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri"
     return [
         (
             "ask in SQL",
             f"{fute} sql --store {shlex.quote(store.address)} \"SELECT * FROM nearest('{subject}', k := 3)\"",
         ),
-        *([("look at the runs in MLflow", tracked)] if runs.is_file() else []),
+        *([("look at the runs in MLflow", f"{ui} {shlex.quote(default_uri(store.root))}")] if runs.is_file() else []),
         ("look at the flows in Prefect", f"{prefect} server start --host 127.0.0.1"),
     ]
 

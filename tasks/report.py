@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -12,6 +15,7 @@ from pydantic import BaseModel
 from fute.config import EndpointConfig
 from fute.report import types as page
 from fute.report.page import render_atlas
+from fute.terminal import printable
 from fute.unify.frame import legend
 from storage.summary import SpaceSummary, near_in_words, summarise
 from tasks.atlas import AtlasReader, write_store_page
@@ -74,13 +78,23 @@ def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:
     for e in summary.population:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 3)
-            lines.append(f"| {e.subject} | {', '.join(near_in_words(row) for row in near)} |")
+            lines.append(f"| {literal(e.subject)} | {_near(near)} |")
     lines += ["", "| model | nearest dataset |", "| --- | --- |"]
     for e in summary.population:
         if e.kind == "model":
             near = summary.nearest("model", e.subject, "dataset", 1)
-            lines.append(f"| {e.subject} | {', '.join(near_in_words(row) for row in near)} |")
+            lines.append(f"| {literal(e.subject)} | {_near(near)} |")
     if failures:
         lines += ["", "| failed | stage | reason |", "| --- | --- | --- |"]
-        lines += [f"| {f.subject} | {f.stage} | {f.reason.replace('|', '/').replace(chr(10), ' ')} |" for f in failures]
+        lines += [f"| {literal(f.subject)} | {f.stage} | {literal(f.reason)} |" for f in failures]
     return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """Text as Markdown that shows it as it is: a reason may quote a server, and its links and images are no part of a
+    result."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&:])", r"\\\1", printable(" ".join(text.split())))
+
+
+def _near(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(literal(near_in_words(row)) for row in rows)

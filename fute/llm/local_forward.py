@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import GenerationConfig
 
 from fute.errors import ModelError
+from fute.llm.chat_template import rendered
 from fute.llm.local_weights import Weights
 from fute.llm.local_words import Ids, WordTree
 from fute.llm.types import ChatRequest
@@ -39,12 +39,7 @@ def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> tuple[Ids, 
     """
     tokenizer = weights.tokenizer
     if getattr(tokenizer, "chat_template", None):
-        messages = [message._asdict() for message in request.messages]
-        try:
-            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except TemplateError:
-            # Some models know no system text and say so; it then stands at the head of the question.
-            text = tokenizer.apply_chat_template(_without_system(messages), add_generation_prompt=True, tokenize=False)
+        text = rendered(tokenizer, [message._asdict() for message in request.messages], weights.name)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer("\n".join(message.content for message in request.messages))["input_ids"]
@@ -60,13 +55,6 @@ def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> tuple[Ids, 
     if not ids:
         raise ModelError(f"{weights.name}: the prompt has no tokens")
     return tuple(ids), cut
-
-
-def _without_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    first = "\n".join([m["content"] for m in messages if m["role"] == "system"] + [""])
-    rest = [dict(message) for message in messages if message["role"] != "system"]
-    rest[0]["content"] = first + rest[0]["content"]
-    return rest
 
 
 def score_words(

@@ -121,6 +121,12 @@ class LocalModel:
                     self._trees[request.candidates] = tree
                 job.tree = self._trees[request.candidates]
                 room = max(map(len, job.tree.beginnings))
+            if self.weights.seq2seq:  # its decoder has positions of its own, the first for the start token
+                if self.weights.positions is not None and room >= self.weights.positions:
+                    raise ModelError(
+                        f"{self.weights.name} writes {self.weights.positions - 1} tokens at most; {room} were asked for"
+                    )
+                room = 0
             job.ids, job.cut = prompt_ids(self.weights, request, room)
         except Exception as exc:
             job.failure = _as_ours(self.weights.name, exc)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from fute.config import EndpointConfig, LocalModelConfig
 from fute.errors import ConfigError, ModelError, SurrogateError
-from fute.seeding import seeded
+from fute.surrogate.limits import longest_input
 from fute.surrogate.load import find_device
+from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source, read_config
 
 
@@ -25,7 +26,8 @@ class Weights:
     Attributes:
         seq2seq: an encoder reads the prompt and a decoder writes the answer.
         name: with its revision, as answers report it.
-        positions: tokens that it can read at most; None where its positions have no end.
+        positions: tokens that it can read at most (its decoder's answer is apart from them); None where its positions
+            have no end.
     """
 
     model: Any
@@ -87,39 +89,29 @@ def _load(source: Source, local: LocalModelConfig) -> Weights:
     seq2seq = bool(getattr(config, "is_encoder_decoder", False))
     auto_class: Any = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     try:
-        with seeded(0):  # alone in the process: transformers swaps functions that all threads share while it loads
-            model, info = auto_class.from_pretrained(
-                source.location,
-                **source.loading_options,
-                **placing,
-                use_safetensors=True,
-                dtype=local.dtype if local.dtype == "auto" else getattr(torch, local.dtype),
-                output_loading_info=True,
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.loading_options)
-    except (OSError, ValueError, KeyError) as exc:
+        model, tokenizer, missing = open_pretrained(
+            source,
+            auto_class,
+            what=f"a {'seq2seq' if seq2seq else 'causal'} language model",
+            needs="safetensors and a tokenizer",
+            dtype=local.dtype if local.dtype == "auto" else getattr(torch, local.dtype),
+            **placing,
+        )
+    except SurrogateError as exc:
+        raise ModelError(str(exc)) from exc
+    if missing:
         raise ModelError(
-            f"{source.name} could not be loaded as a {'seq2seq' if seq2seq else 'causal'} language model; give the "
-            f"folder or the name of one, with safetensors and a tokenizer. The cause: {exc}"
-        ) from exc
-    if info["missing_keys"]:
-        raise ModelError(
-            f"{source.name} lacks {len(info['missing_keys'])} weights of a language model, "
-            f"{sorted(info['missing_keys'])[0]} for one; give a checkpoint that was trained to write text"
+            f"{source.name} lacks {len(missing)} weights of a language model, {missing[0]} for one; give a checkpoint "
+            "that was trained to write text"
         )
     if not placing:
         model = model.to(device)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # masked wherever it stands
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {source.name} has neither a pad nor an end token; give it one")
-    positions = None if seq2seq else getattr(model.config, "max_position_embeddings", None)
     return Weights(
         model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
         seq2seq=seq2seq,
         name=f"{Path(source.name).name}@{source.revision[:12]}",
-        positions=positions,
+        positions=longest_input(model),
         device=model.device,
     )
 

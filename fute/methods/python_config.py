@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fute.settings import Free, Settings
+from fute.free_fields import FreeFields
+from fute.settings import Settings
 
 
 class PythonMethodConfig(Settings):
@@ -17,7 +18,7 @@ class PythonMethodConfig(Settings):
     entry_point: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
     """package.module:function, beside the study file or installed; called as function(surrogate=..., features=...,
     pool=..., seed=..., **kwargs)."""
-    kwargs: Free = {}
+    kwargs: FreeFields = {}
     """Passed to the function beside these."""
     revision: str = ""
     """Change it when what the function's file imports changes; the file itself is fingerprinted as well."""

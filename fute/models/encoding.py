@@ -28,20 +28,11 @@ class Encoded:
     n_truncated: int
 
 
-def prepare_tokenizer(tokenizer: Any) -> Any:
-    """Make a tokenizer fit for batches: pad on the right, with the end token where it knows no other (GPT-2)."""
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ValueError("its tokenizer has neither a pad nor an end token; give it one")
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
 def encode(tokenizer: Any, table: TextTable, max_tokens: int) -> Encoded:
     """Encode a table; a pair as a pair, a single text alone; longer inputs are cut and counted.
 
-    The tokenizer's own limit counts as well. Not for two threads at once: a fast tokenizer keeps its truncation inside.
+    The tokenizer's own limit, at most its model's, counts as well. Not for two threads at once: a fast tokenizer keeps
+    its truncation inside.
     """
     limit = min(max_tokens, tokenizer.model_max_length)
     pairs = table.pairs or [None] * len(table)

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from fute.config import SpanAnswererModel, TransformersModel
 from fute.errors import ModelError, SurrogateError
-from fute.models.encoding import prepare_tokenizer
-from fute.seeding import seeded
 from fute.surrogate.load import find_device
+from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source
 
 
@@ -64,7 +62,7 @@ class Checkpoint:
 
 
 def load_pretrained(model_id: str, source: Source, auto_class: Any, what: str, purpose: str) -> tuple[Any, Any]:
-    """A model with its own trained head, float32, and its tokenizer. Safetensors only, no code of the repository.
+    """A model with its own trained head, float32, and its tokenizer.
 
     Args:
         auto_class: AutoModelForSequenceClassification or another of its kind.
@@ -72,30 +70,16 @@ def load_pretrained(model_id: str, source: Source, auto_class: Any, what: str, p
         purpose: what such a checkpoint was fine-tuned for ("classification").
 
     Raises:
-        ModelError: no safetensors weights, weights missing (a head would be random), no tokenizer.
+        ModelError: it cannot be opened (`open_pretrained`), or weights are missing (a head would be random).
     """
+    needs = "config.json, weights as safetensors and its tokenizer's files (save_pretrained writes them all)"
     try:
-        # transformers swaps functions of the whole process while it loads, so one model loads at a time.
-        with seeded(0):
-            model, info = auto_class.from_pretrained(
-                source.location,
-                **source.loading_options,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(source.location, **source.loading_options))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
-        raise ModelError(
-            f"{model_id}: {source.name} could not be loaded as {what}; it needs config.json, weights "
-            f"as safetensors and its tokenizer's files (save_pretrained writes them all). The cause: {exc}"
-        ) from exc
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+        model, tokenizer, missing = open_pretrained(source, auto_class, what=what, needs=needs)
+    except SurrogateError as exc:
+        raise ModelError(f"{model_id}: {exc}") from exc
+    if missing:
         raise ModelError(
             f"{model_id}: {source.name} lacks {len(missing)} weights of {what} ({missing[0]}, for "
             f"one), so its answers would be random; give a checkpoint that was fine-tuned for {purpose}"
         )
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id  # GPT-2 heads look for the last token before the padding
     return model, tokenizer

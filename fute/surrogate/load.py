@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers import AutoModel, AutoModelForTextEncoding
 from transformers.pytorch_utils import Conv1D
 
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
 from fute.fingerprint import fingerprint
-from fute.seeding import seeded
+from fute.surrogate.limits import longest_input
+from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source, read_config
 
 logger = logging.getLogger(__name__)
@@ -123,15 +124,15 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
         )
     if config.dtype == "bfloat16" and device.type == "cpu" and not _has_bfloat16(device):
         logger.warning("this CPU has no bfloat16 arithmetic and imitates it slowly; dtype float32 is much faster here")
-    model = _load_model(source, family, whole)
-    tokenizer = _load_tokenizer(source, model.config.vocab_size)
+    model, tokenizer = _load_model(source, family, whole)
+    _check_tokenizer(source, tokenizer, model.config.vocab_size)
     n_layers = int(model.config.num_hidden_layers)
     if config.layer != "upper_half" and not -n_layers - 1 <= config.layer <= n_layers:
         raise SurrogateError(
             f"layer {config.layer} of {config.model}, which has {n_layers}; "
             f"give 0 (embeddings) to {n_layers}, -1 (last) or upper_half"
         )
-    limit = _longest_input(model.config, family)
+    limit = longest_input(model)
     if limit is not None and config.max_tokens > limit:
         raise SurrogateError(f"max_tokens is {config.max_tokens}, but {config.model} reads {limit} at most")
     return Surrogate(
@@ -225,41 +226,22 @@ def _identity(config: SurrogateConfig, source: Source) -> dict[str, Any]:
     }
 
 
-def _load_model(source: Source, family: Family, whole: bool) -> Any:
+def _load_model(source: Source, family: Family, whole: bool) -> tuple[Any, Any]:
     # T5's features are those of its encoder; the text-encoding class loads that half only.
     auto_class = AutoModelForTextEncoding if family == "t5" and not whole else AutoModel
-    try:
-        # Alone in the process: while it loads, transformers swaps functions and a default that all threads share.
-        with seeded(0):
-            model, info = auto_class.from_pretrained(
-                source.location,
-                **source.loading_options,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError) as exc:
-        raise SurrogateError(
-            f"{source.name} could not be loaded; it needs its weights as safetensors files "
-            f"(save_pretrained writes them). The cause: {exc}"
-        ) from exc
+    needs = "its weights as safetensors files and its tokenizer.json (save_pretrained writes them)"
+    model, tokenizer, missing = open_pretrained(source, auto_class, what="a surrogate", needs=needs)
     # A pooler is never used here, and many checkpoints have none. Any other gap would be filled with random numbers.
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise SurrogateError(
             f"{source.name} lacks {len(missing)} weights of its own model, {missing[0]} for one; "
             "give the folder or the name of a complete checkpoint"
         )
-    return model
+    return model, tokenizer
 
 
-def _load_tokenizer(source: Source, n_embeddings: int) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **source.loading_options)
-    except (OSError, ValueError, ImportError) as exc:
-        raise SurrogateError(
-            f"{source.name} has no usable tokenizer; put its tokenizer.json beside the weights. The cause: {exc}"
-        ) from exc
+def _check_tokenizer(source: Source, tokenizer: Any, n_embeddings: int) -> None:
     if not tokenizer.is_fast:
         raise SurrogateError(f"{source.name} has a slow tokenizer only; save it with its tokenizer.json and try again")
     vocabulary = tokenizer.get_vocab()
@@ -273,19 +255,3 @@ def _load_tokenizer(source: Source, n_embeddings: int) -> Any:
             f"the tokenizer of {source.name} has token ids up to {max(vocabulary.values())}, but the model embeds "
             f"{n_embeddings} only; give the tokenizer that belongs to it"
         )
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise SurrogateError(f"the tokenizer of {source.name} has neither a pad nor an end token; give it one")
-        tokenizer.pad_token = tokenizer.eos_token  # GPT-2: any token will do, for padding is masked
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
-def _longest_input(model_config: Any, family: Family) -> int | None:
-    """Tokens that the model's position table holds; None where positions are relative."""
-    positions = getattr(model_config, "max_position_embeddings", None)
-    if family == "t5" or positions is None:
-        return None
-    if model_config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        positions -= model_config.pad_token_id + 1  # these number their positions from after the pad token's id
-    return int(positions)

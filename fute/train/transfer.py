@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from fute.config import TrainedModel, TransferConfig
 from fute.data.duplicates import keys_of, normalised
 from fute.data.sampling import generator, stratified_sample
 from fute.errors import DataError, ModelError, SurrogateError
 from fute.fingerprint import fingerprint
-from fute.models.encoding import encode, pad, prepare_tokenizer
+from fute.models.encoding import encode, pad
 from fute.seeding import seeded
+from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, read_config
 from fute.train.finetune import fit_classifier
 from fute.train.split import take, training_and_held_out
@@ -173,25 +174,22 @@ def transfer(
 
 def with_fresh_head(start: Source, label_names: tuple[str, ...], seed: int) -> tuple[Any, Any]:
     """A sequence classifier with the start's backbone and a head drawn from the seed, and its tokenizer."""
+    what = "the start of a transfer"
+    needs = "a family with sequence classifiers, safetensors weights and a tokenizer"
     try:
-        backbone, info = AutoModel.from_pretrained(
-            start.location, **start.loading_options, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = prepare_tokenizer(AutoTokenizer.from_pretrained(start.location, **start.loading_options))
+        backbone, tokenizer, missing = open_pretrained(start, AutoModel, what=what, needs=needs)
         settings = read_config(start)
         settings.id2label = dict(enumerate(label_names))
         settings.label2id = {name: i for i, name in enumerate(label_names)}
         settings.problem_type = "single_label_classification"
-        if settings.pad_token_id is None:
-            settings.pad_token_id = tokenizer.pad_token_id
+        settings.pad_token_id = tokenizer.pad_token_id
         torch.manual_seed(seed)  # loading may have drawn, or not: the head must not depend on that
         model = AutoModelForSequenceClassification.from_config(settings, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SurrogateError) as exc:
-        raise ModelError(
-            f"{start.name} could not be loaded as the start of a transfer; it needs a family with sequence "
-            f"classifiers, safetensors weights and a tokenizer. The cause: {exc}"
-        ) from exc
-    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    except SurrogateError as exc:
+        raise ModelError(str(exc)) from exc
+    except (ValueError, KeyError, RuntimeError) as exc:
+        raise ModelError(f"{start.name} could not be loaded as {what}; it needs {needs}. The cause: {exc}") from exc
+    missing = [key for key in missing if "pooler." not in key]
     if missing:
         raise ModelError(f"{start.name} lacks {len(missing)} weights of its backbone, {missing[0]} for one")
     own = getattr(model, model.base_model_prefix)

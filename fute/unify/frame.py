@@ -182,8 +182,8 @@ def _spread(cosines: NDArray[np.floating]) -> Spread:
 
 LEGEND = (
     "Scores are standard deviations above unrelated tasks: 0 is chance. A best candidate fits where the best of as "
-    f"many unrelated ones scores as high in at most 1 of {1 / FITS:,.0f} cases, may fit up to 1 of {1 / MAY_FIT:.0f}, and "
-    "else nothing here fits."
+    f"many unrelated ones scores as high in at most 1 of {1 / FITS:,.0f} cases, and may fit up to 1 of "
+    f"{1 / MAY_FIT:.0f}; else nothing here fits."
 )
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from fute.config import Study
 from fute.errors import ConfigError
@@ -42,6 +44,7 @@ def folder(tmp_path):
     (tmp_path / "zoo.py").write_text("def answer(texts, pairs):\n    return [0 for _ in texts]\n")
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text("{}")
+    save_file({"w": np.zeros(1)}, tmp_path / "bert" / "model.safetensors")
     pq.write_table(pa.table({"row": [0], "guess": ["good"]}), tmp_path / "p.parquet")
     return tmp_path
 

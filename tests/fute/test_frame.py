@@ -152,16 +152,16 @@ def test_a_score_is_on_the_scale_of_unrelated_cosines(made: tuple[Pool, Crosscov
 def test_scores_of_mixed_kinds_use_the_scale_of_the_others_kind(made: tuple[Pool, Crosscov, Frame]) -> None:
     pool, space, frame = made
     direction = np.random.default_rng(2).normal(size=WIDTH)
-    placed = frame.place([space.dataset(dataset_of(direction, 5)).vector, space.model(model_of(direction, pool)).vector])
+    placed = frame.place(
+        [space.dataset(dataset_of(direction, 5)).vector, space.model(model_of(direction, pool)).vector]
+    )
     kinds: list[Kind] = ["dataset", "model"]
     chance = frame.chance(placed)
     found = chance.scores(placed @ placed.T, kinds)
     assert found[0, 1] == pytest.approx(found[1, 0])
     cosine = float(placed[0] @ placed[1])
     of_models, of_datasets = placed[0] @ frame.pseudo["model"].T, placed[1] @ frame.pseudo["dataset"].T
-    expected = score(
-        np.float64(cosine), (of_models.mean(), of_models.std()), (of_datasets.mean(), of_datasets.std())
-    )
+    expected = score(np.float64(cosine), (of_models.mean(), of_models.std()), (of_datasets.mean(), of_datasets.std()))
     assert found[0, 1] == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import pytest
@@ -42,12 +41,6 @@ def test_fields_that_fute_owns_are_refused_by_name(parameters: dict[str, Any]) -
     (problem,) = problems(parameters)
     assert problem.startswith(f"endpoints[0] (e).parameters: {next(iter(parameters))}")
     assert "cannot be set there" in problem
-
-
-@pytest.mark.parametrize("value", [float("inf"), float("nan"), datetime.date(2024, 1, 1), {1, 2}], ids=str)
-def test_what_is_no_json_is_refused(value: Any) -> None:
-    (problem,) = problems({"extra": {"deep": [value]}})
-    assert problem.startswith("endpoints[0] (e).parameters: this cannot be sent as JSON")
 
 
 def test_the_bounds_own_name_is_refused_and_so_is_a_name_with_another_meaning() -> None:

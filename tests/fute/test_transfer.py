@@ -177,5 +177,5 @@ def test_a_start_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text("{}")
     rows = target_rows(make_dataset("target"), rows=8, eval_rows=12, seed=0)
-    with pytest.raises(ModelError, match="start of a transfer"):
+    with pytest.raises(ModelError, match="empty holds neither model.safetensors"):
         transfer(find_source("empty", None, tmp_path), rows, CONFIG, seed=0, device=CPU)

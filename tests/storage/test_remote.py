@@ -334,7 +334,7 @@ def test_an_address_with_a_key_in_it_is_refused_without_repeating_it(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUTE_MIRROR", str(tmp_path))
-    with pytest.raises(StoreError, match="has a key or password in it") as told:
+    with pytest.raises(StoreError, match="it has a key or password in it") as told:
         Store(address)
     assert "hush" not in str(told.value)
     assert not list(tmp_path.iterdir())

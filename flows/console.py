@@ -1,0 +1,32 @@
+"""What commands print with rich: every text as it is, never as markup, and never obeyed by the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fute.terminal import printable
+
+
+def plain(value: object) -> Text:
+    return Text(printable(value))
+
+
+def say(console: Console, line: object = "") -> None:
+    """One line, or some; a terminal wraps them, so that a path can be copied whole."""
+    console.print(plain(line), soft_wrap=True)
+
+
+class PlainTable(Table):
+    """A table whose title, headers and cells are shown as they are."""
+
+    def __init__(self, *headers: str, title: str | None = None) -> None:
+        super().__init__(title=None if title is None else Text(printable(title), style="table.title"))
+        for header in headers:
+            self.add_column(plain(header))
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*map(plain, cells), **options)

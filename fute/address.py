@@ -1,0 +1,48 @@
+"""Addresses that a study or a command names: is it a URL, and does it hold what must not be stored or shown?"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+WITH_A_NAME = ("abfs", "abfss", "hdfs", "sftp", "smb", "ssh", "webhdfs")
+"""Schemes whose addresses have an @ by design: container@account, user@host."""
+
+
+def is_url(address: str) -> bool:
+    """Whether an address begins with a scheme, and so is no folder (which is written ./name: where its name does)."""
+    return _SCHEME.match(address) is not None
+
+
+def decoded(address: str) -> str:
+    """An address with every %40 and its like written out, however often they were written over."""
+    while (plain := unquote(address)) != address:  # it gets shorter each time
+        address = plain
+    return address
+
+
+def secret_in(address: str) -> bool:
+    """Whether a URL has room for a key or password, in whatever spelling: before an @, in a query, in a second URL."""
+    plain = decoded(address)
+    scheme, _, rest = plain.partition(":")
+    host, _, path = rest.lstrip("/").partition("/")
+    if "@" in host and (scheme.lower() not in WITH_A_NAME or ":" in host.rpartition("@")[0]):
+        return True
+    # An @ behind the host is part of a name, unless a key with a slash in it stands before it.
+    if "@" in path and ":" in host + path.rpartition("@")[0]:
+        return True
+    return "::" in plain or bool(re.search(r"[?#]", plain))
+
+
+def store_fault(address: str) -> str | None:
+    """Why a URL cannot be a store's, without repeating it; None where it can."""
+    if secret_in(address):
+        return (
+            "it has a key or password in it, or room for one (before an @, in a query, in a second URL), which would "
+            "stand in logs and file names; give the bucket alone, and keys in the environment (for S3 "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
+    if not re.match(r"[a-z][a-z0-9+.-]+://", address):
+        return "write a URL in small letters, as s3://bucket/prefix, and a folder with a colon in its name as ./name"
+    return None
