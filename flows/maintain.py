@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from flows.session import failed_state, settle
+from fute import stopping
 from fute.errors import ConfigError, NotInStoreError
 from fute.load_study import load_study
 from storage.catalog import VIEWS
@@ -80,7 +81,7 @@ def maintain(
     built, not_built = _index(address, index_from)
     if any(folder.parts for folder in folded):
         log.info("maintain: folded; what was folded is removed in %.0f s", grace_s)
-        time.sleep(grace_s)
+        stopping.pause(grace_s)
     done, not_removed = settle([(f.folder, remove_folded.submit(address, f, grace_s)) for f in folded], "remove")
     failures += not_built + not_removed
     failures += [Failure(subject=f.folder, stage="fold", reason=fault) for f in done for fault in f.faults]

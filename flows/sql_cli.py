@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,6 @@ from fute.errors import StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from prefect.states import State
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -122,10 +121,11 @@ def maintain(grace_s: float | None, min_files: int | None, index_from: int | Non
     address = Store(store).address  # of one on object storage not its mirror: machines take turns in the bucket
     show_progress()
     from flows.maintain import maintain as maintain_flow
+    from flows.signals import run_flow
 
     given = {"grace_s": grace_s, "min_files": min_files, "index_from": index_from}
     options = {name: value for name, value in given.items() if value is not None}
-    state = cast("State[Any]", maintain_flow(store=address, return_state=True, **options))
+    state = run_flow(address, maintain_flow, store=address, **options)
 
     def show() -> None:
         if not state.is_completed():  # such a state has no result
