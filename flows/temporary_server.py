@@ -24,13 +24,12 @@ def tie_to_this_process() -> None:
     SubprocessASGIServer._run_uvicorn_command = _start  # type: ignore[method-assign]
 
 
-def _start(server: SubprocessASGIServer) -> subprocess.Popen[Any]:
+def _start(self: SubprocessASGIServer) -> subprocess.Popen[Any]:
     """The command and settings of Prefect 3.8 (prefect/server/api/server.py), behind our tether."""
-    application = ["--app-dir", str(prefect.__module_path__.parent), "--factory", "prefect.server.api.server:create_app"]
-    address = ["--host", "127.0.0.1", "--port", str(server.port)]
     return subprocess.Popen(
-        [sys.executable, "-P", str(TETHERED), "uvicorn", *application, *address, "--log-level", "error",
-         "--lifespan", "on"],
+        [sys.executable, "-P", str(TETHERED), "uvicorn",
+         "--app-dir", str(prefect.__module_path__.parent), "--factory", "prefect.server.api.server:create_app",
+         "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "error", "--lifespan", "on"],
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",

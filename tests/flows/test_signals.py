@@ -153,7 +153,7 @@ def test_a_run_that_is_stopped_in_a_terminal_asks_nothing_more_and_is_gone_on_wi
 
         # In the end nothing was paid twice but what was given up, and all bits are those of a run in peace.
         server.latency_s = 0.0
-        assert Terminal("run", study).wait() == 0
+        assert pipeline(study, return_state=True).is_completed()
         assert server.n_requests == questions + lost
     expected, found = vectors(whole.parent), vectors(folder)
     assert found.keys() == expected.keys()
