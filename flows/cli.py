@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 # Before Prefect is imported. Its console lines are left to warnings, since ours say what goes on; the Prefect UI gets
 # both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_WITH_FAILURES = 3
+EXIT_INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -50,6 +51,8 @@ class Commands(click.Group):
         except FuteError as exc:
             click.echo(f"error: {printable(exc)}", err=True)
             ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:  # before a flow has begun, or after it has ended
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,9 +121,10 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
 
     from flows.pipeline import pipeline
     from flows.results import print_results
+    from flows.signals import run_flow
     from storage.store import Store
 
-    state = cast("State[Any]", pipeline(str(study), base_urls or None, go_on, return_state=True))
+    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
     store = Store(loaded.store_address)
     return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
 
@@ -163,10 +167,11 @@ def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, a
     from flows.drift import DRIFTED
     from flows.drift import drift as drift_flow
     from flows.drift_results import print_drift
+    from flows.signals import run_flow
     from storage.store import Store
 
     moved = moved_endpoints(base_urls) or None
-    state = cast("State[Any]", drift_flow(str(study), base_urls=moved, renew=renew, return_state=True))
+    state = run_flow(loaded.store_address, drift_flow, str(study), base_urls=moved, renew=renew)
     store = Store(loaded.store_address)
 
     def show() -> None:
@@ -190,11 +195,12 @@ def transfer(study: Path, as_json: bool) -> None:
     check_study(loaded)
     show_progress()
 
+    from flows.signals import run_flow
     from flows.transfer import transfer as transfer_flow
     from flows.transfer_results import print_transfer
     from storage.store import Store
 
-    state = cast("State[Any]", transfer_flow(str(study), return_state=True))
+    state = run_flow(loaded.store_address, transfer_flow, str(study))
     store = Store(loaded.store_address)
     sys.exit(end_of_run(state, lambda: print_transfer(console(), store, str(state.state_details.flow_run_id), as_json)))
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import click
-
-if TYPE_CHECKING:
-    from prefect.states import State
 
 
 def a_share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -66,15 +62,14 @@ def prompts(
 
     from flows.select_prompts import select_prompts
     from flows.select_results import print_selection
+    from flows.signals import run_flow
     from storage.store import Store
     from tasks.select import read_selection
 
-    state = cast(
-        "State[Any]",
-        select_prompts(
-            str(study), named, text, text_pair, list(prompts) or None, share, moved or None, return_state=True
-        ),
-    )
+    state = run_flow(
+        loaded.store_address, select_prompts, str(study), named, text, text_pair, list(prompts) or None, share,
+        moved or None,
+    )  # fmt: skip
     store = Store(loaded.store_address)
     flow_run_id = str(state.state_details.flow_run_id)
     sys.exit(

@@ -8,18 +8,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Failed, State
 from pydantic import ValidationError
 
 from flows.runners import runner_name, tasks_run_by
+from flows.temporary_server import tie_to_this_process
+from fute import stopping
 from fute.check_study import check_study
 from fute.config import EndpointConfig, Study
 from fute.errors import ConfigError
@@ -34,6 +38,12 @@ from tasks.run import Failure, Run
 log = logging.getLogger(__name__)
 
 CODE_FAULTS = "CompletedWithFailures"
+INTERRUPTED = "Interrupted"
+# Ctrl-C or SIGTERM under our command line (Stopped), Ctrl-C in a notebook, the cancelling of a deployment's run.
+INTERRUPTS = (stopping.Stopped, KeyboardInterrupt, TerminationSignal)
+POLL_S = 0.5
+
+tie_to_this_process()  # here, for every flow imports this
 
 
 @dataclass
@@ -41,6 +51,7 @@ class Session:
     """An open run."""
 
     study: Study
+    flow: str
     run: Run
     tracker: Tracker
     owner: bool
@@ -50,10 +61,12 @@ class Session:
     metrics: dict[str, float] = field(default_factory=dict)
     spaces: list[str] = field(default_factory=list)
     report: str | None = None
+    closing: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage and log its seconds."""
+        stopping.check()
         started = time.perf_counter()
         yield
         self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
@@ -74,6 +87,8 @@ def failed_state(message: str) -> State[Any]:
 @contextmanager
 def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str] | None = None) -> Iterator[Session]:
     """Load and check the study, and open a run unless one is given."""
+    global _owner
+    stopping.check()
     study = load_study(path)
     if base_urls:
         study = with_base_urls(study, base_urls)
@@ -102,24 +117,45 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
         run = Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed,
                   run_id=run_id, flow_run_id=flow_run_id, scattered=runner_name(study) != "threads")  # fmt: skip
         tracker.text(run_id, json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False), "study.json")
-    session = Session(study, run, tracker, owner)
+    session = Session(study, flow, run, tracker, owner)
+    if owner:
+        _owner = session
     try:
         with tasks_run_by(study):
-            yield session
+            try:
+                yield session
+            except INTERRUPTS:
+                stopping.stop()  # within the runner, which waits for the tasks that are at work
+                raise
     except BaseException as exc:
         if owner:
-            close(session, flow, f"Failed: {type(exc).__name__}")
+            close(session, INTERRUPTED if isinstance(exc, INTERRUPTS) else f"Failed: {type(exc).__name__}")
         raise
+    finally:
+        if owner:
+            stopping.reset()
     if owner:
-        close(session, flow, CODE_FAULTS if session.failures else "Completed")
+        close(session, CODE_FAULTS if session.failures else "Completed")
 
 
-def close(session: Session, flow: str, state: str) -> None:
-    """Write the run's record, and end it in MLflow whatever becomes of that."""
+_owner: Session | None = None
+"""The session of this process' run."""
+
+
+def close_interrupted() -> None:
+    """Close the run of this process from another thread than the flow's, which is held up."""
+    if _owner is not None:
+        close(_owner, INTERRUPTED)
+
+
+def close(session: Session, state: str) -> None:
+    """Write the run's record, once, and end it in MLflow whatever becomes of that."""
+    if not session.closing.acquire(blocking=False):
+        return
     seconds = time.perf_counter() - session.started
     row = {
         "study": session.study.name,
-        "flow": flow,
+        "flow": session.flow,
         "state": state,
         "seconds": seconds,
         "spaces": session.spaces,
@@ -136,7 +172,7 @@ def close(session: Session, flow: str, state: str) -> None:
         session.tracker.metrics(
             session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}
         )
-        session.tracker.end(session.run.run_id, failed=state != "Completed")
+        session.tracker.end(session.run.run_id, failed=state != "Completed", killed=state == INTERRUPTED)
     if session.tracker.gap is not None:
         log.warning("this run is not in MLflow, or only a part of it (%s); the store has all of it",
                     session.tracker.gap)  # fmt: skip
@@ -170,10 +206,14 @@ def _moved(endpoint: EndpointConfig, base_url: str) -> EndpointConfig:
 
 
 def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tuple[list[Any], list[Failure]]:
-    """Wait for all futures; results of those that succeeded, and who failed with what reason."""
+    """Wait for all futures; results of those that succeeded, and who failed with what reason.
+
+    Raises:
+        Stopped: the run is being stopped.
+    """
     results, failures = [], []
     for subject, future in futures:
-        future.wait()
+        _wait(future)
         state = future.state
         if state.is_completed():
             results.append(future.result())
@@ -185,3 +225,13 @@ def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tup
         log.warning("%s of %s failed: %s", stage, subject, reason)
         failures.append(Failure(subject=subject, stage=stage, reason=reason))
     return results, failures
+
+
+def _wait(future: PrefectFuture[Any]) -> None:
+    """Wait for one, looking up now and then: tasks in other processes do not see that this one is being stopped."""
+    future.wait(timeout=POLL_S)
+    stopping.check()
+    while not future.state.is_final():
+        future.wait(timeout=POLL_S)
+        stopping.check()
+    future.wait()  # final at the server, it may still be on its way here

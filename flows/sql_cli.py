@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,6 @@ from fute.errors import StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from prefect.states import State
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -118,9 +117,10 @@ def maintain(min_files: int | None, store: str) -> None:
     address = Store(store).address
     show_progress()
     from flows.maintain import maintain as maintain_flow
+    from flows.signals import run_flow
 
     options = {} if min_files is None else {"min_files": min_files}
-    state = cast("State[Any]", maintain_flow(store=address, return_state=True, **options))
+    state = run_flow(address, maintain_flow, store=address, **options)
 
     def show() -> None:
         if not state.is_completed():  # such a state has no result

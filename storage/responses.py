@@ -79,6 +79,7 @@ class ResponseStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.n_kept = 0  # by this object
         self._live_folder = self.folder / "live"
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -117,6 +118,7 @@ class ResponseStore:
             self._notice_fork()
             self._writer().put(row)
             self._written.add(request.key)
+            self.n_kept += 1
 
     def claim(self, key: str) -> bool:
         return self._claims().claim(key)

@@ -213,11 +213,11 @@ class Tracker:
         except Exception as exc:
             self._give_up(exc)
 
-    def end(self, run_id: str | None, *, failed: bool = False) -> None:
+    def end(self, run_id: str | None, *, failed: bool = False, killed: bool = False) -> None:
         if self._client is None or run_id is None:
             return
         try:
-            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+            self._client.set_terminated(run_id, "KILLED" if killed else "FAILED" if failed else "FINISHED")
         except Exception as exc:
             self._give_up(exc)
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fute import stopping
 from fute.config import BudgetConfig, EndpointConfig
 from fute.errors import ModelError, StoreError
 from fute.llm.estimate import most_tokens_in
 from fute.llm.types import Answer, ChatRequest, Completer
+from fute.stopping import Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Budget:
             answer = self._inner.complete(request)
             spent = self._cost(answer, most)
             return answer
-        except ModelError as exc:
+        except (ModelError, Stopped) as exc:
             spent = most if exc.may_be_charged else Spending()
             raise
         finally:
@@ -191,7 +192,7 @@ def _wait_for(account: Account, most: Spending) -> None:
     while (refusal := account.reserve(most)) is not None:
         if not refusal.in_flight:
             raise BudgetExhausted(_message(account, most, refusal))
-        time.sleep(SETTLING_S)
+        stopping.pause(SETTLING_S)
 
 
 def cost_usd(endpoint: EndpointConfig, tokens_in: int | None, tokens_out: int | None) -> float | None:

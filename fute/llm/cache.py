@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
+from fute import stopping
 from fute.llm.types import Answer, ChatRequest, Completer
 
 LONGEST_WAIT_S = 0.25  # between two looks for an answer that someone else has asked for
@@ -93,7 +93,7 @@ class Cache:
             # Someone else is asking. What they are answered is looked for before the claim is tried again.
             if (kept := self._ledger.get(key)) is not None:
                 return replace(kept, from_cache=True)
-            time.sleep(wait_s)
+            stopping.pause(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         try:
             # Looked at with the claim in hand, so that nobody can have answered between the look and the call.

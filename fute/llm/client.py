@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fute import stopping
 from fute.config import EndpointConfig
 from fute.llm.budget import Account, Budget
 from fute.llm.cache import Cache, ResponseLedger
 from fute.llm.limits import Pace, Paced, local_pace, places_at
 from fute.llm.providers import open_provider
 from fute.llm.retry import Retry
+from fute.llm.stoppable import Stoppable
 from fute.llm.types import Completer
 
 
@@ -29,13 +31,13 @@ def connect(
         accounts: budgets that its calls count to.
     """
     service = service_of(endpoint)
-    layers = open_provider(endpoint, api_key)
+    layers: Completer = Stoppable(open_provider(endpoint, api_key))
     pace = pace or local_pace(service, endpoint.requests_per_minute, endpoint.tokens_per_minute)
     if pace is not None:
         layers = Paced(layers, pace)
     if accounts:
         layers = Budget(layers, endpoint, accounts)
-    layers = Retry(layers, max_attempts=endpoint.max_attempts)
+    layers = Retry(layers, max_attempts=endpoint.max_attempts, sleep=stopping.pause)
     return Cache(layers, ledger, places_at(service, endpoint.in_flight))
 
 

@@ -1,4 +1,4 @@
-"""Many requests in flight: items are drawn one by one, and the first failure stops the drawing."""
+"""Many requests in flight: items are drawn one by one; the first failure, or the end of the run, stops the drawing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
+
+from fute import stopping
 
 T = TypeVar("T")
 
@@ -16,7 +18,8 @@ def fan_out(items: Iterable[T], work: Callable[[T], None], n_threads: int) -> Ba
     """Do the work on every item, at most so many at once.
 
     Returns:
-        The first failure; None where there was none. After a failure no item is begun; those in work are finished.
+        The first failure (Stopped where the run is being stopped); None where there was none. After a failure no item
+        is begun; those in work are finished.
     """
     # Drawn under a lock as they are wanted: a queue of all requests of a large pool would be memory for nothing.
     pending = iter(items)
@@ -27,6 +30,7 @@ def fan_out(items: Iterable[T], work: Callable[[T], None], n_threads: int) -> Ba
         nonlocal failure
         while True:
             try:
+                stopping.check()
                 with lock:
                     if failure is not None:
                         return

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
+from fute import stopping
 from fute.llm.estimate import likely_tokens
 from fute.llm.types import Answer, ChatRequest, Completer
 
@@ -95,7 +96,7 @@ class LocalPace:
         tokens_per_minute: int | None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.pause,
     ) -> None:
         self._s_a_request = self._s_a_token = 0.0
         self._clock = clock

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fute import stopping
 from fute.types import TextTable
 
 
@@ -58,5 +59,6 @@ def encode(tokenizer: Any, table: TextTable, max_tokens: int) -> Encoded:
 
 def pad(tokenizer: Any, encoded: Encoded, rows: NDArray[np.integer], device: torch.device) -> dict[str, Tensor]:
     """The model's arguments for some rows, padded to the longest of them: tensors (rows, longest)."""
+    stopping.check()  # here, where every batch that a model is trained on or asked about passes
     batch = tokenizer.pad([encoded.fields[row] for row in rows], return_tensors="pt")
     return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fute import stopping
 from fute.errors import SurrogateError
 from fute.surrogate.load import Surrogate
 from fute.types import TextTable
@@ -98,6 +99,7 @@ def readable(surrogate: Surrogate, max_tokens: int | None) -> int:
 
 def pad_batch(surrogate: Surrogate, tokens: Tokens, rows: NDArray[np.integer]) -> dict[str, Tensor]:
     """The surrogate's arguments for some rows, padded on the right to the longest of them: tensors (rows, longest)."""
+    stopping.check()  # here, where every batch of every loop over a surrogate passes
     shape = (len(rows), int(tokens.lengths[rows].max()))
     ids = np.full(shape, surrogate.tokenizer.pad_token_id, dtype=np.int64)
     mask = np.zeros(shape, dtype=np.int64)
