@@ -70,9 +70,14 @@ def test_a_package_answers_short_and_odd_texts_without_a_network(model: Packaged
     if not present([model])[0]:
         pytest.skip(f"{model.package} is not installed (the group 'packaged')")
     texts = [
-        "I love this wonderful film.", "An awful, stupid plot!", "Fuck off, you idiot.",
-        "Win a FREE prize now, call 0800", "Heute ist Montag.", "One. Two words. And a sentence that goes on for rather longer than that.", "!!!",
-    ]  # fmt: skip
+        "I love this wonderful film.",
+        "An awful, stupid plot, and I hate it!",
+        "Fuck off, you idiot.",
+        "Win a FREE prize now, call 0800",
+        "Heute ist Montag.",
+        "One. Two words. And a sentence that goes on for rather longer than that.",
+        "!!!",
+    ]
     outputs = model.outputs(TextTable(texts, [None] * 6 + ["?"])).validate(len(texts))
     assert outputs.kind == model.kind
     assert outputs.answered_mask[:6].all()
