@@ -119,13 +119,6 @@ def alt_profanity_check() -> Answer:
     return lambda texts: [(1 - offensive, offensive) for offensive in predict_prob(list(texts))]
 
 
-def better_profanity() -> Answer:
-    from better_profanity import profanity
-
-    profanity.load_censor_words()
-    return each(lambda text: "profane" if profanity.contains_profanity(text) else "clean")
-
-
 def profanity() -> Answer:
     from profanity import profanity
 
@@ -251,9 +244,6 @@ MODELS = (
     Packaged(
         "alt-profanity-check", "alt-profanity-check", "probabilities", OFFENSIVE,
         "trained on offensive tweets and toxic comments", alt_profanity_check, ("clean", "offensive"),
-    ),
-    Packaged(
-        "better-profanity", "better-profanity", "labels", OFFENSIVE, _SWEARING, better_profanity, ("clean", "profane")
     ),
     Packaged("profanity", "profanity", "labels", OFFENSIVE, _SWEARING, profanity, ("clean", "profane")),
     Packaged("valx", "valx", "labels", OFFENSIVE, "trained on hateful and offensive tweets", valx),
