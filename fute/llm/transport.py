@@ -7,6 +7,7 @@ the environment, and log every request. What an answer means is for `http_answer
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import threading
 import time
@@ -24,6 +25,9 @@ from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswe
 from fute.llm.http_answer import http_answer
 from fute.llm.types import Answer, ChatRequest
 from fute.llm.wire import CHAT_WIRE, Wire
+
+# Below that it writes down all headers of an answer, in which a server may repeat the key.
+logging.getLogger("httpcore").setLevel(logging.INFO)
 
 MAX_RESPONSE_BYTES = 4_000_000  # a chat answer with 20 log-probabilities a token is a few kilobytes
 CONNECT_TIMEOUT_S = 10.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import logging
 import re
 import select
 import socket
@@ -434,6 +435,15 @@ def test_headers_of_the_environment_go_to_no_proxy_either(monkeypatch):
         assert "another-host" not in head
         assert "secret" not in head
         assert "Host: api.example" in head
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"307 Elsewhere", b"500 Oops"])
+def test_a_key_that_comes_back_in_a_header_is_in_no_log(caplog, status):
+    caplog.set_level(logging.DEBUG)
+    reply = b"HTTP/1.1 %s\r\nLocation: http://x/sk-canary-0123456789\r\nContent-Length: 2\r\n\r\n{}" % status
+    with serving(always(reply)) as port, pytest.raises(ModelError) as caught:
+        transport(port, api_key="sk-canary-0123456789").complete(ASK)
+    assert "sk-canary" not in caplog.text + str(caught.value)
 
 
 def test_a_key_goes_over_plain_http_to_this_machine_only():
