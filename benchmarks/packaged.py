@@ -20,7 +20,7 @@ import numpy as np
 from command import as_run
 from packaged_models import EMOTION, MODELS, OFFENSIVE, SENTIMENT, SUBJECTIVITY, TOPIC, Packaged
 from packaged_table import KNOWS, TOP, Ranking, describe, report, summarise
-from population import Stopwatch
+from population import Stopwatch, scores
 from real_tasks import Task, labelled_rows, manifest, read_task, real_pool, task_lists
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -37,7 +37,9 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate
-from fute.types import Dataset, Features, Outputs, Pool, TextTable
+from fute.types import UNRELATED, Dataset, Features, Outputs, Pool, TextTable
+from fute.unify.frame import Frame, embed_pseudo_tasks, verdict
+from storage.nearest import best_of
 from storage.stamp import Stamp, code_version
 from storage.store import Store
 
@@ -58,12 +60,28 @@ KNOWLEDGE_ROWS = 600  # of a dataset: some packages take milliseconds a word
 ANSWERS_VERSION = 1  # raised when the same packages would be asked otherwise
 
 
-def rank(features: Features, pool: Pool, datasets: Sequence[Dataset], outputs: Sequence[Outputs]) -> Ranking:
-    """The one place that turns answers into a ranking: cosines of crosscov embeddings, no reference, no verdict."""
+def rank(features: Features, pool: Pool, datasets: Sequence[Dataset], outputs: Sequence[Outputs], seed: int) -> Ranking:
+    """Scores, chances and verdicts as `fute run` gives them."""
     embedder = Crosscov(CrosscovConfig(), features, pool)
-    asked = np.stack([embedder.dataset(dataset).vector for dataset in datasets])
-    answering = np.stack([embedder.model(answers).vector for answers in outputs])
-    return Ranking(answering @ asked.T, answering @ answering.T)
+    vectors = embed_pseudo_tasks(embedder, features, pool, seed)
+    if vectors is None:
+        raise SystemExit("the pool has no pseudo-tasks")
+    frame = Frame.of(vectors["dataset"], vectors["model"])
+    asked, answering = [embedder.dataset(dataset) for dataset in datasets], embedder.models(outputs)
+    made = [e for e in answering if not isinstance(e, FuteError)]
+    placed, models = (frame.place([e.vector for e in group]) for group in (asked, made))
+    found = scores(frame, models, "model", placed, "dataset")
+    null = frame.nulls["model", "dataset"]
+    p_values = [
+        best_of(null.p_value(row.max(), len(datasets)), (e.metrics[UNRELATED], asked[row.argmax()].metrics[UNRELATED]))
+        for row, e in zip(found, made, strict=True)
+    ]
+    return Ranking(
+        found,
+        scores(frame, models, "model", models, "model"),
+        np.array(p_values, float),
+        [verdict(p) or "not judged" for p in p_values],
+    )
 
 
 def main() -> None:
@@ -95,7 +113,8 @@ def main() -> None:
         with watch.stage("who knows the task"):
             known = {model.id: knowledge(model, tasks, store) for model in outputs}
         with watch.stage("ranking"):
-            ranking = rank(features, pool, [task.dataset for task in tasks], list(outputs.values()))
+            datasets = [task.dataset for task in tasks]
+            ranking = rank(features, pool, datasets, list(outputs.values()), options.seed)
     rows = describe(list(outputs), tasks, ranking, known)
     summary = summarise(rows, [task.family for task in tasks])
     report(rows, summary)

@@ -20,7 +20,7 @@ from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.types import UNRELATED, Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
-from fute.unify.frame import Frame, make_frame, score
+from fute.unify.frame import Frame, embed_pseudo_tasks, score
 from storage.stamp import Stamp
 from storage.store import Store
 
@@ -146,10 +146,10 @@ def embed(
         with watch.stage("embedding" if name == "all" else "embedding, last layer"):
             read = partial(parts.read, columns)
             embedder = Crosscov(CrosscovConfig(), read, pool)
-            frame = make_frame(embedder, read, pool, seed)
-            if frame is None:
+            vectors = embed_pseudo_tasks(embedder, read, pool, seed)
+            if vectors is None:
                 raise SystemExit("the pool has no pseudo-tasks")
-            frames.append(frame)
+            frames.append(Frame.of(vectors["dataset"], vectors["model"]))
             datasets = [embedder.dataset(parts.part(t, r)).vector for t, r in zip(tasks, rows, strict=True)]
             models = [embedder.model(answers).vector for group in outputs for answers in group]
             spaces[name] = Vectors(np.stack(datasets), np.stack(models))
