@@ -140,7 +140,7 @@ def embed(
     outputs, others = (
         [[store.outputs(pool.id, ref) for ref in model_refs(task, seed, zoo)] for task in tasks] for zoo in ZOOS
     )
-    parts = _PartFeatures(features, pool)
+    parts = PartFeatures(features, pool)
     spaces, frames = {}, []
     for name, columns in (("all", slice(None)), ("last", slice(-width, None))):
         with watch.stage("embedding" if name == "all" else "embedding, last layer"):
@@ -184,12 +184,15 @@ def shuffled(outputs: Outputs, pool: Pool, seed: int) -> Outputs:
     return replace(outputs, values=values)
 
 
-class _PartFeatures:
+class PartFeatures:
     """Features of a part of a task's rows, looked up among those of all its rows."""
 
     def __init__(self, features: Features, pool: Pool) -> None:
         self._features = features
         self._known: dict[str, Floats] = {pool.inputs.fingerprint: features(pool.inputs)}
+
+    def know(self, inputs: TextTable, values: Floats) -> None:
+        self._known[inputs.fingerprint] = values
 
     def part(self, task: Task, rows: Rows) -> Dataset:
         dataset = labelled_rows(task, rows.dataset)

@@ -63,7 +63,7 @@ def main() -> None:
     tasks = everything[: QUICK_TASKS if options.quick else int(options.tasks)]
     surrogate = load_surrogate(SurrogateConfig(device=options.device), HERE)
     store = Store(options.cache)
-    features = store.cached_features(surrogate.id, partial(_features, surrogate))
+    features = store.cached_features(surrogate.id, partial(compute, surrogate))
     pools = {}
     for seed in options.seeds:
         with watch.stage("building the pool"):
@@ -111,7 +111,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _features(surrogate: Surrogate, inputs: TextTable) -> Floats:
+def compute(surrogate: Surrogate, inputs: TextTable) -> Floats:
     values, seen = compute_features(surrogate, inputs)
     print(f"  features of {seen.n_rows} texts: {seen.seconds:.1f} s", flush=True)
     return values

@@ -91,7 +91,7 @@ def verdicts(
         told[f"{direction}: only other families"] = _shares(
             [null.p_value(s, int(k)) for s, k in zip(best[able], foreign.sum(axis=axis)[able], strict=True)]
         )
-    chances = [null.p_value(s, len(scores)) for s in shuffled.max(axis=0)]
+    chances = [null.p_value(s, len(scores)) for s in shuffled.max(axis=0)] if shuffled.size else []
     told["model to dataset: shuffled outputs"] = _shares(
         [None if c is None else max(c, u) for c, u in zip(chances, unrelated, strict=True)]
     )
