@@ -7,14 +7,17 @@ since DuckDB would look for others from wherever the tool happens to run; a stor
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from fute.errors import StoreError
-from storage.catalog import COMMENTS, DATASET_FILES, VIEWS, View, create_derived, create_responses, view_query
+from storage.catalog import COMMENTS, FILES, create_derived, nulls
 from storage.responses import ORIGIN
 from storage.schema_version import require_readable
+from storage.view_files import MADE, View
 
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
 ALLOW_EMPTY = ", allow_empty = true" if int(duckdb.__version__.partition(".")[0]) >= 2 else ""
@@ -44,20 +47,39 @@ def export_catalog(root: Path, target: Path) -> None:
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    for view in (*VIEWS, DATASET_FILES):
+    for view in FILES:
         files = _files(root, _folding_glob(view) if view.folds else view.glob)
         if view.name == "embeddings":
             query = _embeddings_once(con, view, files)
         else:
-            query = view_query(view.schema, files, made=view.made, options=ALLOW_EMPTY)
+            query = _rows(view.schema, files, view.made)
             if view.folds:
                 query = f"SELECT * FROM (SELECT DISTINCT * FROM ({query})) {view.only}"
         con.execute(f"CREATE VIEW {view.name} AS {query}")
-    create_responses(con, _files(root, "responses/*.parquet"), options=ALLOW_EMPTY)
     create_derived(con)
     for name, comment in COMMENTS.items():
         text = comment.replace("'", "''")
         con.execute(f"COMMENT ON VIEW {name} IS '{text}'")
+
+
+def _rows(schema: pa.Schema, files: str | None, made: Sequence[str] = ()) -> str:
+    """The columns of a schema from Parquet files; null where a file lacks one.
+
+    Args:
+        files: SQL for the glob; None: there are no files, and the answer is empty.
+        made: columns that are made of the file's name.
+    """
+    every = schema if ORIGIN.name in schema.names else schema.append(ORIGIN)
+    rows = f"(SELECT {nulls(every)} LIMIT 0)"
+    if files is not None:
+        options = f"union_by_name = true, hive_partitioning = false, filename = 'origin'{ALLOW_EMPTY}"
+        rows += f" UNION ALL BY NAME (SELECT * FROM read_parquet({files}, {options}))"
+    columns = ", ".join(f'{MADE[name].sql if name in made else quoted(name)} AS "{name}"' for name in schema.names)
+    return f"SELECT {columns} FROM ({rows})"
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def _folding_glob(view: View) -> str:
@@ -77,7 +99,7 @@ def _files(root: Path, glob: str) -> str | None:
 
 def _embeddings_once(con: duckdb.DuckDBPyConnection, view: View, files: str | None) -> str:
     """Each embedding once, also while folded files wait for their removal. Only fingerprints are compared for that."""
-    query = view_query(view.schema.append(ORIGIN), files, options=ALLOW_EMPTY)
+    query = _rows(view.schema.append(ORIGIN), files)
     con.execute(f"CREATE VIEW every_embedding AS {query}")
     con.execute("""
         CREATE VIEW repeated_embeddings AS

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from storage.remote import removed_through, written_through
+from storage.seal import UNREADABLE, require_own_place, require_unbroken, unreadable, write_sealed
+from storage.seal import advice as advice
 
-SCHEMA_VERSION = b"1"
-VERSION_KEY = b"fute.schema_version"
 STALE_AFTER_S = 24 * 3600
 CARD = "card.parquet"  # in each folder that is written as one
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -38,6 +38,11 @@ class Scratch:
     def path(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
         return self.root / f"{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
+
+    def place(self, path: Path) -> str:
+        """Of a file of the store, below its folder; none of one that is made here first."""
+        below = path.is_relative_to(self.root.parent) and not path.is_relative_to(self.root)
+        return path.relative_to(self.root.parent).as_posix() if below else ""
 
     def now_ns(self) -> int:
         """The time in ns since 1970; never earlier than one that was told before, though the clock may go back.
@@ -132,30 +137,28 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
             temporary.unlink()
 
 
-def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
-    """Write one Parquet file; its schema version stands in the metadata.
+def write_parquet(
+    scratch: Scratch,
+    target: Path,
+    table: pa.Table,
+    *,
+    row_group_size: int | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Write one Parquet file, with its seal.
 
     Args:
         row_group_size: rows that a reader has to read together to read one of them.
+        folder: where it is going to lie, when `target` is in a folder that is renamed later.
     """
-    metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION}
-    table = table.replace_schema_metadata(metadata)
+    place = scratch.place(target if folder is None else folder / target.name)
 
     def write(path: Path) -> None:
-        pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+        write_sealed(table, path, place, row_group_size)
         now = scratch.now_ns()
         os.utime(path, ns=(now, now))
 
     write_file(scratch, target, write)
-
-
-def advice(path: Path, exc: Exception) -> str:
-    """What to do about a file that could not be read."""
-    if isinstance(exc, OSError) and exc.errno is not None:  # the system's: the file itself may be whole
-        return "look at its rights, the disk and the number of open files, and run again"
-    if {"runs", "drift", "responses"} & set(path.parts):  # nothing makes these again
-        return "put back a copy of it, or move it out of the store"
-    return "delete it and run the study again"
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -168,19 +171,14 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         StoreError: the file is damaged, or was written by a later version of fute.
     """
     try:
+        require_unbroken(path)
         # One file is one table: no hive columns are to be made from the folder names.
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
-    version = (table.schema.metadata or {}).get(VERSION_KEY)
-    if version is None:
-        raise StoreError(f"{path} was not written by fute; move it out of the store")
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; use the fute that wrote it"
-        )
+    except UNREADABLE as exc:
+        raise unreadable(path, exc) from exc
+    require_own_place(path, table.schema.metadata)
     return table
 
 
@@ -233,7 +231,6 @@ def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa
 
     def write(folder: Path) -> None:
         for name, table in tables.items():
-            metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION}
-            pq.write_table(table.replace_schema_metadata(metadata), folder / f"{name}.parquet", compression="zstd")
+            write_sealed(table, folder / f"{name}.parquet", scratch.place(target / f"{name}.parquet"))
 
     write_folder(scratch, target, write)

@@ -221,7 +221,8 @@ class Store:
             extra: Mapping[str, Any] = {}
             if train is not None:
                 extra = train(folder / "weights")
-            write_parquet(self.scratch, folder / "card.parquet", card(schemas.MODELS, {**row, **extra}, stamp))
+            table = card(schemas.MODELS, {**row, **extra}, stamp)
+            write_parquet(self.scratch, folder / "card.parquet", table, folder=self.model_folder(ref))
 
         if not self.has_model(ref, trained=train is not None):
             if self.has_model(ref) and not self.weights_folder(ref).is_dir() and train is not None:
