@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fute.errors import StoreError
-from storage.files import advice
+from storage.seal import UNREADABLE, require_own_place, require_unbroken, unreadable
 from storage.store import Store
 
 
@@ -23,7 +21,9 @@ def outputs_details(store: Store, pool: str, ref: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
+        require_unbroken(path)
+        metadata = pq.read_schema(path).metadata
+    except UNREADABLE as exc:
+        raise unreadable(path, exc) from exc
+    require_own_place(path, metadata)
     return dict(json.loads(metadata[b"fute.outputs"])["details"])

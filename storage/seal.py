@@ -6,7 +6,7 @@ written: one that lies elsewhere is told. Files of earlier versions have no seal
 
 from __future__ import annotations
 
-import re
+import os
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -19,10 +19,8 @@ from fute.errors import StoreError
 SCHEMA_VERSION = b"1"
 VERSION_KEY = b"fute.schema_version"
 PLACE_KEY = b"fute.place"
-CHECKSUM_KEY = b"fute.footer_crc32"
-BLANK = b"0" * 8
-# The key and its value in the footer. The checksum is of the footer with BLANK as its value.
-_SEAL = re.compile(re.escape(CHECKSUM_KEY) + rb"\x18\x08([0-9a-f]{8})")
+_MARK = b"fute.crc"  # stands right before the footer, with the footer's CRC-32 as 8 digits after it
+_MARK_LEFT = 3  # as many of its bytes tell a damaged seal from a file that has none
 
 UNREADABLE = (pa.ArrowException, OSError, MemoryError, ValueError)
 """What reading a damaged file raises: a size in it may have become any number."""
@@ -30,29 +28,29 @@ UNREADABLE = (pa.ArrowException, OSError, MemoryError, ValueError)
 
 def write_sealed(table: pa.Table, path: Path, place: str, row_group_size: int | None = None) -> None:
     """Write a table to `path` as the file that is going to be at `place` below the store."""
-    sealed = {VERSION_KEY: SCHEMA_VERSION, PLACE_KEY: place.encode(), CHECKSUM_KEY: BLANK}
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **sealed})
+    metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION, PLACE_KEY: place.encode()}
+    table = table.replace_schema_metadata(metadata)
     pq.write_table(table, path, compression="zstd", row_group_size=row_group_size, write_page_checksum=True)
     with path.open("r+b") as file:
-        start, footer = _footer(file)
-        (seal,) = _SEAL.finditer(footer)
-        file.seek(start + seal.start(1))
-        file.write(b"%08x" % zlib.crc32(footer))
+        footer = _footer(file)
+        file.seek(-len(footer), os.SEEK_END)
+        # Pages are found by their distance from the beginning, so there may be more before the footer.
+        file.write(_MARK + b"%08x" % zlib.crc32(footer) + footer)
 
 
 def require_unbroken(path: Path) -> None:
     """Look at the seal of the footer, before anything in it is believed.
 
     Raises:
-        ValueError: the footer is damaged.
+        ValueError: the footer is damaged, or there is none.
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
-        _, footer = _footer(file)
-    seals = list(_SEAL.finditer(footer))
-    if not seals and PLACE_KEY not in footer:  # of an earlier version
-        return
-    if len(seals) != 1 or _checksum(footer, seals[0].start(1)) != int(seals[0][1], 16):
+        footer = _footer(file)
+        file.seek(max(0, file.tell() - len(footer) - len(_MARK) - 8))
+        mark, checksum = file.read(len(_MARK)), file.read(8)
+    sealed = sum(a == b for a, b in zip(mark, _MARK, strict=True)) >= _MARK_LEFT
+    if sealed and checksum != b"%08x" % zlib.crc32(footer):
         raise ValueError("its footer is damaged")
 
 
@@ -85,15 +83,12 @@ def advice(path: Path, exc: BaseException) -> str:
     return "delete it and run the study again"
 
 
-def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the footer begins, and its bytes; none of a file that ends otherwise."""
-    size = file.seek(0, 2)
+def _footer(file: BinaryIO) -> bytes:
+    """The footer with its length and the magic word, up to the end of the file. Raises ValueError: there is none."""
+    size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
-    length = int.from_bytes(file.read(8)[:4], "little")
-    start = max(0, size - 8 - length)
-    file.seek(start)
-    return start, file.read(length)
-
-
-def _checksum(footer: bytes, at: int) -> int:
-    return zlib.crc32(footer[:at] + BLANK + footer[at + len(BLANK) :])
+    length = int.from_bytes(file.read(4), "little")
+    if size < 8 + length:
+        raise ValueError("it has no footer")
+    file.seek(size - 8 - length)
+    return file.read()
