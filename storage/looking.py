@@ -60,15 +60,21 @@ def only_looking(con: duckdb.DuckDBPyConnection, sql: str, macros: Collection[st
     if len(statements) != 1:
         raise StoreError(f"{ONE_SELECT}; these are {len(statements)} statements")
     (statement,) = statements
-    looked_at = sql
-    # By blanks only: what is a comment to us may be none to DuckDB.
-    if statement.type == duckdb.StatementType.EXPLAIN and (explained := _EXPLAIN.match(sql)):
-        looked_at = sql[explained.end() :]
-        if [inner.type for inner in con.extract_statements(looked_at)] != [duckdb.StatementType.SELECT]:
-            raise StoreError(f"{ONE_SELECT}; this explains another statement")
-    elif statement.type != duckdb.StatementType.SELECT:
-        raise StoreError(f"{ONE_SELECT}; this is {statement.type.name.replace('_', ' ')}")
-    return Query(statement, names_in(con, looked_at, macros))
+    kind = _kind(statement)
+    # Without comments in between: what looks like the end of one to us may not be its end to DuckDB.
+    if kind == "EXPLAIN" and (explained := _EXPLAIN.match(sql)):
+        sql = sql[explained.end() :]
+        kind = " and ".join(map(_kind, con.extract_statements(sql)))
+    if kind != "SELECT":
+        raise StoreError(f"{ONE_SELECT}; this is {kind.replace('_', ' ') or 'nothing'}")
+    return Query(statement, names_in(con, sql, macros))
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return statement.type.name
+    except ValueError:  # of a kind that DuckDB's Python has no name for
+        return "another statement"
 
 
 def names_in(con: duckdb.DuckDBPyConnection, select: str, macros: Collection[str] = ()) -> frozenset[str]:
