@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from storage.folding import files_of
@@ -86,9 +85,8 @@ def first_damaged(paths: Sequence[Path]) -> StoreError | None:
     """Read files from end to end; what is to be told of the first that cannot be."""
     for path in paths:
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                for _ in file.iter_batches():
-                    pass
+            for _ in _PARQUET.make_fragment(str(path), _DISK).to_batches():
+                pass
         except FileNotFoundError:
             continue
         except UNREADABLE as exc:
