@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import time
@@ -26,6 +27,8 @@ from storage.seal import advice as advice
 
 STALE_AFTER_S = 24 * 3600
 CARD = "card.parquet"  # in each folder that is written as one
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written$")
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -111,13 +114,24 @@ def told_if_unwritable(target: Path) -> Iterator[None]:
     """A full or write-protected disk is no riddle: what could not be written, and what to do."""
     try:
         yield
-    except OSError as exc:
-        if exc.errno not in CANNOT_WRITE:
+    except Exception as exc:  # libraries have errors of their own for it
+        number = errno_of(exc)
+        if number not in CANNOT_WRITE:
             raise
-        what = "free disk space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
+        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
         raise StoreError(
-            f"{target} could not be written ({os.strerror(exc.errno)}); {what} and run again: what is stored stays"
+            f"{target} could not be written ({os.strerror(number)}); {what} and run again: what is stored stays"
         ) from exc
+
+
+def errno_of(exc: BaseException) -> int | None:
+    """The system's number for what went wrong, also where a library hides it."""
+    number = exc.errno if isinstance(exc, OSError) else None
+    if number is None and (told := _OS_ERROR.search(str(exc))):  # as safetensors has it, from Rust
+        number = int(told[1])
+    if number is None and _SHORT_WRITE.search(str(exc)):  # as numpy has it: C tells how much, not why
+        number = errno.ENOSPC
+    return number
 
 
 def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
@@ -129,7 +143,7 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
         with written_through(target):
             os.replace(temporary, target)
     finally:
