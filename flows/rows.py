@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-# What moves a terminal's cursor, changes its colours or turns the direction of writing; not the ends of lines, and tabs.
+# What moves a terminal's cursor, changes its colours or turns the direction of writing; ends of lines and tabs stay.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -308,7 +308,7 @@ def query(root: Path, sql: str, parameters: Parameters = None) -> Answer:
 
 
 class Catalog:
-    """One connection for several queries: each view as it is when it is first asked for. For one thread, in a `with`."""
+    """One connection for several queries; each view is as it was when first asked for. For one thread, in a `with`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -17,7 +17,7 @@ from fute.errors import StoreError
 from storage.catalog import COMMENTS, FILES, create_derived, nulls
 from storage.responses import ORIGIN
 from storage.schema_version import require_readable
-from storage.view_files import MADE, View
+from storage.view_files import MADE, View, live_files, rows_of
 
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
 ALLOW_EMPTY = ", allow_empty = true" if int(duckdb.__version__.partition(".")[0]) >= 2 else ""
@@ -48,6 +48,12 @@ def export_catalog(root: Path, target: Path) -> None:
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     for view in FILES:
+        try:
+            rows_of(view, live_files(root, view))
+        except StoreError as exc:  # a damaged file, which is in the way of this view alone
+            told = f"{exc}; then export the catalog again".replace("'", "''")
+            con.execute(f"CREATE VIEW {view.name} AS SELECT {nulls(view.schema)} WHERE error('{told}') IS NULL")
+            continue
         files = _files(root, _folding_glob(view) if view.folds else view.glob)
         if view.name == "embeddings":
             query = _embeddings_once(con, view, files)

@@ -70,10 +70,10 @@ def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
     """Everything the store knows under this name, by view, and the subject's nearest neighbours."""
     found: dict[str, list[dict[str, Any]]] = {}
     unread: list[StoreError] = []
-    asked = {
-        view.removesuffix("s"): f"SELECT * FROM {view} WHERE {' OR '.join(f'{column} = $subject' for column in columns)}"
-        for view, columns in NAMED_BY.items()
-    }
+    asked = {}
+    for view, columns in NAMED_BY.items():
+        where = " OR ".join(f"{column} = $subject" for column in columns)
+        asked[view.removesuffix("s")] = f"SELECT * FROM {view} WHERE {where}"
     asked["nearest"] = "SELECT * FROM nearest($subject, k := 5)"
     with catalog.Catalog(root) as store:
         for name, query in asked.items():

@@ -118,5 +118,5 @@ def _asked_for(node: dict[str, Any], macros: Collection[str]) -> str | None:
             raise StoreError(f"the function {name} is disabled, for it may do more than look; {ONE_VIEW}")
         return name
     if kind == "FUNCTION" and str(node["function_name"]).lower() in _FUNCTIONS:
-        raise StoreError(f"the function {node['function_name']} is disabled, for it does more than compute; {ONE_SELECT}")
+        raise StoreError(f"the function {node['function_name']} is disabled, for it does more; {ONE_SELECT}")
     return None

@@ -1,7 +1,7 @@
 """MLflow's SQLite file, which is there as a whole or not at all.
 
 MLflow makes its tables one after the other, in seconds, and takes a file that a kill has left half made for one of an
-older MLflow. So it is made beside its place and renamed; one that was left half made, by whatever made it, is made anew.
+older MLflow. So it is made beside its place and renamed; one that was left half made is made anew.
 """
 
 from __future__ import annotations

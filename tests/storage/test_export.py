@@ -15,6 +15,7 @@ from storage import catalog
 from storage.export import export_catalog
 from storage.stamp import Stamp
 from storage.store import Store
+from tests.docs_store import write_docs_store
 from tests.storage.small_store import fold, write
 
 
@@ -78,3 +79,17 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
     store = write(tmp_path / "store", range(1))
     with pytest.raises(StoreError, match="cannot be"):
         export_catalog(Store(store.root).root, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"spoiled", None])
+def test_a_damaged_or_foreign_file_is_in_the_way_of_its_own_views_alone(tmp_path: Path, content: bytes | None) -> None:
+    store = write_docs_store(tmp_path / "it's a store")
+    path = next((store.root / "prompts").glob("*.parquet"))
+    path.write_bytes(content or next((store.root / "spaces").glob("*.parquet")).read_bytes())
+    file = tmp_path / "catalog.duckdb"
+    export_catalog(store.root, file)
+    assert shown(file, "SELECT count(*) FROM models") == [(4,)]
+    assert shown(file, "SELECT count(*) FROM responses") == [(16,)]
+    for view in ("prompts", "prompt_answers"):
+        with pytest.raises(duckdb.Error, match=f"{path.name}.*; then export the catalog again"):
+            shown(file, f"SELECT * FROM {view}")

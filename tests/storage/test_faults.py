@@ -121,11 +121,11 @@ def test_a_disk_that_is_really_full_is_told_whatever_library_writes(
     tmp_path: Path, write: Callable[[Path, np.ndarray], object]
 ) -> None:
     with small_disk(tmp_path, megabytes=1):
-        scratch = files.Scratch(tmp_path)
+        scratch, numbers = files.Scratch(tmp_path), np.random.default_rng(0).random(500_000)
         with pytest.raises(StoreError, match=r"target could not be written \(No space left on device\); free disk"):
-            files.write_file(scratch, tmp_path / "target", lambda path: write(path, np.random.rand(500_000)))
+            files.write_file(scratch, tmp_path / "target", lambda path: write(path, numbers))
         with pytest.raises(StoreError, match=r"folder could not be written \(No space left on device\); free disk"):
-            files.write_folder(scratch, tmp_path / "folder", lambda path: write(path / "a", np.random.rand(500_000)))
+            files.write_folder(scratch, tmp_path / "folder", lambda path: write(path / "a", numbers))
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
