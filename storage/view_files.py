@@ -100,9 +100,7 @@ def _fragment(view: View, path: Path) -> ds.ParquetFileFragment:
     made = [ds.field(name) == ds.scalar(MADE[name].of(path)) for name in view.made]
     try:
         require_unbroken(path)
-        fragment = _PARQUET.make_fragment(
-            str(path), _DISK, partition_expression=reduce(and_, made) if made else ds.scalar(True)
-        )
+        fragment = _PARQUET.make_fragment(str(path), _DISK, partition_expression=reduce(and_, made) if made else None)
         columns = fragment.physical_schema
     except FileNotFoundError:
         raise
@@ -125,10 +123,11 @@ def _foreign(path: Path, reason: str) -> StoreError:
 
 def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether values of one type are read as the other without a change of meaning."""
+    if found == wanted:
+        return True
     if _is_list(found) and _is_list(wanted):
         return _alike(found.value_type, wanted.value_type)
-    kinds: tuple[Callable[[pa.DataType], bool], ...] = (_is_text, _is_number)
-    return found == wanted or any(kind(found) and kind(wanted) for kind in kinds)
+    return (_is_text(found) and _is_text(wanted)) or (_is_number(found) and _is_number(wanted))
 
 
 def _is_list(kind: pa.DataType) -> bool:

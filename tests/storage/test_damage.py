@@ -19,7 +19,7 @@ from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
 
 CASES = 500
-AT_ONCE = 5  # files damaged in one store
+AT_ONCE = 6  # files damaged in one store
 VIEWS = sorted(catalog.COMMENTS)
 
 
