@@ -26,7 +26,7 @@ def json_text(value: Any, *, indent: int | None = None, sort_keys: bool = False,
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key if isinstance(key, str) else str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     if hasattr(value, "tolist"):  # NumPy's arrays and numbers

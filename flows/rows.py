@@ -1,0 +1,58 @@
+"""Rows as a table, JSON, CSV or Parquet. Cells are data: a terminal takes none of them for a command, and no markup."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+from rich.console import Console
+
+from flows.console import PlainTable
+from fute.json_text import json_text
+from fute.terminal import printable
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> PlainTable:
+    """Rows as a terminal shows them."""
+    table = PlainTable(*columns)
+    for row in rows:
+        table.add_row(*map(cell, row))
+    return table
+
+
+def cell(value: Any) -> str:
+    """A value in a table: long lists cut."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple) and len(value) > 6:
+        return f"[{', '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in value[:4])}, ... {len(value)}]"
+    return str(value)
+
+
+def to_json(value: Any) -> str:
+    """As JSON that every reader takes, and no terminal obeys."""
+    return json_text(value, indent=2, ascii=True)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: IO[str]) -> None:
+    """Whole values; control characters too, but for a terminal."""
+    if file.isatty():
+        columns = [printable(name) for name in columns]
+        rows = [[None if value is None else printable(value) for value in row] for row in rows]
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def write_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str | None, file: IO[str]) -> None:
+    """Write rows to a text file: json, csv, or else a table."""
+    if form == "json":
+        file.write(to_json([dict(zip(columns, row, strict=True)) for row in rows]) + "\n")
+    elif form == "csv":
+        write_csv(columns, rows, file)
+    else:
+        # Into a pipe or file, lines are not cut at 80 columns.
+        Console(file=file, width=None if file.isatty() else 200).print(table_of(columns, rows))
