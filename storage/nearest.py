@@ -22,9 +22,9 @@ BLOCK = 2048  # subjects
 
 
 def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:
-    """(n, dim) the population in its space's frame; as the method made them where it has none."""
+    """(n, dim) unit vectors of the population in its space's frame; as the method made them where it has none."""
     vectors = np.stack([e.vector for e in population])
-    return vectors if frame is None else frame.place(vectors)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if frame is None else frame.place(vectors)
 
 
 def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -> list[dict[str, Any]]:

@@ -94,11 +94,14 @@ def test_a_ranking_that_is_stored_counts_again_also_when_the_clock_has_gone_back
     assert (vectors.root / "members" / "space=s1" / "r1.parquet").read_bytes() == written
 
 
-def test_a_ranking_of_an_earlier_fute_gets_its_members_when_it_counts_again(vectors: VectorStore) -> None:
+def test_a_ranking_without_its_members_is_made_anew(vectors: VectorStore) -> None:
     rank(vectors, "r1", m="zz-1")
     shutil.rmtree(vectors.root / "members")
     assert counts(vectors) == "aa-2"
-    assert vectors.refresh_ranking("s1", "r1", vectors.population("s1", {M: "zz-1"}))
+    back = vectors.population("s1", {M: "zz-1"})
+    assert not vectors.refresh_ranking("s1", "r1", back)
+    rank(vectors, "r1", m="zz-1")
+    assert vectors.refresh_ranking("s1", "r1", back)
     assert counts(vectors) == "zz-1"
 
 
