@@ -22,9 +22,9 @@ BLOCK = 2048  # subjects
 
 
 def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:
-    """(n, dim) the population in its space's frame; as the method made them where it has none."""
+    """(n, dim) unit vectors of the population in its space's frame; as the method made them where it has none."""
     vectors = np.stack([e.vector for e in population])
-    return vectors if frame is None else frame.place(vectors)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if frame is None else frame.place(vectors)
 
 
 def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -> list[dict[str, Any]]:
@@ -59,9 +59,10 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
     cosines = np.concatenate([block @ query for block in _blocks(population, frame)])
     chance = None if frame is None else vectors.chance(space, population)
     scores = np.full(len(population), np.nan) if chance is None else _scores(population, own, cosines, chance)
-    # What has no score comes after what has one, by similarity.
-    places = np.where(np.isnan(scores), cosines - 1e6, scores).round(DIGITS)
-    best = sorted((i for i in range(len(population)) if i != own), key=lambda i: (-places[i], population[i].subject))
+    unscored = np.isnan(scores)  # these come after the others, by similarity
+    places = np.where(unscored, cosines, scores).round(DIGITS)
+    others = (i for i in range(len(population)) if i != own)
+    best = sorted(others, key=lambda i: (unscored[i], -places[i], population[i].subject))
     rows = []
     for kind in get_args(Kind):
         here = [i for i in best if population[i].kind == kind]

@@ -217,8 +217,8 @@ class VectorStore:
 
     def refresh_ranking(self, space: str, key: str, population: Sequence[StoredEmbedding]) -> bool:
         """Whether this very ranking is stored; if so it counts as the last one from now on."""
-        path = self.root / "neighbors" / f"space={space}" / f"{key}.parquet"
-        if not path.is_file():
+        path, members = (self.root / name / f"space={space}" / f"{key}.parquet" for name in ("neighbors", "members"))
+        if not (path.is_file() and members.is_file()):
             return False
         if not key == self._last("members", space) == self._last("neighbors", space):
             table = read_parquet(path)

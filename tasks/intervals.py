@@ -58,8 +58,8 @@ def neighbor_intervals(
             scores = _resampled(n, of, population, chance)
             low, high = interval(n.score, scores)
             found.append(Interval(max(0.0, low), max(0.0, high)))
-            if n.rank == 1 and n.candidates > 1:
-                second = neighbors[place + 1]
+            second = neighbors[place + 1] if place + 1 < len(neighbors) else n
+            if n.rank == 1 and second.rank == 2:
                 lead = n.score - second.score
                 ahead = interval(lead, scores - _resampled(second, of, population, chance))
                 found[-1] = replace(found[-1], ahead=lead, ahead_low=ahead[0], ahead_high=ahead[1])

@@ -10,13 +10,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import pyarrow as pa
 
 from fute.drift import Baseline
 from fute.llm.prompts import Template
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextTable
-from fute.unify.frame import GroupReference, Reference, Subject, similarities, unify
+from fute.unify.frame import Frame, similarities, verdict
 from fute.unify.neighbors import nearest_neighbors
 from storage import stamp
 from storage.drift import DriftStore
@@ -25,6 +24,7 @@ from storage.responses import ResponseStore
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
+from tests.storage.small_store import ranked
 
 FIRST_DAY = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 COMMIT = "1f5c0de"
@@ -54,6 +54,7 @@ VECTORS: dict[tuple[Kind, str], list[float]] = {
     ("model", "plain/api"): [0.85, 0.05, 0.4],
     ("model", "terse/api"): [0.84, 0.06, 0.41],
 }
+PSEUDO_TASKS = 60
 EARLIER = [[0.3, 0.6, 0.3], [0.6, 0.4, 0.3]]  # of tfidf/reviews, trained on fewer rows
 
 
@@ -183,28 +184,33 @@ def _ask(store: Store, pool: str, run: Stamp) -> None:
 
 def _unify(vectors: VectorStore, run: Stamp) -> None:
     population = vectors.population(SPACE)
-    groups = [Subject(e.kind) for e in population]
-    matrix = np.stack([e.vector for e in population])
-    mean = matrix.mean(axis=0)
-    reference = Reference(1, {"model": GroupReference(mean, None, tuple(e.fingerprint for e in population))})
-    vectors.put_reference(SPACE, reference, run)
     kinds = [e.kind for e in population]
-    ranked = nearest_neighbors(similarities(unify(matrix, groups, reference)), kinds, 10)
-    table = pa.table(
+    # Pseudo-tasks: a common part, little of what tells the subjects apart, and each model like its dataset.
+    rng = np.random.default_rng(1)
+    datasets = rng.normal(size=(PSEUDO_TASKS, 3)) * 0.1 + [0.5, 0.5, 0.3]
+    datasets[:, 2] += np.tile([1, -1], PSEUDO_TASKS // 2)
+    frame = Frame.of(*(np.float32(v) for v in (datasets, datasets + 0.1 * rng.normal(size=datasets.shape))))
+    vectors.put_frame(SPACE, frame, run)
+    placed = frame.place([e.vector for e in population])
+    cosines, chance = similarities(placed), frame.chance(placed)
+    found = nearest_neighbors(chance.scores(cosines, kinds), kinds, 10)
+    p_values = [frame.nulls[kinds[n.query], kinds[n.candidate]].p_value(n.score, n.candidates) for n in found]
+    rows = [
         {
-            "space": [SPACE] * len(ranked),
-            "query": [population[n.query].subject for n in ranked],
-            "query_kind": [kinds[n.query] for n in ranked],
-            "candidate": [population[n.candidate].subject for n in ranked],
-            "candidate_kind": [kinds[n.candidate] for n in ranked],
-            "rank": [n.rank for n in ranked],
-            "score": [n.score for n in ranked],
-            "ci_low": pa.nulls(len(ranked), pa.float32()),
-            "ci_high": pa.nulls(len(ranked), pa.float32()),
-            "reference": [reference.describe()] * len(ranked),
+            "space": SPACE,
+            "query": population[n.query].subject,
+            "query_kind": kinds[n.query],
+            "candidate": population[n.candidate].subject,
+            "candidate_kind": kinds[n.candidate],
+            "rank": n.rank,
+            "score": max(0.0, n.score),
+            "p_value": p,
+            "verdict": verdict(p),
+            "similarity": float(cosines[n.query, n.candidate]),
         }
-    )
-    vectors.put_ranking(SPACE, "unified-1", table, population, run)
+        for n, p in zip(found, p_values, strict=True)
+    ]
+    vectors.put_ranking(SPACE, "unified-1", ranked(*rows), population, chance, run)
 
 
 def _watch(store: Store, pool: str, run: Stamp) -> None:

@@ -21,6 +21,7 @@ from fute.report.types import (
     Subject,
     Version,
 )
+from fute.unify.frame import LEGEND, Verdict
 
 TASKS = ("hotel_reviews", "court_topics", "mail_intents", "recipe_cuisine")
 RECIPES = (("tfidf", "trained", 0.9), ("probe", "transformers", 0.5))
@@ -52,6 +53,14 @@ def unit_vectors(
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def score_of(similarity: float) -> float:
+    return max(0.0, 12 * similarity)
+
+
+def verdict_of(score: float) -> Verdict:
+    return "fits" if score > 6 else "may fit" if score > 4 else "nothing"
+
+
 def make_space(subjects: list[Subject], vectors: np.ndarray, **changes: Any) -> SpaceMap:
     similarities = vectors @ vectors.T
     nearest = []
@@ -61,7 +70,19 @@ def make_space(subjects: list[Subject], vectors: np.ndarray, **changes: Any) -> 
             for other in np.argsort(-similarities[row])
             if other != row and (subject.kind == "model" or subjects[other].kind == "model")
         ]
-        nearest.append([Neighbor(one.id, one.kind, v, v - 0.06, min(1.0, v + 0.04)) for one, v in others])
+        nearest.append(
+            [
+                Neighbor(
+                    one.id,
+                    one.kind,
+                    score_of(v),
+                    max(0.0, score_of(v) - 0.7),
+                    score_of(v) + 0.5,
+                    verdict_of(score_of(v)),
+                )
+                for one, v in others
+            ]
+        )
     fields: dict[str, Any] = {
         "id": "c0ffee",
         "name": "crosscov",
@@ -71,7 +92,8 @@ def make_space(subjects: list[Subject], vectors: np.ndarray, **changes: Any) -> 
         "projections": projections(similarities),
         "tree": cluster_tree(similarities),
         "nearest": nearest,
-        "notes": ["Reference means: version 1."],
+        "legend": LEGEND,
+        "notes": ["One dataset is left out."],
     }
     return SpaceMap(**(fields | changes))
 

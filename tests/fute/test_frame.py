@@ -18,7 +18,7 @@ from fute.unify.frame import (
     PAIRS,
     Frame,
     Null,
-    make_frame,
+    embed_pseudo_tasks,
     require_one_space,
     score,
     similarities,
@@ -62,13 +62,17 @@ def dataset_of(direction: np.ndarray, seed: int) -> Dataset:
     return Dataset("d", "classification", {"train": Split(table, (margin > np.median(margin)).astype(np.int64))}, "f")
 
 
+def frame_of(space: Crosscov, pool: Pool) -> Frame:
+    made = embed_pseudo_tasks(space, features, pool, seed=0)
+    assert made is not None
+    return Frame.of(made["dataset"], made["model"])
+
+
 @pytest.fixture(scope="module")
 def made() -> tuple[Pool, Crosscov, Frame]:
     pool = small_pool()
     space = opened(pool)
-    frame = make_frame(space, features, pool, seed=0)
-    assert frame is not None
-    return pool, space, frame
+    return pool, space, frame_of(space, pool)
 
 
 # ------------------------------------------------------------------------------------------------------ pseudo-tasks
@@ -232,15 +236,15 @@ class Refusing(Crosscov):
 
 def test_tasks_that_a_method_refuses_are_left_out_on_both_sides() -> None:
     pool = small_pool()
-    frame = make_frame(Refusing(CrosscovConfig(), features, pool), features, pool, seed=0)
-    assert frame is not None
+    frame = frame_of(Refusing(CrosscovConfig(), features, pool), pool)
     assert 2 <= len(frame.pseudo["dataset"]) == len(frame.pseudo["model"]) < 20
 
 
 def test_a_pool_that_holds_no_task_has_no_frame() -> None:
     pool = Pool(TextTable(["a", "b", "c"]), ["s"] * 3)
     values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    assert make_frame(Crosscov(CrosscovConfig(), lambda _: values, pool), lambda _: values, pool, seed=0) is None
+    space = Crosscov(CrosscovConfig(), lambda _: values, pool)
+    assert embed_pseudo_tasks(space, lambda _: values, pool, seed=0) is None
 
 
 # --------------------------------------------------------------------------------------------------------------- null

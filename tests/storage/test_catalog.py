@@ -25,6 +25,7 @@ from storage.store import Store, to_json
 from storage.vectors import VectorStore
 from tests.conftest import REPOSITORY
 from tests.docs_store import PROMPTS, fixed_time, write_docs_store
+from tests.storage.small_store import ranked
 from tests.storage.test_store import embedding_row, space_row
 
 
@@ -35,12 +36,12 @@ def filled(root: Path) -> Store:
     vectors.put(embedding_row("m1", "e1"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), Stamp("run", "flow"))
     vectors.put(embedding_row("m2", "e2"), TaskEmbedding(np.array([0.6, 0.8], dtype=np.float32)), Stamp())
     vectors.put(embedding_row("d", "e3", kind="dataset"), TaskEmbedding(np.array([1, 0], dtype=np.float32)), Stamp())
-    neighbors = pa.table(
-        {"space": ["s1"] * 2, "query": ["d"] * 2, "query_kind": ["dataset"] * 2, "candidate": ["m1", "m2"],
-         "candidate_kind": ["model"] * 2, "rank": [1, 2], "score": [1.0, 0.6], "ci_low": [None, None],
-         "ci_high": [None, None], "reference": ["none"] * 2}
-    )  # fmt: skip
-    vectors.put_ranking("s1", "n1", neighbors, vectors.population("s1"), Stamp())
+    near = {"space": "s1", "query": "d", "query_kind": "dataset", "candidate_kind": "model"}
+    neighbors = ranked(
+        {**near, "candidate": "m1", "rank": 1, "score": 9.0, "p_value": 1e-6, "verdict": "fits", "similarity": 1.0},
+        {**near, "candidate": "m2", "rank": 2, "score": 1.5, "p_value": 0.4, "verdict": "nothing", "similarity": 0.6},
+    )
+    vectors.put_ranking("s1", "n1", neighbors, vectors.population("s1"), None, Stamp())
     return store
 
 
@@ -203,12 +204,10 @@ def test_ls_counts_every_view(tmp_path: Path) -> None:
 
 def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    newer = pa.table(
-        {"space": ["s1"], "query": ["d"], "query_kind": ["dataset"], "candidate": ["m2"], "candidate_kind": ["model"],
-         "rank": [1], "score": [0.9], "ci_low": [None], "ci_high": [None], "reference": ["v1"]}
-    )  # fmt: skip
-    VectorStore(store).put_ranking("s1", "n2", newer, VectorStore(store).population("s1"), Stamp())
-    assert catalog.query(store.root, "SELECT candidate, reference FROM neighbors").rows == [("m2", "v1")]
+    newer = ranked({"space": "s1", "query": "d", "query_kind": "dataset", "candidate": "m2", "candidate_kind": "model",
+                    "rank": 1, "score": 7.5, "verdict": "fits"})  # fmt: skip
+    VectorStore(store).put_ranking("s1", "n2", newer, VectorStore(store).population("s1"), None, Stamp())
+    assert catalog.query(store.root, "SELECT candidate, score, p_value FROM neighbors").rows == [("m2", 7.5, None)]
     assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3
 
 

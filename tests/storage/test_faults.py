@@ -26,6 +26,7 @@ from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import VectorStore
 from tests.mounts import read_only, small_disk
+from tests.storage.small_store import ranked
 from tests.storage.test_store import STAMP, embedding_row, space_row
 
 
@@ -45,7 +46,7 @@ def fill(root: Path) -> tuple[Store, VectorStore]:
     store.put_outputs(pool.id, "m@1", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP)
     vectors.put_space(space_row(), STAMP)
     put(vectors, "m", "e1", [1, 0])
-    vectors.put_ranking("s1", "n1", neighbors("first"), vectors.population("s1"), STAMP)
+    vectors.put_ranking("s1", "n1", neighbors("first"), vectors.population("s1"), None, STAMP)
     return store, vectors
 
 
@@ -55,8 +56,8 @@ def put(vectors: VectorStore, subject: str, fingerprint: str, vector: list[float
 
 def neighbors(candidate: str) -> pa.Table:
     row = {"space": "s1", "query": "m", "query_kind": "model", "candidate": candidate, "candidate_kind": "model",
-           "rank": 1, "score": 0.5, "ci_low": None, "ci_high": None, "reference": "none"}  # fmt: skip
-    return pa.Table.from_pylist([row])
+           "rank": 1, "similarity": 0.5}  # fmt: skip
+    return ranked(row)
 
 
 def asked(text: str) -> ChatRequest:
@@ -92,7 +93,7 @@ def test_a_full_disk_is_told_at_every_door_and_leaves_no_half_file(
         lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP),
         lambda: store.put_outputs("p", "m@2", Outputs("scores", np.eye(2, dtype=np.float32)), STAMP),
         lambda: put(vectors, "m", "e2", [0, 1]),
-        lambda: vectors.put_ranking("s1", "n2", neighbors("second"), [], STAMP),
+        lambda: vectors.put_ranking("s1", "n2", neighbors("second"), [], None, STAMP),
         lambda: store.cached_features("s", lambda table: np.ones((len(table), 2), np.float32))(TextTable(["x"])),
     ]
     for door in doors:

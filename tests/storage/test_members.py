@@ -8,16 +8,16 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
 import pytest
 
 from fute.types import TaskEmbedding
-from storage import catalog, schemas, stamp
+from storage import catalog, stamp
 from storage.nearest import near_duplicates, nearest
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.vectors import VectorStore
-from tests.storage.small_store import fold, vector
+from tests.storage.small_store import fold, ranked, small_frame, vector
 from tests.storage.test_store import embedding_row, space_row
 
 M = ("model", "m")
@@ -31,11 +31,9 @@ def put(vectors: VectorStore, subject: str, *names: str) -> None:
 def rank(vectors: VectorStore, key: str, **current: str) -> None:
     population = vectors.population("s1", {("model", subject): name for subject, name in current.items()})
     row = {"space": "s1", "query": "m", "query_kind": "model", "candidate": key, "candidate_kind": "model", "rank": 1}
-    vectors.put_ranking("s1", key, pa.Table.from_pylist([row], _without_stamp()), population, Stamp("r", "f"))
-
-
-def _without_stamp() -> pa.Schema:
-    return pa.schema([f for f in schemas.NEIGHBORS if f.name not in stamp.Stamp().columns(0)])
+    frame = small_frame()
+    chance = frame.chance(frame.place([e.vector for e in population]))
+    vectors.put_ranking("s1", key, ranked(row), population, chance, Stamp("r", "f"))
 
 
 def counts(vectors: VectorStore, subject: str = "m", current: dict | None = None) -> str:
@@ -96,12 +94,46 @@ def test_a_ranking_that_is_stored_counts_again_also_when_the_clock_has_gone_back
     assert (vectors.root / "members" / "space=s1" / "r1.parquet").read_bytes() == written
 
 
-def test_a_ranking_of_an_earlier_fute_gets_its_members_when_it_counts_again(vectors: VectorStore) -> None:
+def test_a_ranking_without_its_members_is_made_anew(vectors: VectorStore) -> None:
     rank(vectors, "r1", m="zz-1")
     shutil.rmtree(vectors.root / "members")
     assert counts(vectors) == "aa-2"
-    assert vectors.refresh_ranking("s1", "r1", vectors.population("s1", {M: "zz-1"}))
+    back = vectors.population("s1", {M: "zz-1"})
+    assert not vectors.refresh_ranking("s1", "r1", back)
+    rank(vectors, "r1", m="zz-1")
+    assert vectors.refresh_ranking("s1", "r1", back)
     assert counts(vectors) == "zz-1"
+
+
+def test_what_is_chance_for_each_member_is_kept_with_the_ranking_that_saw_it(vectors: VectorStore) -> None:
+    assert vectors.chance("s1", vectors.population("s1")) is None
+    rank(vectors, "r1", m="zz-1")
+    seen = vectors.population("s1")
+    frame = small_frame()
+    expected = frame.chance(frame.place([e.vector for e in seen]))
+    put(vectors, "m", "newest")
+    put(vectors, "new", "new-1")
+    now = vectors.population("s1")
+    kept = vectors.chance("s1", [*reversed(seen), *now])
+    assert kept is not None
+    unknown = [e.fingerprint in ("newest", "new-1") for e in now]
+    for kind in ("dataset", "model"):
+        for told, own in zip(kept.of[kind], expected.of[kind], strict=True):
+            np.testing.assert_array_equal(told[:2], own[::-1])
+            assert np.isnan(told[2:]).tolist() == unknown
+    vectors.put_ranking("s1", "r2", ranked(), now, None, Stamp("r", "f"))  # without a frame
+    assert vectors.chance("s1", now) is None
+
+
+def test_a_ranking_that_counts_again_knows_what_was_chance(vectors: VectorStore) -> None:
+    rank(vectors, "r1", m="zz-1")
+    rank(vectors, "r2", m="aa-2")
+    back = vectors.population("s1", {M: "zz-1"})
+    frame = small_frame()
+    assert vectors.refresh_ranking("s1", "r1", back)
+    kept, expected = vectors.chance("s1", back), frame.chance(frame.place([e.vector for e in back]))
+    assert kept is not None
+    np.testing.assert_array_equal(kept.of["model"], expected.of["model"])
 
 
 def test_sql_counts_the_same_versions(vectors: VectorStore) -> None:

@@ -9,14 +9,14 @@ import pytest
 
 from fute.errors import NotInStoreError
 from fute.types import TaskEmbedding
-from fute.unify.frame import GroupReference, Reference
+from fute.unify.frame import verdict
 from storage import nearest as module
 from storage.nearest import near_duplicates, nearest
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.vectors import VectorStore
-from tests.storage.small_store import fold, vector, write
-from tests.storage.test_store import space_row
+from tests.storage.small_store import fold, ranked, small_frame, vector, write
+from tests.storage.test_store import embedding_row, space_row
 
 
 def plain(mean: np.ndarray | float = 0.0) -> np.ndarray:
@@ -33,23 +33,49 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return write(tmp_path, range(28, 30), kind="dataset")
 
 
-@pytest.mark.parametrize("referenced", [False, True])
-def test_nearest_finds_what_plain_arithmetic_finds(store: Store, referenced: bool) -> None:
-    mean = np.full(4, 0.3, np.float32) if referenced else 0.0
-    if referenced:
-        VectorStore(store).put_reference("s1", Reference(1, {"model": GroupReference(np.asarray(mean))}), Stamp())
-    scores = plain(mean)[17]
-    expected = [i for i in np.argsort(-scores) if i != 17][:10]
+@pytest.mark.parametrize("framed", [False, True])
+def test_without_a_ranking_the_nearest_are_those_of_the_highest_cosine(store: Store, framed: bool) -> None:
+    if framed:
+        VectorStore(store).put_frame("s1", small_frame(), Stamp())
+    cosines = plain(small_frame().mean if framed else 0.0)[17]
+    expected = [i for i in np.argsort(-cosines) if i != 17][:10]
     rows = nearest(store, "m17", 10)
     models = [row for row in rows if row["candidate_kind"] == "model"]
     assert [row["candidate"] for row in models] == [f"m{i}" for i in expected]
-    assert [row["score"] for row in models] == pytest.approx(scores[expected], abs=1e-6)
+    assert [row["similarity"] for row in models] == pytest.approx(cosines[expected], abs=1e-6)
     assert [row["rank"] for row in models] == list(range(1, 11))
     datasets = [row["candidate"] for row in rows if row["candidate_kind"] == "dataset"]
-    assert datasets == [f"m{i}" for i in sorted((28, 29), key=lambda i: -scores[i])]
-    assert {(row["space"], row["method"], row["reference"]) for row in rows} == {
-        ("s1", "crosscov", "v1, datasets borrow the models'" if referenced else "none")
-    }
+    assert datasets == [f"m{i}" for i in sorted((28, 29), key=lambda i: -cosines[i])]
+    assert {(row["space"], row["method"]) for row in rows} == {("s1", "crosscov")}
+    assert {(row["score"], row["p_value"], row["verdict"]) for row in rows} == {(None, None, None)}
+
+
+def test_the_nearest_are_those_of_the_highest_score_and_newcomers_come_last(store: Store) -> None:
+    vectors, frame = VectorStore(store), small_frame()
+    vectors.put_frame("s1", frame, Stamp())
+    population = vectors.population("s1")
+    placed = frame.place([e.vector for e in population])
+    chance = frame.chance(placed)
+    vectors.put_ranking("s1", "r", ranked(), population, chance, Stamp())
+    cosines = placed @ placed.T
+    scores = chance.scores(cosines, [e.kind for e in population])
+    vectors.put(embedding_row("late", "late"), TaskEmbedding(vector(17)), Stamp())  # the very vector of m17
+    own = next(i for i, e in enumerate(population) if (e.kind, e.subject) == ("model", "m17"))
+    rows = nearest(store, "m17", 100)
+    for kind, late in (("dataset", 0), ("model", 1)):
+        here = [i for i, e in enumerate(population) if e.kind == kind and i != own]
+        expected = sorted(here, key=lambda i: -scores[own, i])
+        found = [row for row in rows if row["candidate_kind"] == kind]
+        assert [row["candidate"] for row in found[: len(expected)]] == [population[i].subject for i in expected]
+        assert [row["rank"] for row in found] == list(range(1, len(expected) + late + 1))
+        for row, i in zip(found, expected, strict=False):
+            assert row["score"] == pytest.approx(max(0, scores[own, i]), abs=1e-6)
+            assert row["similarity"] == pytest.approx(cosines[own, i], abs=1e-6)
+            p = frame.nulls["model", kind].p_value(scores[own, i], len(found))
+            assert row["p_value"] == pytest.approx(p, rel=1e-6)
+            assert row["verdict"] == verdict(p)
+    assert (rows[-1]["candidate"], rows[-1]["score"], rows[-1]["verdict"]) == ("late", None, None)
+    assert rows[-1]["similarity"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_near_duplicates_are_the_pairs_above_the_threshold(store: Store) -> None:

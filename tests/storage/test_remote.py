@@ -271,7 +271,7 @@ def test_every_machine_counts_the_versions_that_the_last_ranking_saw(on: On) -> 
     vectors = put_versions(on("a"), "e1", "e2")
     assert counts(on("b")) == counts(on("a")) == ["e2"]
     back = vectors.population("s1", {("model", "m"): "e1"})
-    vectors.put_ranking("s1", "n1", schemas.NEIGHBORS.empty_table(), back, Stamp())
+    vectors.put_ranking("s1", "n1", schemas.NEIGHBORS.empty_table(), back, None, Stamp())
     assert counts(on("b")) == counts(on("a")) == ["e1"]
     fold(on("b"))
     assert counts(on("a")) == counts(on("b")) == ["e1"]

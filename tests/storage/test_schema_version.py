@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import fute
@@ -24,6 +25,7 @@ from storage.responses import ResponseStore
 from storage.schema_version import CURRENT, PLACE, mark_current, stored_version
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.summary import near_in_words, shown_score
 from storage.vectors import VectorStore
 from tests.conftest import REPOSITORY
 from tests.storage.test_store import embedding_row
@@ -38,7 +40,7 @@ def old(tmp_path: Path) -> Path:
 
 ROWS = {
     "datasets": 1, "dataset_rows": 4, "pools": 1, "pool_rows": 2, "models": 1, "prompts": 1, "outputs": 2, "spaces": 1,
-    "embeddings": 3, "reference_means": 0, "neighbor_history": 2, "neighbors": 2, "member_history": 0,
+    "embeddings": 3, "frames": 0, "neighbor_history": 2, "neighbors": 2, "member_history": 0,
     "members": 0, "evaluations": 1, "drift": 0, "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 2,
 }  # fmt: skip
 
@@ -62,6 +64,22 @@ def test_every_view_reads_the_first_store_with_the_columns_of_today(old: Path) -
             (pytest.approx(0.8, abs=1e-6),)
         ]
         assert opened.query("SELECT label_name FROM dataset_rows WHERE split = 'test'").rows == [("good",)]
+
+
+@pytest.mark.parametrize("version", ["store-v1", "store-v2"])
+def test_a_ranking_of_an_earlier_version_says_how_similar_and_nothing_of_chance(tmp_path: Path, version: str) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(REPOSITORY / "tests" / "data" / version, root)
+    (written,) = (root / "neighbors" / "space=s-old").glob("*.parquet")
+    cosines = {(row["query"], row["candidate"]): row["score"] for row in pq.read_table(written).to_pylist()}
+    rows = VectorStore(Store(root)).neighbors("s-old")
+    assert {(row["query"], row["candidate"]): row["similarity"] for row in rows} == cosines
+    assert len(rows) == len(cosines) > 0
+    for row in rows:
+        unknown = ("score", "ci_low", "ci_high", "p_value", "verdict", "ahead", "ahead_low", "ahead_high")
+        assert {row[name] for name in unknown} == {None}
+        assert near_in_words(row) == f"{row['candidate']} {row['similarity']:.2f}"
+        assert shown_score(row) == row["similarity"]
 
 
 def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fute.errors import NotInStoreError, StoreError
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
-from fute.unify.frame import GroupReference, Reference
+from fute.unify.frame import FRAME_VERSION, PAIRS, Frame
 from storage import catalog
 from storage.files import Scratch, read_parquet, write_parquet
 from storage.stamp import Stamp
@@ -201,25 +201,37 @@ def test_what_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
             missing()
 
 
-def test_references_are_versioned_and_come_back_bit_for_bit(tmp_path: Path) -> None:
-    vectors = VectorStore(Store(tmp_path))
-    assert vectors.reference("s1").version == 0
-    first = GroupReference(np.array([1, 2, 3], dtype=np.float32), np.eye(2, dtype=np.float32), ("e1",))
-    second = GroupReference(np.array([3, 4, 5], dtype=np.float32), None, ("e1", "e2"))
-    vectors.put_reference("s1", Reference(1, {"model": first, "model: prompt": second}), STAMP)
-    back = vectors.reference("s1")
-    assert back.version == 1
-    assert set(back.groups) == {"model", "model: prompt"}
-    np.testing.assert_array_equal(back.groups["model"].mixing, np.eye(2))
-    assert back.groups["model: prompt"].mixing is None
-    assert back.groups["model: prompt"].members == ("e1", "e2")
-    vectors.put_reference("s1", Reference(2, {"model": second}), STAMP)
-    assert vectors.reference("s1").groups["model"].mean.tolist() == [3, 4, 5]
+def frame(tasks: int, seed: int) -> Frame:
+    datasets, models = np.random.default_rng(seed).normal(size=(2, tasks, 5)).astype(np.float32)
+    return Frame.of(datasets, models)
 
 
-def test_a_version_of_a_reference_is_never_rewritten(tmp_path: Path) -> None:
+def test_a_frame_comes_back_bit_for_bit_and_judges_as_it_did(tmp_path: Path) -> None:
     vectors = VectorStore(Store(tmp_path))
-    for value in (1.0, 2.0):
-        group = GroupReference(np.full(3, value, dtype=np.float32))
-        vectors.put_reference("s1", Reference(1, {"model": group}), STAMP)
-    assert vectors.reference("s1").groups["model"].mean.tolist() == [1, 1, 1]
+    assert vectors.frame("s1") is None
+    made = frame(50, seed=0)
+    vectors.put_frame("s1", made, STAMP)
+    back = vectors.frame("s1")
+    assert back is not None
+    np.testing.assert_array_equal(back.mean, made.mean)
+    assert (back.tasks, dict(back.own_first)) == (50, dict(made.own_first))
+    subjects = np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32)
+    np.testing.assert_array_equal(back.place(subjects), made.place(subjects))
+    for a, b in PAIRS:
+        for score in (-1.0, 0.0, 1.5, 3.0, 9.0):
+            assert back.nulls[a, b].p_value(score, 20) == back.nulls[b, a].p_value(score, 20)
+            assert back.nulls[a, b].p_value(score, 20) == made.nulls[a, b].p_value(score, 20)
+    (told,) = catalog.query(tmp_path, "SELECT space, version, tasks FROM frames").rows
+    assert told == ("s1", FRAME_VERSION, 50)
+
+
+def test_a_frame_is_never_rewritten(tmp_path: Path) -> None:
+    vectors = VectorStore(Store(tmp_path))
+    first, second = frame(50, seed=0), frame(40, seed=1)
+    for made in (first, second):
+        vectors.put_frame("s1", made, STAMP)
+    back = vectors.frame("s1")
+    assert back is not None
+    np.testing.assert_array_equal(back.mean, first.mean)
+    vectors.put_frame("s2", second, STAMP)
+    assert {row[0] for row in catalog.query(tmp_path, "SELECT tasks FROM frames").rows} == {40, 50}

@@ -13,15 +13,18 @@ import pytest
 
 from fute.errors import NotInStoreError
 from fute.report.page import render_atlas
-from fute.report.types import Atlas
+from fute.report.types import Atlas, Neighbor
 from fute.types import Dataset, Outputs, Split, TaskEmbedding, TextTable
+from fute.unify.frame import LEGEND, NO_LEGEND
+from storage import schemas
 from storage.drift import DriftStore
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.summary import summarise
-from storage.vectors import VectorStore
+from storage.vectors import STAMP_COLUMNS, VectorStore
 from tasks import atlas
 from tasks.atlas import AtlasReader, next_commands, write_store_page
+from tests.storage.small_store import ranked, small_frame
 
 FIRST, SECOND = Stamp("mlflow-1", "flow-1"), Stamp("mlflow-2", "flow-2")
 PRICED = {"id": "api", "usd_per_million_tokens_in": 1.0, "usd_per_million_tokens_out": 4.0}
@@ -77,8 +80,9 @@ def store(tmp_path: Path) -> Store:
                "subject_kind": "prompt" if kind == "model" else "classification"}  # fmt: skip
         vectors.put(row, embedding, stamp)
     pair = {"query": "soups", "query_kind": "dataset", "candidate": "plain/api", "candidate_kind": "model"}
-    near = {"space": "one", **pair, "rank": 1, "score": 0.7, "ci_low": 0.6, "ci_high": 0.8, "reference": "none"}
-    vectors.put_ranking("one", "n1", pa.Table.from_pylist([near]), vectors.population("one"), SECOND)
+    near = ranked({"space": "one", **pair, "rank": 1, "score": 7.5, "ci_low": 6.0, "ci_high": 8.0, "verdict": "fits",
+                   "similarity": 0.7})  # fmt: skip
+    vectors.put_ranking("one", "n1", near, vectors.population("one"), None, SECOND)
     check = {"study": "kitchen", "model": "plain/api", "pool": "p", "panel": "q", "baseline": "q-000001",
              "distance_threshold": 0.1, "change": 0.0, "change_threshold": 0.1, "noise": 0.0, "spread": 0.0,
              "rows": 1, "answered": 1.0, "calls": 1}  # fmt: skip
@@ -110,9 +114,26 @@ def test_a_subject_is_told_once_with_all_that_is_stored_of_it(store: Store) -> N
     assert plain.history[0].similarity == pytest.approx(0.5**0.5)
     assert [(check.drifted, check.distance) for check in plain.drift] == [(False, 0.02), (True, 0.3)]
     assert len({check.baseline for check in plain.drift}) == 2  # of two versions, though their names are alike
-    assert [near.id for near in shown.spaces[0].nearest[0]] == ["plain/api"]
+    assert shown.spaces[0].nearest[0] == [Neighbor("plain/api", "model", 7.5, 6.0, 8.0, "fits")]
     assert [(failure.id, failure.reason) for failure in shown.failures] == [("broken", "kitchen, embed: constant")]
     assert "plain/api" in render_atlas(shown)
+
+
+def test_a_space_says_how_its_scores_are_read(store: Store) -> None:
+    (bare,) = read(store, ["one"]).spaces
+    assert bare.legend == NO_LEGEND
+    VectorStore(store).put_frame("one", small_frame(dim=3), SECOND)
+    (framed,) = read(store, ["one"]).spaces
+    assert framed.legend == LEGEND
+    assert not np.allclose(framed.similarities, bare.similarities)
+
+
+def test_a_ranking_without_a_frame_shows_cosines(store: Store) -> None:
+    pair = {"query": "soups", "query_kind": "dataset", "candidate": "plain/api", "candidate_kind": "model"}
+    vectors = VectorStore(store)
+    near = ranked({"space": "one", **pair, "rank": 1, "similarity": 0.5})
+    vectors.put_ranking("one", "n2", near, vectors.population("one"), None, SECOND)
+    assert read(store, ["one"]).spaces[0].nearest[0] == [Neighbor("plain/api", "model", 0.5)]
 
 
 def test_what_asking_cost_is_reckoned_with_the_prices_of_its_run(store: Store) -> None:
@@ -129,7 +150,8 @@ def test_what_asking_cost_is_reckoned_with_the_prices_of_its_run(store: Store) -
 def test_a_prompt_that_went_back_is_shown_as_it_is_now(store: Store) -> None:
     vectors = VectorStore(store)
     back = vectors.population("one", {("model", "plain/api"): "one-plain-m1"})
-    vectors.put_ranking("one", "n2", pa.Table.from_pylist(vectors.neighbors("one")), back, SECOND)
+    rows = pa.Table.from_pylist(vectors.neighbors("one"), schemas.NEIGHBORS).drop_columns(list(STAMP_COLUMNS))
+    vectors.put_ranking("one", "n2", rows, back, None, SECOND)
     plain = read(store, ["one"]).subjects[1]
     assert [(v.fingerprint, v.current) for v in plain.history] == [("one-plain-m1", True), ("one-plain-m2", False)]
     assert plain.prompt is not None

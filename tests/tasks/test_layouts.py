@@ -1,4 +1,4 @@
-"""Layouts of spaces: made once for the same embeddings and reference, kept in the store, and the same from there."""
+"""Layouts of spaces: made once for the same embeddings, kept in the store, and the same from there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from fute.report.layout import cluster_tree, projections
 from fute.types import TaskEmbedding
-from fute.unify.frame import NO_REFERENCE, Reference, make_reference, similarities
+from fute.unify.frame import Frame, similarities
+from storage.nearest import placed_vectors
 from storage.vectors import VectorStore
 from tasks import layouts
 from tasks.layouts import Layout, layout_of
-from tasks.unify import unified_vectors
-from tests.storage.small_store import write
+from tests.storage.small_store import small_frame, write
 from tests.storage.test_store import STAMP, embedding_row
 
 
@@ -44,55 +44,44 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_layout_from_the_store_is_the_one_that_was_made(tmp_path: Path, computed: list[int], n: int) -> None:
     store = write(tmp_path, range(n))
     population = VectorStore(store).population("s1")
-    similarity = similarities(unified_vectors(population, NO_REFERENCE))
+    similarity = similarities(placed_vectors(population, None))
     expected = Layout(similarity, projections(similarity), cluster_tree(similarity))
     for _ in range(2):
-        assert_same(layout_of(store, "s1", population, NO_REFERENCE), expected)
+        assert_same(layout_of(store, "s1", population, None), expected)
     assert computed == [n]
 
 
-def test_a_new_subject_and_a_new_reference_are_laid_out_anew_and_replace_the_old(
-    tmp_path: Path, computed: list[int]
-) -> None:
+def test_a_new_subject_and_a_frame_are_laid_out_anew_and_replace_the_old(tmp_path: Path, computed: list[int]) -> None:
     store = write(tmp_path, range(12))
     vectors = VectorStore(store)
 
-    def lay_out(reference: Reference) -> Layout:
-        return layout_of(store, "s1", vectors.population("s1"), reference)
+    def lay_out(frame: Frame | None) -> Layout:
+        return layout_of(store, "s1", vectors.population("s1"), frame)
 
-    first = lay_out(NO_REFERENCE)
+    first = lay_out(None)
     vectors.put(embedding_row("m12", "e0012"), TaskEmbedding(np.array([1, 2, 3, 4], np.float32)), STAMP)
-    assert lay_out(NO_REFERENCE).similarities.shape == (13, 13)
-    population = vectors.population("s1")
-    found = make_reference(1, [e.vector for e in population], [e.group for e in population],
-                           [e.fingerprint for e in population], min_population=8, recentred=False)  # fmt: skip
-    centred = lay_out(found)
-    assert not np.allclose(centred.similarities[:12, :12], first.similarities)
-    assert_same(lay_out(found), centred)
+    assert lay_out(None).similarities.shape == (13, 13)
+    vectors.put_frame("s1", small_frame(), STAMP)
+    stored = vectors.frame("s1")
+    framed = lay_out(stored)
+    np.testing.assert_array_equal(
+        framed.similarities, similarities(placed_vectors(vectors.population("s1"), small_frame()))
+    )
+    assert not np.allclose(framed.similarities[:12, :12], first.similarities)
+    assert_same(lay_out(stored), framed)
     assert computed == [12, 13, 13]
     assert len(list((tmp_path / "layouts").iterdir())) == 1
-
-
-def test_a_reference_of_the_same_number_made_of_others_is_another(tmp_path: Path, computed: list[int]) -> None:
-    store = write(tmp_path, range(12))
-    population = VectorStore(store).population("s1")
-    for members in (population, population[:9]):
-        found = make_reference(1, [e.vector for e in members], [e.group for e in members],
-                               [e.fingerprint for e in members], min_population=8, recentred=False)  # fmt: skip
-        laid_out = layout_of(store, "s1", population, found)
-        np.testing.assert_allclose(laid_out.similarities, similarities(unified_vectors(population, found)), atol=1e-6)
-    assert computed == [12, 12]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK torn", None])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, computed: list[int], damage: bytes | None) -> None:
     store = write(tmp_path, range(12))
     population = VectorStore(store).population("s1")
-    made = layout_of(store, "s1", population, NO_REFERENCE)
+    made = layout_of(store, "s1", population, None)
     (path,) = (tmp_path / "layouts").iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    assert_same(layout_of(store, "s1", population, NO_REFERENCE), made)
+    assert_same(layout_of(store, "s1", population, None), made)
     assert computed == [12, 12]
-    assert_same(layout_of(store, "s1", population, NO_REFERENCE), made)
+    assert_same(layout_of(store, "s1", population, None), made)
     assert computed == [12, 12]
