@@ -44,7 +44,6 @@ VIEWS = [
     View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
          key="space, kind, fingerprint"),
     View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
-    View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
     View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking",
          later=("candidate", "seed", "details")),
@@ -71,11 +70,30 @@ DATASET_FILES = View(
     later=("label", "start", "end"),  # of which a dataset has those of its task
 )
 
-FILES = [view.files for view in (*VIEWS, DATASET_FILES)]
+# Rankings, of which those of earlier versions have the cosine as their score.
+NEIGHBOR_FILES = View(
+    "neighbor_files",
+    "neighbors/*/*.parquet",
+    schemas.NEIGHBORS,
+    later=("p_value", "verdict", "ahead", "ahead_low", "ahead_high", "similarity"),
+)
+
+FILES = [view.files for view in (*VIEWS, DATASET_FILES, NEIGHBOR_FILES)]
 """Whatever is read from Parquet; the rest is made of these."""
 
 # What is said of each view that is made of others, and its query.
 DERIVED = {
+    "neighbor_history": (
+        "ranked neighbours of every unification",
+        """
+        SELECT * REPLACE (
+            CASE WHEN similarity IS NOT NULL THEN score END AS score,
+            CASE WHEN similarity IS NOT NULL THEN ci_low END AS ci_low,
+            CASE WHEN similarity IS NOT NULL THEN ci_high END AS ci_high,
+            coalesce(similarity, score) AS similarity
+        ) FROM neighbor_files
+        """,
+    ),
     "neighbors": (
         "ranked neighbours of the last unification of each space",
         # Not by a window over the whole history, which reads all columns of all unifications.
