@@ -68,7 +68,9 @@ def _made(name: str, workers: int) -> TaskRunner[Any]:
                 return DaskTaskRunner(address=address)
             # No threads in a worker: computing takes all cores by itself, or is for one at a time.
             local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1"}
-            return DaskTaskRunner(cluster_kwargs={**local, "dashboard_address": "127.0.0.1:0"})
+            # Ctrl-C in a terminal goes to them as well, and would end them before an answer in flight is kept.
+            ignoring = {"preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"]}
+            return DaskTaskRunner(cluster_kwargs={**local, **ignoring, "dashboard_address": "127.0.0.1:0"})
         if name == "ray":
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             from prefect_ray import RayTaskRunner

@@ -126,6 +126,9 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
                 yield session
             except INTERRUPTS:
                 stopping.stop()  # within the runner, which waits for the tasks that are at work
+                if session.run.scattered:
+                    session.run.stop_sign.parent.mkdir(parents=True, exist_ok=True)
+                    session.run.stop_sign.touch()
                 raise
     except BaseException as exc:
         if owner:

@@ -44,9 +44,6 @@ def run_flow(store: str, flow: Callable[..., Any], /, *args: Any, **kwargs: Any)
     heard: list[int] = []
 
     def work() -> None:
-        # For the processes that it starts, which inherit this: Ctrl-C goes to them too, and would end workers of Dask
-        # and Ray within an answer. They end with this one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             outcome.append(flow(*args, **kwargs, return_state=True))
         except BaseException as exc:

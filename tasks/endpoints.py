@@ -17,9 +17,11 @@ from fute.expand import expand_models
 from fute.llm.budget import Account
 from fute.llm.client import connect
 from fute.llm.fresh import FreshSamples
+from fute.llm.limits import Pace
 from fute.llm.providers import located
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding
+from fute.stopping import Stopped
 from fute.surrogate.load import surrogate_identity
 from storage.budgets import StoredAccount
 from storage.run_ledger import RunLedger
@@ -88,9 +90,24 @@ def completer(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> Compl
         endpoint,
         ledger=RunLedger(resources.response_store(run.open_store()), endpoint, run.stamp),
         api_key=api_key(endpoint),
-        pace=shared_pace(endpoint),
+        pace=stoppable(run, shared_pace(endpoint)),
         accounts=accounts(run, endpoint, budget),
     )
+
+
+def stoppable(run: Run, pace: Pace | None) -> Pace | None:
+    """The pace of tasks in other processes than the flow's, which hear of a stop by its sign."""
+    if not run.scattered:
+        return pace
+    sign = run.stop_sign
+
+    def wait(tokens: int) -> None:
+        if pace is not None:
+            pace(tokens)
+        if sign.exists():
+            raise Stopped
+
+    return wait
 
 
 def accounts(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> list[Account]:

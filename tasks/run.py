@@ -55,6 +55,11 @@ class Run(BaseModel):
         return Stamp(self.run_id, self.flow_run_id)
 
     @property
+    def stop_sign(self) -> Path:
+        """A file that is there once the run is being stopped, for its tasks in other processes that see this folder."""
+        return Store(self.store).scratch.root / f"stop-{self.session}"
+
+    @property
     def folder(self) -> Path:
         return Path(self.base_dir)
 
