@@ -23,7 +23,7 @@ import pyarrow as pa
 from fute.errors import StoreError
 from storage import schemas
 from storage.files import advice
-from storage.parts import files_of
+from storage.parts import FOLDED, files_of
 from storage.responses import ORIGIN, RESPONSES, ResponseStore
 from storage.schema_version import require_readable
 
@@ -313,26 +313,37 @@ def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     con.execute("SET TimeZone = 'UTC'")
     _load_live_responses(con, root)
     # As variables: a view takes no bound values, and a list of files may be long.
+    lists = {view.name: live_files(root, view) for view in (*VIEWS, DATASET_FILES)}
+    lists["responses"] = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
+
+    def made_of(name: str, files: list[str]) -> str | None:
+        con.execute(f"SET VARIABLE files_{name} = $files", {"files": files})
+        return f"getvariable('files_{name}')" if files else None
+
+    # Making a view or macro opens all files that it reads, and each is made of others: so of one file at first.
     for view in (*VIEWS, DATASET_FILES):
-        files = live_files(root, view)
-        con.execute(f"SET VARIABLE files_{view.name} = $files", {"files": files})
-        create_view(con, view, f"getvariable('files_{view.name}')" if files else None)
-    folded = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
-    con.execute("SET VARIABLE files_responses = $files", {"files": folded})
-    create_responses(con, "getvariable('files_responses')" if folded else None, "SELECT * FROM live_responses")
+        files = lists[view.name]
+        # Without parts nothing lies there twice, and most stores have many files only where they have no parts.
+        folded = view.folds and any(Path(path).parent.name == FOLDED for path in files)
+        create_view(con, view, made_of(view.name, files[:1]), folded=folded)
+    create_responses(con, made_of("responses", lists["responses"][:1]), "SELECT * FROM live_responses")
     create_derived(con)
+    for name, files in lists.items():
+        made_of(name, files)
     con.execute("SET allowed_directories = [$folder]", {"folder": str(root)})
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
 
 
-def create_view(con: duckdb.DuckDBPyConnection, view: View, files: str | None, options: str = "") -> None:
-    """A view; of one whose files may be folded each record once. Only keys are compared for that.
+def create_view(
+    con: duckdb.DuckDBPyConnection, view: View, files: str | None, options: str = "", *, folded: bool
+) -> None:
+    """A view; where its files may be folded, each record once. Only keys are compared for that.
 
     Args:
         files: as for `view_query`.
     """
-    if not view.folds:
+    if not folded:
         _create_view(con, view.name, view_query(view.schema, files, made=view.made, options=options), view.schema)
         return
     schema = view.schema.append(ORIGIN)

@@ -44,7 +44,9 @@ def export_catalog(root: Path, target: Path) -> None:
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
     for view in (*VIEWS, DATASET_FILES):
-        create_view(con, view, _files(root, _folding_glob(view) if view.folds else view.glob), ALLOW_EMPTY)
+        create_view(
+            con, view, _files(root, _folding_glob(view) if view.folds else view.glob), ALLOW_EMPTY, folded=view.folds
+        )
     create_responses(con, _files(root, "responses/*.parquet"), options=ALLOW_EMPTY)
     create_derived(con)
     for name, comment in COMMENTS.items():
