@@ -205,7 +205,7 @@ def test_ls_counts_every_view(tmp_path: Path) -> None:
 def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
     store = filled(tmp_path)
     newer = ranked({"space": "s1", "query": "d", "query_kind": "dataset", "candidate": "m2", "candidate_kind": "model",
-                    "rank": 1, "score": 7.5, "verdict": "fits"})  # fmt: skip
+                    "rank": 1, "score": 7.5, "verdict": "fits", "similarity": 0.3})  # fmt: skip
     VectorStore(store).put_ranking("s1", "n2", newer, VectorStore(store).population("s1"), None, Stamp())
     assert catalog.query(store.root, "SELECT candidate, score, p_value FROM neighbors").rows == [("m2", 7.5, None)]
     assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3
