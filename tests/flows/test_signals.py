@@ -26,6 +26,7 @@ from tests.llm_server import LlmServer
 
 IN_FLIGHT = 4
 STUCK_S = 60.0
+SOON_S = 8.0  # five, and what a busy machine adds
 
 
 class Terminal:
@@ -103,7 +104,7 @@ def test_a_run_that_is_stopped_in_a_terminal_asks_nothing_more_and_is_gone_on_wi
         assert started
         run.ctrl_c()
         assert run.wait() == 128 + signal.SIGINT, run.said
-        assert time.monotonic() - pressed < 5
+        assert time.monotonic() - pressed < SOON_S
         assert server.n_requests <= asked + IN_FLIGHT
         assert assert_said(run, store, f"fute run {study}") == server.n_requests
         until(lambda: gone(started), "the end of the temporary server")
@@ -122,7 +123,7 @@ def test_a_run_that_is_stopped_in_a_terminal_asks_nothing_more_and_is_gone_on_wi
         kept, asked, pressed = len(server.answered), server.n_requests, time.monotonic()
         os.kill(run.pid, signal.SIGTERM)
         assert run.wait() == 128 + signal.SIGTERM, run.said
-        assert time.monotonic() - pressed < 6
+        assert time.monotonic() - pressed < SOON_S
         assert server.n_requests == asked
         assert_said(run, store, f"fute run {study}")
         until(lambda: gone(started), "the end of the temporary server")
@@ -139,7 +140,7 @@ def test_a_run_that_is_stopped_in_a_terminal_asks_nothing_more_and_is_gone_on_wi
         pressed = time.monotonic()
         run.ctrl_c()
         assert run.wait() == 128 + signal.SIGINT, run.said
-        assert time.monotonic() - pressed < 1
+        assert time.monotonic() - pressed < 3
         assert server.n_requests == asked
         until(lambda: gone(started), "the end of the temporary server")
         lost += IN_FLIGHT
