@@ -25,10 +25,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from flows.rows import shown, to_json, write_rows
 from flows.select_cli import select
-from flows.sql_cli import maintain, nearest, sql, write_csv
+from flows.sql_cli import maintain, nearest, sql
 from flows.store_option import store_address_option, store_option
 from fute.errors import FuteError
 
@@ -46,7 +46,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FuteError as exc:
-            click.echo(f"error: {exc}", err=True)
+            click.echo(f"error: {shown(exc)}", err=True)
             ctx.exit(EXIT_FAILED)
 
 
@@ -122,7 +122,7 @@ def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
         return 0 if state.is_completed() else EXIT_WITH_FAILURES
     cause = state.result(raise_on_failure=False)
     if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
-        click.echo(f"error: {cause if isinstance(cause, FuteError) else state.message}", err=True)
+        click.echo(f"error: {shown(cause if isinstance(cause, FuteError) else state.message)}", err=True)
         return EXIT_FAILED
     raise cause
 
@@ -238,36 +238,9 @@ def known_store(store: Path) -> Path:
 
 
 def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None) -> None:
-    if form == "json":
-        click.echo(json.dumps([dict(zip(columns, r, strict=True)) for r in rows], indent=2, default=str))
-    elif form == "csv":
-        write_csv(columns, rows, sys.stdout)
-    else:
-        console().print(table_of(columns, rows))
+    write_rows(columns, rows, form, sys.stdout)
+    if form is None:
         click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
-
-
-def table_of(columns: list[str], rows: list[tuple[Any, ...]]) -> Table:
-    """An answer as a terminal shows it."""
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    return table
-
-
-def cell(value: Any) -> Any:
-    """A value as a table cell: plain text (no markup), long lists cut."""
-    from rich.text import Text
-
-    if value is None:
-        return Text("")
-    if isinstance(value, float):
-        return Text(f"{value:.4g}")
-    if isinstance(value, list | tuple) and len(value) > 6:
-        return Text(
-            f"[{', '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in value[:4])}, ... {len(value)}]"
-        )
-    return Text(str(value))
 
 
 @main.command()
@@ -293,7 +266,7 @@ def show(subject: str, as_json: bool, store: Path) -> None:
 
     found = listing.show(known_store(store), subject)
     if as_json:
-        click.echo(json.dumps(found, indent=2, default=str))
+        click.echo(to_json(found))
         return
     for kind, entries in found.items():
         if kind == "nearest":
@@ -304,7 +277,7 @@ def show(subject: str, as_json: bool, store: Path) -> None:
             click.echo(kind)
             for name, value in entry.items():
                 if value is not None:
-                    click.echo(f"  {name:<20} {value}")
+                    click.echo(f"  {name:<20} {shown(value)}")
 
 
 @main.command()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from flows.rows import write_rows
 from flows.store_option import store_address_option, store_option
 from fute.errors import StoreError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from prefect.states import State
 
 FORMATS = ("table", "json", "csv", "parquet")
@@ -46,47 +46,33 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
         form = out.suffix[1:]
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet needs --out and a file name")
+    import pyarrow.parquet as pq
+
     from storage.catalog import Catalog
 
     with Catalog(root) as catalog:
-        if out is None:
-            answer = catalog.query(str(query))
-            print_rows(answer.columns, answer.rows, None if form == "table" else form)
-            return
-        table = catalog.arrow(str(query))
-    try:
-        write_table(table, out, form or "table")
-    except OSError as exc:
-        raise StoreError(f"{out} cannot be written ({exc}); give another place") from exc
-    click.echo(f"{out}: {table.num_rows} row{'' if table.num_rows == 1 else 's'}", err=True)
-
-
-def write_table(table: pa.Table, path: Path, form: str) -> None:
-    """Write an answer to a file in one of FORMATS."""
-    if form == "parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(table, path, compression="zstd")
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        if form == "json":
-            json.dump(table.to_pylist(), file, indent=2, default=str, ensure_ascii=False)
-            file.write("\n")
-        elif form == "csv":
-            write_csv(table.column_names, (tuple(row.values()) for row in table.to_pylist()), file)
+        if out is not None and form == "parquet":
+            table = catalog.arrow(str(query))
+            with _told_if_unwritable(out):
+                pq.write_table(table, out, compression="zstd")
+            count = table.num_rows
         else:
-            from rich.console import Console
+            answer = catalog.query(str(query))
+            if out is None:
+                print_rows(answer.columns, answer.rows, None if form == "table" else form)
+                return
+            with _told_if_unwritable(out), out.open("w", newline="", encoding="utf-8") as file:
+                write_rows(answer.columns, answer.rows, form, file)
+            count = len(answer.rows)
+    click.echo(f"{out}: {count} row{'' if count == 1 else 's'}", err=True)
 
-            from flows.cli import table_of
 
-            rows = [tuple(row.values()) for row in table.to_pylist()]
-            Console(file=file, width=200).print(table_of(table.column_names, rows))
-
-
-def write_csv(columns: list[str], rows: Any, file: IO[str]) -> None:
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows(rows)
+@contextmanager
+def _told_if_unwritable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be written ({exc}); give another place") from exc
 
 
 @click.command()

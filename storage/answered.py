@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from fute.errors import StoreError
-from storage.files import advice
+from storage.seal import opened
 from storage.store import Store
 
 
@@ -22,8 +18,6 @@ def outputs_details(store: Store, pool: str, ref: str) -> dict[str, Any]:
     path = store.outputs_path(pool, ref)
     if not path.is_file():
         return {}
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
+    with opened(path) as file:
+        metadata = file.schema_arrow.metadata
     return dict(json.loads(metadata[b"fute.outputs"])["details"])

@@ -1,19 +1,22 @@
 """DuckDB looks at the store: views, macros and read-only queries. The Parquet files stay the record.
 
-Every connection is its own, in memory. Views work on an empty store: each begins with an empty table of the right
-columns, so a column that older files lack is null. Once the views stand, the connection is locked: it can read below
-the store's folder and nothing else.
+Every connection is its own, in memory, and can open no file: queries are looked through first (storage/looking.py),
+and this is the second lock. Files are read by Arrow, only those of the views that a query asks for, so that a damaged
+one is in nobody's way but theirs who need it (storage/view_files.py).
 
-The store is seen as it was when the connection was opened: the files of each view are listed then. A record that lies
-in several files, since it is being folded, counts once (storage/parts.py).
+A view is seen as it was when it was first asked for: its files are listed then. A record that lies in several files,
+since it is being folded, counts once (storage/parts.py).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,42 +25,20 @@ import pyarrow as pa
 
 from fute.errors import StoreError
 from storage import schemas
-from storage.files import advice
-from storage.parts import files_of
-from storage.responses import ORIGIN, RESPONSES, ResponseStore
+from storage.looking import names_in, only_looking
+from storage.responses import RESPONSES, ResponseStore
 from storage.schema_version import require_readable
-
-
-@dataclass(frozen=True)
-class View:
-    """A view: its files below the store, its columns, and what is said of it in `fute ls`.
-
-    Attributes:
-        glob: of its files; of its folders' files where they may be folded.
-        made: columns that are not read but made of the file's name: SQL over `origin`, the file's path.
-        key: of a view whose files may be folded: SQL for what a record counts once by, the latest of several.
-    """
-
-    name: str
-    glob: str
-    schema: pa.Schema
-    comment: str
-    made: Mapping[str, str] = field(default_factory=dict)
-    key: str = ""
-
-    @property
-    def folds(self) -> bool:
-        """Whether its files may be folded into larger ones."""
-        return self.key != ""
-
+from storage.seal import UNREADABLE
+from storage.view_files import View, first_damaged, live_files, rows_of
 
 VIEWS = [
     View("datasets", "datasets/*/card.parquet", schemas.DATASETS, "labelled datasets as sampled"),
     View("pools", "pools/cards/*.parquet", schemas.POOLS, "unlabelled inputs given to every model"),
     View("pool_rows", "pools/*.parquet", schemas.POOL_ROWS, "the pools' inputs, row by row",
-         made={"pool": "parse_filename(origin, true)"}),
+         made=("pool",)),
     View("models", "models/*/card.parquet", schemas.MODELS, "models of the zoo, with held-out score where known"),
-    View("prompts", "prompts/*.parquet", schemas.PROMPTS, "prompt templates and verbalizers"),
+    View("prompts", "prompts/*.parquet", schemas.PROMPTS, "prompt templates and verbalizers",
+         later=("cot", "follow_up", "answer", "parse")),
     View("outputs", "outputs/*/*.parquet", schemas.OUTPUTS, "what each model answered on each pool row"),
     View("spaces", "spaces/*.parquet", schemas.SPACES, "surrogate + method + settings + pool"),
     View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
@@ -65,22 +46,35 @@ VIEWS = [
     View("reference_means", "references/*/*.parquet", schemas.REFERENCES, "population means, by version"),
     View("neighbor_history", "neighbors/*/*.parquet", schemas.NEIGHBORS, "ranked neighbours of every unification"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
-    View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking"),
+    View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking",
+         later=("candidate", "seed", "details")),
     View("drift", "drift/checks/*/*.parquet", schemas.DRIFT,
-         "checks whether a prompted model still answers as it did", key="model_ref, created_at"),
-    View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first"),
+         "checks whether a prompted model still answers as it did", later=("changed",), key="model_ref, created_at"),
+    View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first",
+         later=("study", "settings")),
     # A run that is tried again once its record is folded has two.
     View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed",
          key="coalesce(flow_run_id, CAST(created_at AS VARCHAR))"),
+    # Answers that are folded; those of running processes come beside them. One may be there twice: folded while it was
+    # read, or paid for by two processes.
+    View("responses", "responses/*.parquet", RESPONSES,
+         "every LLM request and answer, with tokens, cost, latency and run",
+         later=("cost_usd", "run_id", "flow_run_id"), key="key", counts="min"),
 ]  # fmt: skip
 
 # Rows of the datasets, whose label becomes a name in the view dataset_rows.
 DATASET_FILES = View(
-    "dataset_files", "datasets/*/[tv]*.parquet", schemas.DATASET_FILES, "",
-    made={"dataset": "replace(parse_path(origin)[-2], '~', '/')", "split": "parse_filename(origin, true)"},
-)  # fmt: skip
+    "dataset_files",
+    "datasets/*/[tv]*.parquet",
+    schemas.DATASET_FILES,
+    made=("dataset", "split"),
+    later=("label", "start", "end"),  # of which a dataset has those of its task
+)
 
-# The rest is made of the views above: what is said of it, and its query.
+FILES = [view.files for view in (*VIEWS, DATASET_FILES)]
+"""Whatever is read from Parquet; the rest is made of these."""
+
+# What is said of each view that is made of others, and its query.
 DERIVED = {
     "neighbors": (
         "ranked neighbours of the last unification of each space",
@@ -129,18 +123,14 @@ DERIVED = {
     ),
 }
 
-RESPONSES_COMMENT = "every LLM request and answer, with tokens, cost, latency and run"
-
 COMMENTS = {
     **{view.name: view.comment for view in VIEWS},
     **{name: comment for name, (comment, _) in DERIVED.items()},
-    "responses": RESPONSES_COMMENT,
 }
 """Every view that is documented and kept stable, with what it holds."""
 
 # Which embedding of each subject counts, as VectorStore.population has it: that of the last unification or a later one.
 COUNTED = """
-    CREATE VIEW counted_embeddings AS
         SELECT space, kind, fingerprint
         FROM (SELECT space, kind, subject, fingerprint, created_at FROM embeddings) e
         LEFT JOIN (SELECT space, kind, fingerprint, created_at AS ranked_at FROM members) m
@@ -222,10 +212,16 @@ MACRO_NAMES = {
     "fill_in(template, text, text_pair)": "a prompt's template with an input in it",
 }
 
-T = TypeVar("T")
+_QUERIES = {
+    **{name: query for view in VIEWS for name, query in view.queries.items()},
+    **{name: query for name, (_, query) in DERIVED.items()},
+    "counted_embeddings": COUNTED,
+}
+_TABLE_MACROS = {
+    macro.split("(")[0].split()[-1]: macro.partition("AS TABLE")[2] for macro in MACROS if "AS TABLE" in macro
+}
 
-_DAMAGED = re.compile(r"Invalid Input Error: .*['\"](/[^'\"]+\.parquet)['\"]")
-_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+T = TypeVar("T")
 
 TRIES = 10
 
@@ -245,160 +241,55 @@ def sql_type(arrow: pa.DataType) -> str:
     return f"{sql_type(arrow.value_type)}[]" if pa.types.is_list(arrow) else _TYPES[arrow]
 
 
-def view_query(
-    schema: pa.Schema, files: str | None, *, made: Mapping[str, str] | None = None, options: str = ""
-) -> str:
-    """The columns of a schema from Parquet files; null where a file lacks one.
-
-    Args:
-        files: SQL for the path, glob or list of paths; None: there are no files, and the answer is empty.
-        made: columns that are not read but made, as SQL over `origin`, the file's path.
-        options: more options of read_parquet.
-    """
-    every = schema if ORIGIN.name in schema.names else schema.append(ORIGIN)
-    rows = f"(SELECT {_nulls(every)} LIMIT 0)"
-    if files is not None:
-        read = f"read_parquet({files}, union_by_name = true, hive_partitioning = false, filename = 'origin'{options})"
-        rows += f" UNION ALL BY NAME (SELECT * FROM {read})"
-    columns = ", ".join(f'{(made or {}).get(name, quoted(name))} AS "{name}"' for name in schema.names)
-    return f"SELECT {columns} FROM ({rows})"
-
-
-def _nulls(schema: pa.Schema) -> str:
+def nulls(schema: pa.Schema) -> str:
+    """A row of nulls, as the columns of a SELECT."""
     return ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in schema)
 
 
-def quoted(name: str) -> str:
-    return f'"{name}"'
-
-
-def live_files(root: Path, view: View) -> list[str]:
-    """The files of a view that count now."""
-    if not view.folds:
-        return [str(path) for path in sorted(root.glob(view.glob))]
-    folders = sorted(path for path in root.glob(view.glob.rpartition("/")[0]) if path.is_dir())
-    return [str(path) for folder in folders for path in files_of(folder)]
-
-
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with all views and macros over the store at `root`, locked to that folder.
+    """An in-memory connection with all views and macros, none of which has rows yet; it can open no file.
 
     Raises:
         StoreError: the store was made by a later fute.
     """
     require_readable(root)
-    for _ in range(TRIES):
-        con = duckdb.connect()
-        try:
-            _create_all(con, root)
-            return con
-        except duckdb.IOException:
-            lost = lost_files(con)
-            con.close()
-            if not lost:
-                raise
-        except BaseException:
-            con.close()
-            raise
-    raise StoreError(f"the files of {root} go away faster than they can be listed; ask again")
+    # A large sort may need the disk: there, and not in the folder where the user happens to be.
+    spill = Path(tempfile.gettempdir()) / f"fute-sql-{uuid.uuid4().hex}"
+    con = duckdb.connect(config={"enable_external_access": "false", "temp_directory": str(spill)})
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET python_enable_replacements = false")
+        con.execute("SET autoload_known_extensions = false")
+        # Nobody may take them for empty.
+        create_views(con, lambda view: f"SELECT {nulls(view.schema)} WHERE error('not looked at') IS NULL")
+        con.execute("SET lock_configuration = true")
+    except BaseException:
+        con.close()
+        raise
+    return con
 
 
-def lost_files(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a file that was listed is gone: it was folded, and a maintenance has removed it meanwhile."""
-    listed = " UNION ALL ".join(f"SELECT unnest(getvariable('files_{view.name}'))" for view in VIEWS if view.folds)
-    return not all(Path(path).exists() for (path,) in con.execute(listed).fetchall())
-
-
-def _create_all(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    con.execute("SET TimeZone = 'UTC'")
-    _load_live_responses(con, root)
-    # As variables: a view takes no bound values, and a list of files may be long.
-    for view in (*VIEWS, DATASET_FILES):
-        files = live_files(root, view)
-        con.execute(f"SET VARIABLE files_{view.name} = $files", {"files": files})
-        create_view(con, view, f"getvariable('files_{view.name}')" if files else None)
-    folded = sorted(str(path) for path in (root / "responses").glob("*.parquet"))
-    con.execute("SET VARIABLE files_responses = $files", {"files": folded})
-    create_responses(con, "getvariable('files_responses')" if folded else None, "SELECT * FROM live_responses")
-    create_derived(con)
-    con.execute("SET allowed_directories = [$folder]", {"folder": str(root)})
-    con.execute("SET enable_external_access = false")
-    con.execute("SET lock_configuration = true")
-
-
-def create_view(con: duckdb.DuckDBPyConnection, view: View, files: str | None, options: str = "") -> None:
-    """A view; of one whose files may be folded each record once. Only keys are compared for that.
+def create_views(con: duckdb.DuckDBPyConnection, rows: Callable[[View], str]) -> None:
+    """All views and macros.
 
     Args:
-        files: as for `view_query`.
+        rows: the query for what the files of a view hold.
     """
-    if not view.folds:
-        _create_view(con, view.name, view_query(view.schema, files, made=view.made, options=options), view.schema)
-        return
-    schema = view.schema.append(ORIGIN)
-    _create_view(con, f"every_{view.name}", view_query(schema, files, options=options), schema)
-    con.execute(f"""
-        CREATE VIEW repeated_{view.name} AS
-            SELECT ({view.key}) AS key, max((created_at, origin)) AS latest
-            FROM every_{view.name} GROUP BY {view.key} HAVING count(*) > 1
-    """)
-    con.execute(f"""
-        CREATE VIEW {view.name} AS
-            SELECT e.* EXCLUDE (origin) FROM every_{view.name} e LEFT JOIN repeated_{view.name} r
-            ON ({view.key}) IS NOT DISTINCT FROM r.key WHERE latest IS NULL OR (created_at, origin) = latest
-    """)
-
-
-def _create_view(con: duckdb.DuckDBPyConnection, name: str, query: str, schema: pa.Schema) -> None:
-    """The view; where a file of it is damaged, one that says so when it is asked, for the others are whole."""
-    try:
-        con.execute(f"CREATE VIEW {name} AS {query}")
-    except duckdb.Error as exc:
-        if not _DAMAGED.search(str(exc)):
-            raise
-        says = str(exc).splitlines()[0].removeprefix("Invalid Input Error: ").replace("'", "''")
-        con.execute(f"CREATE VIEW {name} AS SELECT {_nulls(schema)} WHERE error('{says}') IS NULL")
-
-
-def create_derived(con: duckdb.DuckDBPyConnection) -> None:
-    """The views that are made of others, and the macros."""
     con.execute(MACROS[0])  # the views need this one
-    for name, (_, query) in DERIVED.items():
+    for name, query in {**{view.name: rows(view) for view in FILES}, **_QUERIES}.items():
         con.execute(f"CREATE VIEW {name} AS {query}")
-    for macro in (COUNTED, *MACROS[1:]):
+    for macro in MACROS[1:]:
         con.execute(macro)
 
 
-def _load_live_responses(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    """Answers of running processes live in SQLite. They are read before the folded files are listed: a file that is
-    folded meanwhile is then seen twice, and not missed."""
-    con.register("arrow_responses", ResponseStore(root / "responses").live_table())
-    con.execute("CREATE TABLE live_responses AS SELECT * FROM arrow_responses")
-    con.unregister("arrow_responses")
-
-
-def create_responses(
-    con: duckdb.DuckDBPyConnection, files: str | None, live: str | None = None, options: str = ""
-) -> None:
-    """The view `responses`: what is folded is looked at, and only what is not folded yet is loaded.
-
-    An answer may be there twice: folded while it was read, or paid for by two processes. Of two the first counts, and
-    only keys are compared for that.
-    """
-    folded = view_query(RESPONSES.append(ORIGIN), files, options=options)
-    every = f"{f'{live} UNION ALL BY NAME ' if live else ''}({folded})"
-    _create_view(con, "every_response", every, RESPONSES.append(ORIGIN))
-    con.execute("""
-        CREATE VIEW repeated_responses AS
-            SELECT key, arg_min(origin, (created_at, origin)) AS first_origin
-            FROM every_response GROUP BY key HAVING count(*) > 1
-    """)
-    con.execute("""
-        CREATE VIEW responses AS
-            SELECT every_response.* EXCLUDE (origin)
-            FROM every_response LEFT JOIN repeated_responses USING (key)
-            WHERE first_origin IS NULL OR origin = first_origin
-    """)
+@cache
+def _behind() -> dict[str, frozenset[str]]:
+    """By every view and macro, the views of FILES that it is made of."""
+    found = {view.name: frozenset([view.name]) for view in FILES}
+    with duckdb.connect() as con:
+        for name, query in {**_QUERIES, **_TABLE_MACROS}.items():
+            found[name] = frozenset().union(*(found.get(used, ()) for used in names_in(con, query)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -424,67 +315,93 @@ def query(root: Path, sql: str, parameters: Parameters = None) -> Answer:
 
 
 class Catalog:
-    """One connection for several queries: the store as it is when it is opened. For one thread, in a `with`."""
+    """One connection for several queries: each view as it is when first asked for. For one thread, in a `with`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def __enter__(self) -> Catalog:
         with _told_as_ours():
-            self._con = connect(self._root)
+            self._open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._con.close()
 
     def query(self, sql: str, parameters: Parameters = None) -> Answer:
-        """Run one query and fetch all of its rows. Raises StoreError: the query is wrong."""
+        """Run one query and fetch all of its rows. Raises StoreError: the query is wrong, or a file that it needs."""
 
         def fetch(statement: duckdb.Statement) -> Answer:
             result = self._con.execute(statement, parameters)
-            return Answer([column[0] for column in result.description or []], result.fetchall())
+            return Answer(numbered([column[0] for column in result.description or []]), result.fetchall())
 
         return self._run(sql, fetch)
 
     def arrow(self, sql: str, parameters: Parameters = None) -> pa.Table:
-        """Run one query; its whole answer as an Arrow table. Raises StoreError: the query is wrong."""
+        """Run one query; its whole answer as an Arrow table. Raises StoreError: as `query` does."""
 
-        return self._run(sql, lambda statement: self._con.sql(statement, params=parameters).to_arrow_table())
+        def fetch(statement: duckdb.Statement) -> pa.Table:
+            table = self._con.sql(statement, params=parameters).to_arrow_table()
+            return table.rename_columns(numbered(table.column_names))
+
+        return self._run(sql, fetch)
+
+    def _open(self) -> None:
+        self._con = connect(self._root)
+        self._files: dict[str, list[Path]] = {}
 
     def _run(self, sql: str, fetch: Callable[[duckdb.Statement], T]) -> T:
         with _told_as_ours():
             for _ in range(TRIES):
-                statements = self._con.extract_statements(sql)
-                if not only_reads(self._con, sql):
-                    raise StoreError(
-                        "a query is one SELECT (or EXPLAIN); the Parquet files are the record, and SQL only looks "
-                        "at them"
-                    )
+                asked = only_looking(self._con, sql, _TABLE_MACROS)
+                needed = {view for name in asked.names for view in _behind().get(name, ())}
                 try:
-                    return fetch(statements[0])
-                except duckdb.IOException:
-                    if not lost_files(self._con):
+                    for view in FILES:
+                        if view.name in needed and view.name not in self._files:
+                            self._look_at(view)
+                    return fetch(asked.statement)
+                except FileNotFoundError:
+                    pass
+                except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException):
+                    raise
+                except (duckdb.Error, *UNREADABLE) as exc:
+                    paths = [path for view in needed for path in self._files.get(view, ())]
+                    if all(path.exists() for path in paths):
+                        if damaged := first_damaged(paths):
+                            raise damaged from exc
                         raise
+                # A file went away: it was folded, and a maintenance has removed it meanwhile. Looked at anew.
                 self._con.close()
-                self._con = connect(self._root)  # looked at anew
-            return fetch(self._con.extract_statements(sql)[0])
+                self._open()
+            raise StoreError(f"the files of {self._root} go away faster than they can be read; ask again")
+
+    def _look_at(self, view: View) -> None:
+        """Put the rows of a view's files behind it."""
+        rows = f"SELECT * FROM files_{view.name}"
+        if view.name == "every_responses":
+            # Before the folded files are listed: one that is folded meanwhile is then seen twice, and not missed.
+            self._con.register("live_responses", ResponseStore(self._root / "responses").live_table())
+            rows += " UNION ALL BY NAME SELECT * FROM live_responses"
+        paths = live_files(self._root, view)
+        self._con.register(f"files_{view.name}", rows_of(view, paths))
+        self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS {rows}")
+        self._files[view.name] = paths
 
 
-def only_reads(con: duckdb.DuckDBPyConnection, sql: str) -> bool:
-    """Whether it is one SELECT or the EXPLAIN of one: EXPLAIN ANALYZE runs what it explains, be it a COPY TO."""
-    statements = con.extract_statements(sql)
-    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
-        explained = _EXPLAIN.match(sql)
-        statements = con.extract_statements(sql[explained.end() :]) if explained else []
-    return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names of columns, each once: of equal ones the second becomes name_1, and so on."""
+    taken, told = set(names), []
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            name = next(other for k in count(1) if (other := f"{name}_{k}") not in taken)
+            taken.add(name)
+        told.append(name)
+    return told
 
 
 @contextmanager
 def _told_as_ours() -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as exc:
-        if damaged := _DAMAGED.search(str(exc)):
-            said = str(exc).splitlines()[0]
-            raise StoreError(f"{damaged[1]} cannot be read ({said}); {advice(Path(damaged[1]), exc)}") from exc
+    except (duckdb.Error, *UNREADABLE) as exc:
         raise StoreError(f"{exc}\nThe store has these views: {', '.join(sorted(COMMENTS))}.") from exc

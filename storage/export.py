@@ -12,8 +12,10 @@ from pathlib import Path
 import duckdb
 
 from fute.errors import StoreError
-from storage.catalog import COMMENTS, DATASET_FILES, VIEWS, View, create_derived, create_responses, create_view
+from storage.catalog import COMMENTS, create_views, nulls
+from storage.responses import ORIGIN
 from storage.schema_version import require_readable
+from storage.view_files import MADE, View
 
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
 ALLOW_EMPTY = ", allow_empty = true" if int(duckdb.__version__.partition(".")[0]) >= 2 else ""
@@ -43,13 +45,25 @@ def export_catalog(root: Path, target: Path) -> None:
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    for view in (*VIEWS, DATASET_FILES):
-        create_view(con, view, _files(root, _folding_glob(view) if view.folds else view.glob), ALLOW_EMPTY)
-    create_responses(con, _files(root, "responses/*.parquet"), options=ALLOW_EMPTY)
-    create_derived(con)
+    create_views(con, lambda view: _rows(view, _files(root, _folding_glob(view) if view.key else view.glob)))
     for name, comment in COMMENTS.items():
         text = comment.replace("'", "''")
         con.execute(f"COMMENT ON VIEW {name} IS '{text}'")
+
+
+def _rows(view: View, files: str | None) -> str:
+    """A view's columns from Parquet files; null where a file lacks one.
+
+    Args:
+        files: SQL for the glob; None: there are no files, and the answer is empty.
+    """
+    every = view.schema if ORIGIN.name in view.schema.names else view.schema.append(ORIGIN)
+    rows = f"(SELECT {nulls(every)} LIMIT 0)"
+    if files is not None:
+        options = f"union_by_name = true, hive_partitioning = false, filename = 'origin'{ALLOW_EMPTY}"
+        rows += f" UNION ALL BY NAME (SELECT * FROM read_parquet({files}, {options}))"
+    columns = (f'{MADE[name].sql} AS "{name}"' if name in view.made else f'"{name}"' for name in view.schema.names)
+    return f"SELECT {', '.join(columns)} FROM ({rows})"
 
 
 def _folding_glob(view: View) -> str:

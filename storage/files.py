@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import time
@@ -17,15 +18,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from storage.remote import removed_through, written_through
+from storage.seal import opened, write_sealed
 
-SCHEMA_VERSION = b"1"
-VERSION_KEY = b"fute.schema_version"
 STALE_AFTER_S = 24 * 3600
 CARD = "card.parquet"  # in each folder that is written as one
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written$")
 CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -38,6 +41,11 @@ class Scratch:
     def path(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
         return self.root / f"{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
+
+    def place(self, path: Path) -> str:
+        """Of a file of the store, below its folder; none of one that is made here first."""
+        below = path.is_relative_to(self.root.parent) and not path.is_relative_to(self.root)
+        return path.relative_to(self.root.parent).as_posix() if below else ""
 
     def sweep(self) -> None:
         """Remove what killed writers left behind, and changed last more than a day ago.
@@ -85,13 +93,24 @@ def told_if_unwritable(target: Path) -> Iterator[None]:
     """A full or write-protected disk is no riddle: what could not be written, and what to do."""
     try:
         yield
-    except OSError as exc:
-        if exc.errno not in CANNOT_WRITE:
+    except Exception as exc:  # libraries have errors of their own for it
+        number = errno_of(exc)
+        if number not in CANNOT_WRITE:
             raise
-        what = "free disk space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
+        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
         raise StoreError(
-            f"{target} could not be written ({os.strerror(exc.errno)}); {what} and run again: what is stored stays"
+            f"{target} could not be written ({os.strerror(number)}); {what} and run again: what is stored stays"
         ) from exc
+
+
+def errno_of(exc: BaseException) -> int | None:
+    """The system's number for what went wrong, also where a library hides it."""
+    number = exc.errno if isinstance(exc, OSError) else None
+    if number is None and (told := _OS_ERROR.search(str(exc))):  # as safetensors has it, from Rust
+        number = int(told[1])
+    if number is None and _SHORT_WRITE.search(str(exc)):  # as numpy has it: C tells how much, not why
+        number = errno.ENOSPC
+    return number
 
 
 def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
@@ -103,7 +122,7 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
         with written_through(target):
             os.replace(temporary, target)
     finally:
@@ -111,57 +130,47 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
             temporary.unlink()
 
 
-def write_parquet(scratch: Scratch, target: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
-    """Write one Parquet file; its schema version stands in the metadata.
+def write_parquet(
+    scratch: Scratch,
+    target: Path,
+    table: pa.Table,
+    *,
+    row_group_size: int | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Write one Parquet file, with its seal.
 
     Args:
         row_group_size: rows that a reader has to read together to read one of them.
+        folder: where it is going to lie, when `target` is in a folder that is renamed later.
     """
-    metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION}
-    table = table.replace_schema_metadata(metadata)
+    place = scratch.place(target if folder is None else folder / target.name)
 
     def write(path: Path) -> None:
-        pq.write_table(table, path, compression="zstd", row_group_size=row_group_size)
+        write_sealed(table, path, place, row_group_size)
 
     write_file(scratch, target, write)
 
 
-def advice(path: Path, exc: Exception) -> str:
-    """What to do about a file that could not be read."""
-    if isinstance(exc, OSError) and exc.errno is not None:  # the system's: the file itself may be whole
-        return "look at its rights, the disk and the number of open files, and run again"
-    if {"runs", "drift", "responses"} & set(path.parts):  # nothing makes these again
-        return "put back a copy of it, or move it out of the store"
-    return "delete it and run the study again"
-
-
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(path: Path, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
     """Read one Parquet file of the store.
 
     Args:
         columns: only these; default: all.
+        where: only the rows for which this holds; of the others not even the row groups are read, where these tell.
 
     Raises:
-        StoreError: the file is damaged, or was written by a later version of fute.
+        StoreError: the file is damaged, was written by a later version of fute, or for another place.
+        FileNotFoundError: it is not there.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            version = (file.schema_arrow.metadata or {}).get(VERSION_KEY)
-            if version is None:
-                raise StoreError(f"{path} was not written by fute; move it out of the store")
-            if version != SCHEMA_VERSION:
-                raise StoreError(
-                    f"{path} has schema version {version!r}, this fute reads {SCHEMA_VERSION!r}; "
-                    "use the fute that wrote it"
-                )
-            table = file.read(None if columns is None else list(columns))
-            if missing := set(columns or ()) - set(table.column_names):
-                raise StoreError(f"{path} lacks the columns {', '.join(sorted(missing))}; move it out of the store")
-            return table
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
+    wanted = None if columns is None else list(columns)
+    with opened(path) as file:
+        if missing := set(wanted or ()) - set(file.schema_arrow.names):
+            raise StoreError(f"{path} lacks the columns {', '.join(sorted(missing))}; move it out of the store")
+        if where is None:
+            return file.read(wanted)
+        # One file is one table: no hive columns are to be made from the folder names.
+        return pq.read_table(path, columns=wanted, filters=where, partitioning=None, page_checksum_verification=True)
 
 
 def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
@@ -201,7 +210,6 @@ def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa
 
     def write(folder: Path) -> None:
         for name, table in tables.items():
-            metadata = {**(table.schema.metadata or {}), VERSION_KEY: SCHEMA_VERSION}
-            pq.write_table(table.replace_schema_metadata(metadata), folder / f"{name}.parquet", compression="zstd")
+            write_sealed(table, folder / f"{name}.parquet", scratch.place(target / f"{name}.parquet"))
 
     write_folder(scratch, target, write)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from fute.errors import StoreError
 from fute.llm.types import Answer
 from storage.live_responses import ANSWER_COLUMNS, answer_from_row
+from storage.seal import UNREADABLE, require_unbroken
 
 ROW_GROUP_SIZE = 256
 """Answers that are read together. They lie in the order in which they were asked for, and are mostly wanted in it."""
@@ -37,11 +38,13 @@ class FoldedAnswers:
         if path in self._files:
             return False
         try:
-            file = pq.ParquetFile(path)
+            source = pa.OSFile(str(path))
+            require_unbroken(source)
+            file = pq.ParquetFile(source, page_checksum_verification=True)
             for group in range(file.num_row_groups):
                 for row, key in enumerate(file.read_row_group(group, columns=["key"])["key"].to_pylist()):
                     self._places.setdefault(key, (path, group, row))
-        except (pa.ArrowException, OSError) as exc:
+        except UNREADABLE as exc:
             raise StoreError(f"{path} cannot be read ({exc}); move it away, its answers will be asked again") from exc
         self._files[path] = file
         return True

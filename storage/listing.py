@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fute.errors import NotInStoreError
+from fute.errors import NotInStoreError, StoreError
 from storage import catalog
 
 # The columns that fit a terminal.
@@ -35,10 +35,13 @@ LISTED = {
 
 def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Every view and macro with its number of rows and what it holds."""
-    comments = catalog.COMMENTS
-    counts = " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in comments)
-    answer = catalog.query(root, counts)
-    rows: list[tuple[Any, ...]] = [(name, n, comments[name]) for name, n in sorted(answer.rows)]
+    rows: list[tuple[Any, ...]] = []
+    with catalog.Catalog(root) as store:
+        for name, comment in sorted(catalog.COMMENTS.items()):
+            try:
+                rows.append((name, store.query(f"SELECT count(*) FROM {name}").rows[0][0], comment))
+            except StoreError as exc:  # a damaged file, which is in nobody else's way
+                rows.append((name, None, str(exc)))
     rows += [(name, None, comment) for name, comment in catalog.MACRO_NAMES.items()]
     return ["view", "rows", "what it holds"], rows
 
@@ -68,17 +71,27 @@ NAMED_BY = {
 def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
     """Everything the store knows under this name, by view, and the subject's nearest neighbours."""
     found: dict[str, list[dict[str, Any]]] = {}
+    unread: list[StoreError] = []
+    asked = {
+        view.removesuffix(
+            "s"
+        ): f"SELECT * FROM {view} WHERE {' OR '.join(f'{column} = $subject' for column in columns)}"
+        for view, columns in NAMED_BY.items()
+    }
+    asked["nearest"] = "SELECT * FROM nearest($subject, k := 5)"
     with catalog.Catalog(root) as store:
-        for view, columns in NAMED_BY.items():
-            where = " OR ".join(f"{column} = $subject" for column in columns)
-            records = store.query(f"SELECT * FROM {view} WHERE {where}", {"subject": subject}).records()
-            if records:
-                found[view.removesuffix("s")] = records
-        nearest = store.query("SELECT * FROM nearest($subject, k := 5)", {"subject": subject}).records()
-    if nearest:
-        found["nearest"] = nearest
+        for name, query in asked.items():
+            try:
+                if records := store.query(query, {"subject": subject}).records():
+                    found[name] = records
+            except StoreError as exc:
+                unread.append(exc)
     if not found:
+        if unread:  # it may be in there
+            raise unread[0]
         raise NotInStoreError(
             f"nothing named {subject!r} in {root}; `fute ls datasets`, `fute ls models` and so on list what there is"
         )
+    if unread:
+        found["cannot be read"] = [{"reason": str(exc)} for exc in unread]
     return found

@@ -28,7 +28,6 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
@@ -222,7 +221,8 @@ class Store:
             extra: Mapping[str, Any] = {}
             if train is not None:
                 extra = train(folder / "weights")
-            write_parquet(self.scratch, folder / "card.parquet", card(schemas.MODELS, {**row, **extra}, stamp))
+            table = card(schemas.MODELS, {**row, **extra}, stamp)
+            write_parquet(self.scratch, folder / "card.parquet", table, folder=self.model_folder(ref))
 
         if not self.has_model(ref, trained=train is not None):
             if self.has_model(ref) and not self.weights_folder(ref).is_dir() and train is not None:
@@ -364,12 +364,6 @@ def _ends(path: Path, flow_run_id: str) -> list[tuple[datetime, str]]:
         StoreError: the file cannot be read as such.
         FileNotFoundError: it is not there.
     """
-    try:
-        # Two columns only: a record holds its whole study.
-        rows = pq.read_table(path, columns=["created_at", "state"], filters=pc.field("flow_run_id") == flow_run_id,
-                             partitioning=None)  # fmt: skip
-        return list(zip(rows["created_at"].to_pylist(), rows["state"].to_pylist(), strict=True))
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, KeyError) as exc:
-        raise StoreError(f"the record of runs {path} cannot be read ({exc}); move it out of the store") from exc
+    # Two columns only: a record holds its whole study.
+    rows = read_parquet(path, ["created_at", "state"], where=pc.field("flow_run_id") == flow_run_id)
+    return list(zip(rows["created_at"].to_pylist(), rows["state"].to_pylist(), strict=True))

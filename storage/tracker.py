@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fute.errors import StoreError
+from storage.tracking_file import make_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,8 +90,8 @@ class Tracker:
         try:
             import mlflow  # slow to import, and not needed when tracking is off
 
-            if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if uri.startswith("sqlite:///") and not {"?", ":memory:"} & {*uri, uri.removeprefix("sqlite:///")}:
+                make_whole(Path(uri.removeprefix("sqlite:///")))
             client = mlflow.MlflowClient(tracking_uri=uri)
             location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
             self._experiment_id = _experiment(client, experiment, location)

@@ -12,13 +12,12 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fute.errors import StoreError
 from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import NO_REFERENCE, GroupReference, Reference, Subject
 from storage import schemas
-from storage.files import advice, read_parquet, write_parquet
+from storage.files import read_parquet, write_parquet
 from storage.parts import files_of, parts_of, while_files_go
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
@@ -287,14 +286,8 @@ def _read(files: Sequence[Path], wanted: Mapping[str, str]) -> list[StoredEmbedd
 
 def _rows(path: Path, fingerprints: Sequence[str]) -> pa.Table:
     """Some embeddings of a file. Raises StoreError: it is damaged; FileNotFoundError: it is gone."""
-    if len(fingerprints) == len(_versions(path)):
-        return read_parquet(path)
-    try:
-        return pq.read_table(path, filters=pc.field("fingerprint").isin(fingerprints), partitioning=None)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as exc:
-        raise StoreError(f"{path} cannot be read ({exc}); {advice(path, exc)}") from exc
+    every = len(fingerprints) == len(_versions(path))
+    return read_parquet(path, where=None if every else pc.field("fingerprint").isin(fingerprints))
 
 
 def _stored(table: pa.Table) -> Iterator[StoredEmbedding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -11,7 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+import fute
 from flows.cli import main
+from storage.stamp import Stamp
+from storage.store import Store
 from tests.storage.small_store import vector, write
 
 QUERY = "SELECT subject, vector, created_at, task FROM embeddings ORDER BY subject"
@@ -82,3 +87,78 @@ def test_a_mistake_is_told(store: str, arguments: tuple[str, ...], code: int, to
     assert result.exit_code == code
     assert told in result.output
     assert "Traceback" not in result.output
+
+
+EQUAL = "SELECT 1 AS a, 2 AS a, 3 AS b, 4 AS a_1, 5 AS a"
+NUMBERED = {"a": 1, "a_2": 2, "b": 3, "a_1": 4, "a_3": 5}
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "parquet"])
+def test_columns_of_one_name_are_numbered_in_every_format(store: str, tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"x.{form}"
+    assert call(store, EQUAL, "--out", str(path)).exit_code == 0
+    (row,) = read(path)
+    assert {name: int(str(value)) for name, value in row.items()} == NUMBERED
+    assert list(row) == list(NUMBERED)
+
+
+def test_columns_of_one_name_are_numbered_on_the_terminal_and_in_python_too(store: str, tmp_path: Path) -> None:
+    assert json.loads(call(store, EQUAL, "--json").stdout) == [NUMBERED]
+    assert call(store, EQUAL, "--csv").stdout.splitlines() == ["a,a_2,b,a_1,a_3", "1,2,3,4,5"]
+    table = call(store, EQUAL).stdout
+    assert re.findall(r"\w+", table.splitlines()[1]) == list(NUMBERED)
+    path = tmp_path / "table"
+    assert call(store, EQUAL, "--out", str(path)).exit_code == 0
+    assert re.findall(r"\w+", path.read_text().splitlines()[1]) == list(NUMBERED)
+    assert fute.open(store).sql(EQUAL).to_pylist() == [NUMBERED]
+    assert fute.open(store).df(EQUAL).to_dict("records") == [NUMBERED]
+    joined = "SELECT * FROM embeddings a JOIN embeddings b USING (fingerprint)"
+    columns = fute.open(store).sql(joined).column_names
+    assert len(set(columns)) == len(columns)
+    assert {"run_id", "run_id_1"} <= set(columns)
+
+
+def test_json_has_null_where_sql_has_no_finite_number(store: str, tmp_path: Path) -> None:
+    query = """SELECT 'NaN'::FLOAT AS a, ['inf'::DOUBLE, 1.5] AS b, {'c': '-inf'::DOUBLE} AS d, NULL AS e, 'NaN' AS f,
+                      MAP {1: 'NaN'::DOUBLE} AS g, 1.5::DECIMAL(3, 1) AS h"""
+    wanted = [{"a": None, "b": [None, 1.5], "d": {"c": None}, "e": None, "f": "NaN", "g": {"1": None}, "h": "1.5"}]
+    path = tmp_path / "x.json"
+    assert call(store, query, "--out", str(path)).exit_code == 0
+    for text in (call(store, query, "--json").stdout, path.read_text()):
+        assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == wanted
+
+
+HOSTILE = "[red]a[/red] [/b] \x1b[2J\x1b]0;title\x07 \x9b31m \r \u202eabc"
+HARMLESS = r"[red]a[/red] [/b] \x1b[2J\x1b]0;title\x07 \x9b31m \r \u202eabc"
+
+
+def test_cells_and_names_of_columns_are_neither_markup_nor_commands_to_a_terminal(store: str) -> None:
+    for query in (f"SELECT '{HOSTILE}' AS a", f'SELECT 1 AS "{HOSTILE}"', f'SELECT * FROM "{HOSTILE}"'):
+        output = call(store, query).output
+        assert HARMLESS in output
+        assert not set(output) & set("\x1b\x07\x9b\r\u202e")
+
+
+def test_csv_for_a_pipe_holds_values_as_they_are(store: str) -> None:
+    ((_,), (said,)) = csv.reader(io.StringIO(call(store, f"SELECT '{HOSTILE}' AS a", "--csv").stdout, newline=""))
+    assert said == HOSTILE
+
+
+def test_ls_and_show_print_names_and_texts_as_they_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    prompt = {"id": "[bold]p[/bold]", "template": f"{{{{text}}}} {HOSTILE}", "verbalizer": "{}", "answer": "label"}
+    store.put_prompt(prompt, Stamp())
+    shown = CliRunner().invoke(main, ["ls", "prompts", "--store", str(tmp_path)]).output
+    told = CliRunner().invoke(main, ["show", "[bold]p[/bold]", "--store", str(tmp_path)]).output
+    for output in (shown, told):
+        assert "[bold]p[/bold]" in output
+        assert not set(output) & set("\x1b\x07\x9b\r\u202e")
+    assert HARMLESS in told
+
+
+def test_a_statement_that_writes_is_refused_by_the_command_too(store: str, tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    result = call(store, f"WITH x AS (COPY (SELECT 1) TO '{target}') SELECT * FROM x", "--json")
+    assert result.exit_code == 1
+    assert "COPY within a query changes data or files" in result.output
+    assert not target.exists()

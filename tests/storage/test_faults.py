@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from fute.errors import FuteError, StoreError
 from fute.llm.types import Answer, ChatRequest, Message
@@ -99,6 +100,31 @@ def test_a_full_disk_is_told_at_every_door_and_leaves_no_half_file(
             door()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")} == before
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, numbers: np.save(path.open("wb"), numbers),
+        lambda path, numbers: numbers.tofile(path),
+        lambda path, numbers: np.savez(path.open("wb"), numbers=numbers),
+        lambda path, numbers: save_file({"numbers": numbers}, path),
+        lambda path, numbers: pq.write_table(pa.table({"numbers": numbers}), path),
+        lambda path, numbers: path.write_bytes(numbers.tobytes()),
+    ],
+    ids=["save", "tofile", "savez", "safetensors", "parquet", "bytes"],
+)
+def test_a_disk_that_is_really_full_is_told_whatever_library_writes(
+    tmp_path: Path, write: Callable[[Path, np.ndarray], object]
+) -> None:
+    noise = np.random.default_rng(0).random(500_000)
+    with small_disk(tmp_path, megabytes=1):
+        scratch = files.Scratch(tmp_path)
+        with pytest.raises(StoreError, match=r"target could not be written \(No space left on device\); free disk"):
+            files.write_file(scratch, tmp_path / "target", lambda path: write(path, noise))
+        with pytest.raises(StoreError, match=r"folder could not be written \(No space left on device\); free disk"):
+            files.write_folder(scratch, tmp_path / "folder", lambda path: write(path / "a", noise))
+        assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_on_a_disk_that_is_really_full_what_was_stored_stays_and_the_next_write_works_when_there_is_space(

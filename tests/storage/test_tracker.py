@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from storage import tracking_file
 from storage.tracker import GAP_TAG, Tracker, default_uri
 
 
@@ -121,3 +124,59 @@ def test_runs_that_begin_at_once_share_the_experiment_that_one_of_them_makes(
     client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path))
     assert client.get_run(str(run)).info.experiment_id == client.get_run(str(first)).info.experiment_id
     assert looks == ["e", "e"]
+
+
+def test_mlflows_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking_file, "_open", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+        assert list(tmp_path.iterdir()) == []
+    tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    assert tracker.start("run") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_file_that_was_left_half_made_is_made_anew_with_a_message_and_one_with_runs_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_file, "QUIET_S", 0)
+    path = tmp_path / "mlflow.db"
+    tracking_file.make_whole(path)
+    for table in ("alembic_version", "model_versions"):  # as a kill between two tables leaves it
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"DROP TABLE {table}")
+    tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
+    assert tracker.gap is None
+    assert tracker.start("run") is not None
+    assert "was left half made, with no run in it; it is mlflow.db.half-made now, and is made anew" in caplog.text
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
+        db.commit()
+    caplog.clear()
+    tracking_file.make_whole(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
+    assert caplog.text == ""
+
+
+def test_a_file_that_another_run_made_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mlflow.db"
+
+    def make(made: Path, table: str = "ours") -> None:
+        with closing(sqlite3.connect(made)) as db:
+            db.execute(f"CREATE TABLE {table} (a)")
+
+    def slow(made: Path) -> None:
+        monkeypatch.setattr(tracking_file, "_open", lambda other: make(other, "theirs"))
+        tracking_file.make_whole(path)
+        make(made)
+
+    monkeypatch.setattr(tracking_file, "_open", slow)
+    tracking_file.make_whole(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
