@@ -1,11 +1,12 @@
-"""How a store of many subjects answers: made-up vectors, written as a pipeline writes them, folded and asked.
+"""How a store of many subjects answers, on made-up vectors.
 
-    python benchmarks/scale.py                   20,000 subjects of 384 numbers in one space: some minutes
+    python benchmarks/scale.py                   20,000 subjects of 384 numbers in one space: a minute or two
     python benchmarks/scale.py --quick           1,000 of 64
-    python benchmarks/scale.py --folder /data    where the store is made (300 MB), and removed
+    python benchmarks/scale.py --folder /data    where the stores are made (100 MB), and removed
 
-Measured, in seconds: writing one by one, folding, opening the catalog, the nearest ten of a subject in SQL and by
-fute.open().nearest, near duplicates of all pairs; and how much memory the last two took in a process of their own.
+Measured, in seconds: opening the catalog, the nearest ten of a subject in SQL and by fute.open().nearest, near
+duplicates of all pairs, and how much memory the last two took in a process of their own; and 500 small files, written
+one by one as tasks write them, asked before and after they are folded.
 Results with settings, versions and commit go to benchmarks/results/scale.json.
 """
 
@@ -15,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,11 +28,14 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 import fute
 from fute.types import Floats, TaskEmbedding
-from storage import catalog
+from storage import catalog, schemas
+from storage.files import write_parquet
 from storage.folding import fold
+from storage.parts import FOLDED
 from storage.stamp import Stamp, code_version
 from storage.store import Store
 from storage.vectors import VectorStore
@@ -42,15 +45,19 @@ SUBJECTS_A_FAMILY = 50
 ONE_IN_TWIN = 1000  # rows that are a near copy of the row before
 ASKED = 5
 WHOLE, QUICK = (20_000, 384), (1_000, 64)
+PART_ROWS = 5_000
+NEAREST_IN_SQL = "SELECT subject FROM most_similar($s, k := 10)"
 ASK = """
 import json, resource, sys, time, fute
-door, seconds = fute.open(sys.argv[1]), []
+door, seconds, processor = fute.open(sys.argv[1]), [], []
 for _ in range(int(sys.argv[3])):
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     found = eval(sys.argv[2])
     seconds.append(time.perf_counter() - started)
+    processor.append(time.process_time() - used)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-told = {"first": seconds[0], "median": sorted(seconds)[len(seconds) // 2], "rows": found.num_rows, "peak_bytes": peak}
+told = {"first": seconds[0], "median": sorted(seconds)[len(seconds) // 2], "rows": found.num_rows, "peak_bytes": peak,
+        "processor": min(processor)}
 print(json.dumps(told))
 """
 
@@ -90,37 +97,64 @@ def asked(root: Path, expression: str, times: int = 1) -> dict[str, Any]:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def measure(root: Path, rows: int, dim: int) -> dict[str, Any]:
-    """Fill a store with `rows` embeddings, fold it and ask it."""
-    store = Store(root)
-    vectors = VectorStore(store)
+def space_store(root: Path) -> VectorStore:
+    vectors = VectorStore(Store(root))
     vectors.put_space({"space": SPACE, "method": "crosscov", "surrogate": "made-up", "seed": 0}, Stamp())
-    made = vectors_of(rows, dim)
+    return vectors
+
+
+def fill(vectors: VectorStore, made: Floats) -> None:
+    """Embeddings in parts, as folding leaves them: written one by one they take minutes."""
+    schema = schemas.embeddings(made.shape[1])
+    for start in range(0, len(made), PART_ROWS):
+        block = made[start : start + PART_ROWS]
+        rows = [row_of(start + i) for i in range(len(block))]
+        columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in schema if f.name != "vector"}
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), made.shape[1])
+        columns |= Stamp("run", "flow").columns(len(block))
+        table = pa.table({name: columns[name] for name in schema.names}, schema=schema).sort_by("fingerprint")
+        path = vectors.folder(SPACE, "model") / FOLDED / f"{start:08d}.parquet"
+        write_parquet(vectors.store.scratch, path, table, row_group_size=4096)
+
+
+def measure_small_files(root: Path, rows: int, dim: int) -> dict[str, Any]:
+    """One file for each embedding, as single tasks write them, asked before and after they are folded."""
+    vectors = space_store(root)
 
     def write() -> None:
-        for i, vector in enumerate(made):
+        for i, vector in enumerate(vectors_of(rows, dim)):
             vectors.put(row_of(i), TaskEmbedding(vector), Stamp("run", "flow"))
 
     def fold_all() -> None:
-        done = fold(store, vectors.folder(SPACE, "model"))
+        done = fold(vectors.store, vectors.folder(SPACE, "model"))
         assert (done.files, done.faults) == (rows, [])
+
+    def look() -> dict[str, Any]:
+        asked_in_sql = timed(lambda: fute.open(root).sql(NEAREST_IN_SQL, {"s": row_of(7)["subject"]}), 3)
+        return {
+            "bytes": sum(path.stat().st_size for path in root.rglob("*.parquet")),
+            "nearest_10_in_sql": asked_in_sql,
+        }
+
+    told: dict[str, Any] = {"rows": rows, "dim": dim, "write_one_by_one": timed(write, 1)["first"], "before": look()}
+    return {**told, "fold": timed(fold_all, 1)["first"], "after": look()}
+
+
+def measure(root: Path, rows: int, dim: int) -> dict[str, Any]:
+    """Fill a store with `rows` embeddings and ask it."""
+    fill(space_store(root), vectors_of(rows, dim))
 
     def open_catalog() -> None:
         with catalog.Catalog(root):
             pass
 
-    subject = row_of(rows // 2)["subject"]
-    told: dict[str, Any] = {"rows": rows, "dim": dim, "write_one_by_one": timed(write, 1)["first"]}
-    told["fold"] = timed(fold_all, 1)["first"]
+    subject, door = row_of(rows // 2)["subject"], fute.open(root)
+    told: dict[str, Any] = {"rows": rows, "dim": dim, "open_catalog": timed(open_catalog)}
     told["bytes"] = sum(path.stat().st_size for path in root.rglob("*.parquet"))
-    told["open_catalog"] = timed(open_catalog)
-    door = fute.open(root)
-    nearest_in_sql = "SELECT subject FROM most_similar($s, k := 10)"
-    told["nearest_10_in_sql"] = timed(lambda: door.sql(nearest_in_sql, {"s": subject}))
+    told["nearest_10_in_sql"] = timed(lambda: door.sql(NEAREST_IN_SQL, {"s": subject}))
     told["nearest_10"] = asked(root, f"door.nearest({subject!r})", ASKED)
     told["near_duplicates"] = asked(root, f"door.near_duplicates({SPACE!r}, 0.99)")
-    assert door.nearest(subject)["candidate"].to_pylist() == door.sql(nearest_in_sql, {"s": subject})[0].to_pylist()
-    told["peak_bytes_while_writing"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert door.nearest(subject)["candidate"].to_pylist() == door.sql(NEAREST_IN_SQL, {"s": subject})[0].to_pylist()
     return told
 
 
@@ -132,6 +166,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fute-scale-", dir=arguments.folder) as folder:
         measured = measure(Path(folder) / "store", *(QUICK if arguments.quick else WHOLE))
+        measured["small_files"] = measure_small_files(Path(folder) / "small", 500, 256)
     results = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": code_version(),

@@ -11,7 +11,9 @@ import scale
 
 def test_a_store_is_filled_folded_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "ONE_IN_TWIN", 20)
-    told = scale.measure(tmp_path, 60, 8)
+    monkeypatch.setattr(scale, "PART_ROWS", 25)
+    told = scale.measure(tmp_path / "many", 60, 8)
     assert told["nearest_10"]["rows"] == 10
     assert told["near_duplicates"]["rows"] >= 3  # each twin
-    assert 0 < told["bytes"] < 100_000
+    small = scale.measure_small_files(tmp_path / "small", 20, 8)
+    assert small["after"]["bytes"] < small["before"]["bytes"]
