@@ -26,6 +26,7 @@ import pyarrow as pa
 from fute.errors import StoreError
 from storage import schemas
 from storage.looking import names_in, only_looking
+from storage.parts import FOLDED
 from storage.responses import RESPONSES, ResponseStore
 from storage.schema_version import require_readable
 from storage.seal import UNREADABLE
@@ -78,7 +79,7 @@ NEIGHBOR_FILES = View(
     later=("p_value", "verdict", "ahead", "ahead_low", "ahead_high", "similarity"),
 )
 
-FILES = [view.files for view in (*VIEWS, DATASET_FILES, NEIGHBOR_FILES)]
+READ = [*VIEWS, DATASET_FILES, NEIGHBOR_FILES]
 """Whatever is read from Parquet; the rest is made of these."""
 
 # What is said of each view that is made of others, and its query.
@@ -292,10 +293,10 @@ def create_views(con: duckdb.DuckDBPyConnection, rows: Callable[[View], str]) ->
     """All views and macros.
 
     Args:
-        rows: the query for what the files of a view hold.
+        rows: the query for what a view's files hold.
     """
     con.execute(MACROS[0])  # the views need this one
-    for name, query in {**{view.name: rows(view) for view in FILES}, **_QUERIES}.items():
+    for name, query in {**{view.files.name: rows(view.files) for view in READ}, **_QUERIES}.items():
         con.execute(f"CREATE VIEW {name} AS {query}")
     for macro in MACROS[1:]:
         con.execute(macro)
@@ -303,8 +304,8 @@ def create_views(con: duckdb.DuckDBPyConnection, rows: Callable[[View], str]) ->
 
 @cache
 def _behind() -> dict[str, frozenset[str]]:
-    """By every view and macro, the views of FILES that it is made of."""
-    found = {view.name: frozenset([view.name]) for view in FILES}
+    """By every view and macro, the views of files that it is made of."""
+    found = {view.files.name: frozenset([view.files.name]) for view in READ}
     with duckdb.connect() as con:
         for name, query in {**_QUERIES, **_TABLE_MACROS}.items():
             found[name] = frozenset().union(*(found.get(used, ()) for used in names_in(con, query)))
@@ -375,8 +376,8 @@ class Catalog:
                 asked = only_looking(self._con, sql, _TABLE_MACROS)
                 needed = {view for name in asked.names for view in _behind().get(name, ())}
                 try:
-                    for view in FILES:
-                        if view.name in needed and view.name not in self._files:
+                    for view in READ:
+                        if view.files.name in needed and view.files.name not in self._files:
                             self._look_at(view)
                     return fetch(asked.statement)
                 except FileNotFoundError:
@@ -396,15 +397,19 @@ class Catalog:
 
     def _look_at(self, view: View) -> None:
         """Put the rows of a view's files behind it."""
-        rows = f"SELECT * FROM files_{view.name}"
-        if view.name == "every_responses":
+        every = view.files.name
+        rows = f"SELECT * FROM files_{every}"
+        if view.name == "responses":
             # Before the folded files are listed: one that is folded meanwhile is then seen twice, and not missed.
             self._con.register("live_responses", ResponseStore(self._root / "responses").live_table())
             rows += " UNION ALL BY NAME SELECT * FROM live_responses"
         paths = live_files(self._root, view)
-        self._con.register(f"files_{view.name}", rows_of(view, paths))
-        self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS {rows}")
-        self._files[view.name] = paths
+        self._con.register(f"files_{every}", rows_of(view.files, paths))
+        self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")
+        if view.key and view.name != "responses" and not any(path.parent.name == FOLDED for path in paths):
+            # Without parts nothing lies there twice, and few stores have many files once they have parts.
+            self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS SELECT * EXCLUDE (origin) FROM {every}")
+        self._files[every] = paths
 
 
 def numbered(names: Sequence[str]) -> list[str]:
