@@ -55,13 +55,10 @@ def test_few_rows_carry_few_axes_and_never_more_than_their_rank() -> None:
 @pytest.mark.parametrize("rank", [1, 2, 7])
 def test_features_of_low_rank_give_so_many_axes(rank: int) -> None:
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(80, rank + 1)) @ rng.normal(size=(rank + 1, 20)) + 5
-    groups = np.zeros(80, np.intp)
-    whitening = Whitening.fit(
-        (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32), 384, 1e-3, groups
-    )
+    values = rng.normal(size=(80, rank)) @ rng.normal(size=(rank, 20))
+    whitening = Whitening.fit(values.astype(np.float32), 384, 1e-3, np.zeros(80, np.intp))
     assert np.isfinite(whitening.projection).all()
-    assert rank <= whitening.projection.shape[1] <= rank + 1  # unit length bends a plane
+    assert whitening.projection.shape[1] == rank
 
 
 def test_rows_without_variance_within_their_sources_are_refused() -> None:
