@@ -12,6 +12,8 @@ from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Whitening, carried_axes, source_groups, whole_axes
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
+pytestmark = pytest.mark.kernels
+
 WIDTH = 256
 POOLS = [(60, 3), (240, 12), (3000, 30)]
 

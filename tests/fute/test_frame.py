@@ -27,6 +27,8 @@ from fute.unify.frame import (
 from fute.unify.neighbors import nearest_neighbors
 from fute.unify.pseudo_tasks import FEWEST_SOURCES, pseudo_tasks
 
+pytestmark = pytest.mark.kernels
+
 WORDS = [f"word{i}" for i in range(40)]
 WIDTH = 12
 MEANINGS = np.random.default_rng(9).normal(size=(len(WORDS), WIDTH))

@@ -13,6 +13,8 @@ from fute.report.layout import Projection, _pca, angular_distances, cluster_tree
 
 from .report_data import unit_vectors
 
+pytestmark = pytest.mark.kernels
+
 MANY = tuple(f"task{i}" for i in range(12))
 
 
