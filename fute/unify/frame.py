@@ -186,8 +186,8 @@ LEGEND = (
     f"{1 / MAY_FIT:.0f}; else nothing here fits."
 )
 UNJUDGED_LEGEND = (
-    "Scores are standard deviations above unrelated tasks: 0 is chance. From where on they mean something is not known: "
-    "the space has too few pseudo-tasks."
+    "Scores are standard deviations above unrelated tasks: 0 is chance. From where on they mean something is not "
+    "known: the space has too few pseudo-tasks."
 )
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 
