@@ -1,7 +1,7 @@
 """Is it worth it? All three methods on the same tasks, zoo and pool: retrieval, seeds, and transfer source selection.
 
-Retrieval is measured twice: with the reference that a space of so many subjects makes (of the very subjects that are
-ranked, models by architecture; crosscov recentres as well), and without any, as in a small space.
+Retrieval is measured twice: by scores in the frame that each method's space gets from the pool's own pseudo-tasks, and
+by plain cosines of the vectors.
 
     python benchmarks/quality.py                     # one split, one seed
     python benchmarks/quality.py --splits 0 1 2 --methods crosscov
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from population import Stopwatch, Vectors, model_refs, train_zoos
 from rankings import Measures, Similarities, over_seeds, table
 from real_tasks import Task, labelled_rows, manifest, read_task, real_pool, split_rows, task_lists
+from retrieval import scored
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from transfer_scores import load_scores
@@ -49,6 +50,7 @@ from fute.space import open_space, space_id
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate, surrogate_identity
 from fute.types import Embedder, Features, Floats, Outputs, Pool
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks
 from storage.stamp import code_version
 from storage.store import Store
 
@@ -111,7 +113,7 @@ class Measured:
     """What was found of one method, a value for each split and seed."""
 
     retrieval: list[Measures] = field(default_factory=list)
-    no_reference: list[Measures] = field(default_factory=list)
+    no_frame: list[Measures] = field(default_factory=list)
     similarities: list[Similarities] = field(default_factory=list)
     selection: list[dict[str, dict[str, float]]] = field(default_factory=list)
     seconds: float = 0.0
@@ -155,18 +157,18 @@ def main() -> None:
                 vectors, strangers = embed_all(tasks, others, split, asked, kept, open_embedder)
                 measured.seconds += kept.seconds
                 measured.asked += kept.asked
-                reference = vectors.reference(recentred=name == "crosscov")
-                unified = vectors.unified(reference)
+                frame = frame_of(kept, open_embedder, features, pool, seed)
+                placed = vectors.placed(frame)
                 ids, families = [t.id for t in tasks], [t.family for t in tasks]
-                similar = Similarities.of(ids, families, unified.datasets, unified.models)
+                similar = scored(ids, families, frame, placed)
                 measured.retrieval.append(similar.measure())
                 plain_vectors = Similarities.of(ids, families, normalize(vectors.datasets), normalize(vectors.models))
-                measured.no_reference.append(plain_vectors.measure())
+                measured.no_frame.append(plain_vectors.measure())
                 measured.similarities.append(similar)
                 if scores is not None:
-                    placed = np.concatenate([unified.datasets, strangers.datasets_in(reference)])
+                    everybody = np.concatenate([placed.datasets, strangers.placed(frame).datasets])
                     names = [t.id for t in [*tasks, *others]]
-                    measured.selection.append(select_sources(scores, dict(zip(names, placed, strict=True))))
+                    measured.selection.append(select_sources(scores, dict(zip(names, everybody, strict=True))))
                 print(f"{name}, split {split}, seed {seed}: {measured.seconds_a_subject:.2f} s a subject", flush=True)
         words = BagOfWords(pool.inputs)
         for name, similar in _baselines(words, tasks, pool, split, store).items():
@@ -175,7 +177,7 @@ def main() -> None:
             by_words = {t.id: words.dataset(t.inputs.take(split_rows(t, split).dataset)) for t in [*tasks, *others]}
             words_selection.append(select_sources(scores, by_words))
     summary = {name: over_seeds(m.retrieval) for name, m in found.items()}
-    summary |= {f"{name}, no reference": over_seeds(m.no_reference) for name, m in found.items()}
+    summary |= {f"{name}, no frame": over_seeds(m.no_frame) for name, m in found.items()}
     summary |= {name: over_seeds(runs) for name, runs in baselines.items()}
     title = f"{len(tasks)} tasks x {len(ARCHITECTURES)}, splits {options.splits}, seeds {options.seeds}"
     print("\n" + table(title, summary))
@@ -235,8 +237,12 @@ class KeptVectors:
         self.seconds = 0.0
         self.asked = 0
 
-    def get(self, name: str, make: Callable[[], Floats]) -> Floats:
-        """A vector by its name; the seconds that making it took count even where it was kept."""
+    def get(self, name: str, make: Callable[[], Floats], *, subjects: int = 1) -> Floats:
+        """A vector by its name; the seconds that making it took count even where it was kept.
+
+        Args:
+            subjects: how many it is counted as; 0: neither it nor its seconds are.
+        """
         file = self._folder / f"{name.replace('/', '~')}.npz"
         if not file.exists():
             started = time.perf_counter()
@@ -246,9 +252,23 @@ class KeptVectors:
             np.savez(unfinished, vector=vector, seconds=time.perf_counter() - started)
             unfinished.rename(file)
         kept = np.load(file)
-        self.seconds += float(kept["seconds"])
-        self.asked += 1
+        self.seconds += float(kept["seconds"]) if subjects else 0.0
+        self.asked += subjects
         return kept["vector"]
+
+
+def frame_of(
+    kept: KeptVectors, open_embedder: Callable[[], Embedder], features: Features, pool: Pool, seed: int
+) -> Frame:
+    """The frame of the space, made once."""
+
+    def make() -> Floats:
+        made = embed_pseudo_tasks(open_embedder(), features, pool, seed)
+        if made is None:
+            raise SystemExit("the pool has no pseudo-tasks")
+        return np.stack([made["dataset"], made["model"]])
+
+    return Frame.of(*kept.get(f"pseudo-tasks, version {FRAME_VERSION}", make, subjects=0))
 
 
 def embed_all(
@@ -350,11 +370,8 @@ def _baselines(
     datasets = np.stack([words.dataset(t.inputs.take(split_rows(t, split).dataset)) for t in tasks])
     models = np.stack([words.model(store.outputs(pool.id, r)) for t in tasks for r in model_refs(t, split, "main")])
     names, families = [t.id for t in tasks], [t.family for t in tasks]
-    vectors = Vectors(datasets, models)
-    unified = vectors.unified(vectors.reference(recentred=False))  # what the trained methods get as well
     return {
-        "bag of words": Similarities.of(names, families, unified.datasets, unified.models),
-        "bag of words, no reference": Similarities.of(names, families, datasets, models),
+        "bag of words": Similarities.of(names, families, datasets, models),
         "random": random_vectors(names, families, split),
     }
 

@@ -149,10 +149,10 @@ def evaluate(tasks: Sequence[Task], population: Population, members: Sequence[in
     placed, last = raw.placed(frame), population.last_layer.of(members).placed(last_frame)
     words = population.words.of(members)
     similar = {
-        SHIPPED: _scored(names, families, frame, placed),
+        SHIPPED: scored(names, families, frame, placed),
         COSINE: Similarities.of(names, families, placed.datasets, placed.models),
         NOTHING: Similarities.of(names, families, raw.datasets, raw.models),
-        LAST_LAYER: _scored(names, families, last_frame, last),
+        LAST_LAYER: scored(names, families, last_frame, last),
         WORDS: Similarities.of(names, families, words.datasets, words.models),
         RANDOM: random_vectors(names, families, seed),
     }
@@ -187,7 +187,7 @@ def evaluate(tasks: Sequence[Task], population: Population, members: Sequence[in
     }
 
 
-def _scored(names: Sequence[str], families: Sequence[str], frame: Frame, placed: Vectors) -> Similarities:
+def scored(names: Sequence[str], families: Sequence[str], frame: Frame, placed: Vectors) -> Similarities:
     return Similarities(
         names,
         families,

@@ -242,7 +242,7 @@ class TaskEmbedding:
     """One vector of one space.
 
     Attributes:
-        vector: (dim,) float32, unit length, as the method made it (no reference mean removed).
+        vector: (dim,) float32, unit length, as the method made it (not in the space's frame).
         metrics: losses, scores and seconds of making it.
     """
 

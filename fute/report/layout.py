@@ -134,7 +134,8 @@ def _pca(cosines: Matrix) -> tuple[Matrix, float]:
     values, axes = np.linalg.eigh(centred)
     values = np.maximum(values[::-1], 0.0)
     places = axes[:, ::-1][:, :2] * np.sqrt(values[:2])
-    return _to_principal_axes(places), float(values[:2].sum() / values.sum())
+    total = float(values.sum())
+    return _to_principal_axes(places), float(values[:2].sum()) / total if total > 0 else 1.0
 
 
 def _tsne(cosines: Matrix, start: Matrix) -> Matrix:

@@ -72,7 +72,7 @@ class Cost(NamedTuple):
 class Version(NamedTuple):
     """One embedding of a subject.
 
-    `similarity` is the cosine with the embedding that counts now, as the method made both (no reference removed).
+    `similarity` is the cosine with the embedding that counts now, as the method made both (not in the frame).
     """
 
     space: str

@@ -185,12 +185,18 @@ LEGEND = (
     f"many unrelated ones scores as high in at most 1 of {1 / FITS:,.0f} cases, and may fit up to 1 of "
     f"{1 / MAY_FIT:.0f}; else nothing here fits."
 )
+UNJUDGED_LEGEND = (
+    "Scores are standard deviations above unrelated tasks: 0 is chance. From where on they mean something is not "
+    "known: the space has too few pseudo-tasks."
+)
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 
 
 def legend(frame: Frame | None) -> str:
     """How scores of a space are to be read."""
-    return NO_LEGEND if frame is None else LEGEND
+    if frame is None:
+        return NO_LEGEND
+    return LEGEND if any(null.pairs >= FEWEST_PAIRS for null in frame.nulls.values()) else UNJUDGED_LEGEND
 
 
 def verdict(p_value: float | None) -> Verdict | None:

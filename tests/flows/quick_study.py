@@ -50,7 +50,7 @@ def assert_same_store(study: Path, undisturbed: Path) -> None:
     for key, vector in expected.items():
         np.testing.assert_array_equal(found[key], vector, err_msg=str(key))
     for view, columns in (
-        ("neighbors", "space, query, candidate, rank, score, ci_low, ci_high, reference"),
+        ("neighbors", "space, query, candidate, rank, score, ci_low, ci_high, verdict, similarity"),
         ("outputs", "pool, model, row, label, values"),
         ("datasets", "ref, n_train, n_test"),
         ("models", "ref, score"),

@@ -166,7 +166,7 @@ def test_no_field_of_a_study_lacks_its_meaning() -> None:
 
 def test_schema_documents_every_field() -> None:
     text = call("schema").output
-    for field in ("rows_per_source", "api_key_env", "skip_bad_rows", "components", "min_population"):
+    for field in ("rows_per_source", "api_key_env", "skip_bad_rows", "components", "frame"):
         assert field in text
     assert json.loads(call("schema", "--json").output)["properties"]["pool"]
 

@@ -73,16 +73,17 @@ def test_every_subject_is_embedded_by_both_methods(finished: tuple[Path, State, 
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-4)
 
 
-def test_each_dataset_has_ranked_neighbours_and_the_ranking_says_what_was_removed(
-    finished: tuple[Path, State, Path],
-) -> None:
-    sql = """SELECT candidate, score, reference FROM nearest('topic', k := 5)
+def test_each_dataset_has_neighbours_ranked_by_their_scores_in_the_frame(finished: tuple[Path, State, Path]) -> None:
+    sql = """SELECT candidate, score, verdict FROM nearest('topic', k := 5)
              WHERE candidate_kind = 'model' AND method = 'crosscov'"""
     rows = catalog.query(finished[0].parent / "store", sql).rows
     assert len(rows) == 5
     assert [r[1] for r in rows] == sorted((r[1] for r in rows), reverse=True)
     assert rows[0][0] == "tfidf/topic"
-    assert rows[0][2] == "none"  # three datasets and five models are no population
+    assert rows[0][1] > 0
+    assert {r[2] for r in rows} <= {"fits", "may fit", "nothing"}
+    framed = catalog.query(finished[0].parent / "store", "SELECT method FROM frames JOIN spaces USING (space)").rows
+    assert {method for (method,) in framed} == {"crosscov", "tupate"}
 
 
 def test_mlflow_holds_the_run_and_a_nested_run_for_each_model(finished: tuple[Path, State, Path]) -> None:

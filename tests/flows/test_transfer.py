@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose datasets and source models are embedded in two spaces, and whose transfer was measured."""
     folder = tmp_path_factory.mktemp("transfer")
     for method in METHODS[::-1]:  # one study after the other in one store
-        study = write_study(folder, models=[SOURCE], methods=[method], unify={"min_population": 4})
+        study = write_study(folder, models=[SOURCE], methods=[method])
         embed(str(study))
         unify(str(study))
     assert run(study).is_completed()
@@ -124,12 +124,12 @@ def test_every_space_is_measured_by_what_unify_ranked_all_class_and_in_class_sou
     for (space, kind, candidates), row in found.items():
         assert row.targets == 2
         if space is None or kind is None:
-            assert (row.method, row.reference) == (CHANCE, None)
+            assert (row.method, row.frame) == (CHANCE, None)
             continue
         ranked = [n for n in vectors.neighbors(space) if n["query_kind"] == "dataset" and n["candidate_kind"] == kind]
         assert row.method == "crosscov"
-        assert {n["reference"] for n in ranked} == {row.reference} == {"v1"}
-        similarity = {(n["query"], n["candidate"].removeprefix("finetune/")): n["score"] for n in ranked}
+        assert row.frame == "pseudo-tasks"
+        similarity = {(n["query"], n["candidate"].removeprefix("finetune/")): n["similarity"] for n in ranked}
         assert_measured(row, report, similarity, NAMES if candidates == "all" else [n for n in NAMES if n != STRANGER])
 
 
@@ -191,7 +191,7 @@ def test_the_command_prints_the_best_sources_and_the_methods(finished: Path) -> 
     for expected in ("From which source to start", *NAMES, "crosscov", "chance", "rank of best", "small.transfer.json"):
         assert expected in result.output
     for space in {row.space for row in report_of(finished).selection if row.space}:
-        assert f"crosscov, space {space[:8]}: reference v1" in result.output
+        assert f"crosscov, space {space[:8]}: frame: pseudo-tasks" in result.output
     assert "whole training split, the fine-tuning got 8 of its rows" in result.output
 
 

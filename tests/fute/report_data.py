@@ -53,12 +53,10 @@ def unit_vectors(
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def score_of(similarity: float) -> float:
-    return max(0.0, 12 * similarity)
-
-
-def verdict_of(score: float) -> Verdict:
-    return "fits" if score > 6 else "may fit" if score > 4 else "nothing"
+def neighbor(subject: Subject, similarity: float) -> Neighbor:
+    score = max(0.0, 12 * similarity)
+    verdict: Verdict = "fits" if score > 6 else "may fit" if score > 4 else "nothing"
+    return Neighbor(subject.id, subject.kind, score, max(0.0, score - 0.7), score + 0.5, verdict)
 
 
 def make_space(subjects: list[Subject], vectors: np.ndarray, **changes: Any) -> SpaceMap:
@@ -70,19 +68,7 @@ def make_space(subjects: list[Subject], vectors: np.ndarray, **changes: Any) -> 
             for other in np.argsort(-similarities[row])
             if other != row and (subject.kind == "model" or subjects[other].kind == "model")
         ]
-        nearest.append(
-            [
-                Neighbor(
-                    one.id,
-                    one.kind,
-                    score_of(v),
-                    max(0.0, score_of(v) - 0.7),
-                    score_of(v) + 0.5,
-                    verdict_of(score_of(v)),
-                )
-                for one, v in others
-            ]
-        )
+        nearest.append([neighbor(one, similarity) for one, similarity in others])
     fields: dict[str, Any] = {
         "id": "c0ffee",
         "name": "crosscov",

@@ -15,6 +15,8 @@ from fute.methods.crosscov.whitening import centred_within, source_groups
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
+pytestmark = pytest.mark.kernels
+
 N, WIDTH, D = 40, 7, 5
 TEXTS = [f"text {i}" for i in range(N)]
 

@@ -9,6 +9,8 @@ from fute.methods.crosscov.embed import cross_covariance
 from fute.methods.crosscov.intervals import Draws, interval, resample, resampled_cosines
 from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector
 
+pytestmark = pytest.mark.kernels
+
 RNG = np.random.default_rng(0)
 N, D = 30, 5
 Z = RNG.normal(size=(N, D))

@@ -15,10 +15,14 @@ from fute.methods.crosscov.symmetric import to_matrix, to_vector
 from fute.types import UNRELATED, Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import (
     FEWEST_PAIRS,
+    LEGEND,
+    NO_LEGEND,
     PAIRS,
+    UNJUDGED_LEGEND,
     Frame,
     Null,
     embed_pseudo_tasks,
+    legend,
     require_one_space,
     score,
     similarities,
@@ -26,6 +30,8 @@ from fute.unify.frame import (
 )
 from fute.unify.neighbors import nearest_neighbors
 from fute.unify.pseudo_tasks import FEWEST_SOURCES, pseudo_tasks
+
+pytestmark = pytest.mark.kernels
 
 WORDS = [f"word{i}" for i in range(40)]
 WIDTH = 12
@@ -281,6 +287,14 @@ def test_too_few_pairs_judge_nothing() -> None:
     null = Null.of(np.random.default_rng(0).normal(size=FEWEST_PAIRS - 1))
     assert null.p_value(50.0, 1) is None
     assert verdict(None) is None
+
+
+def test_the_legend_promises_verdicts_only_where_there_are_some(made: tuple[Pool, Crosscov, Frame]) -> None:
+    few = Frame.of(*np.random.default_rng(0).normal(size=(2, 12, 6)).astype(np.float32))
+    assert all(few.nulls[pair].p_value(99.0, 5) is None for pair in PAIRS)
+    assert legend(few) == UNJUDGED_LEGEND
+    assert legend(made[2]) == LEGEND
+    assert legend(None) == NO_LEGEND
 
 
 def test_verdicts_go_down_with_the_chance() -> None:

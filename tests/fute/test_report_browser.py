@@ -16,6 +16,7 @@ from selenium.webdriver.support.ui import Select
 
 from fute.report.page import render_atlas
 from fute.report.types import Atlas, Neighbor
+from fute.unify.frame import NO_LEGEND
 
 from .browser import Browser, browser
 from .report_data import (
@@ -124,6 +125,44 @@ def test_the_answer_comes_first(browser: Browser, pages):
     assert all(f"probe/{row.splitlines()[0]}" in row for row in rows)
     titles = [bar.get_attribute("title") for bar in driver.find_elements(By.CSS_SELECTOR, "#dataset-table .score")]
     assert all(title.startswith("95 % bootstrap interval: ") for title in titles)
+
+
+def test_scores_say_what_they_mean(browser: Browser, tmp_path):
+    data = make_atlas()
+    (space,) = data.spaces
+    lost = next(row for row, subject in enumerate(data.subjects) if subject.id == "mail_intents")
+    nearest = list(space.nearest)
+    nearest[lost] = [Neighbor("tfidf/mail_intents", "model", 1.25, 0.0, 2.5, "nothing")]
+    page = tmp_path / "lost.html"
+    page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=nearest)])), encoding="utf-8")
+    driver = browser.open(page)
+    assert driver.find_element(By.ID, "bar-key").text.startswith("Scores are standard deviations above unrelated tasks")
+    rows = {row.splitlines()[0]: row for row in visible_rows(driver, "#dataset-table")}
+    assert "nothing here fits" in rows["mail_intents"]
+    assert "1.3" in rows["mail_intents"]
+    assert "chance" in rows["mail_intents"]
+    assert "nothing here fits" not in rows["hotel_reviews"]
+    assert "fits" in rows["hotel_reviews"]
+    whole = max(near.ci_high for one in space.nearest for near in one if near.ci_high is not None)
+    assert whole > 10
+    over = "return [...document.querySelectorAll('.bar')].filter((b) => [...b.children].some((c) => " \
+           "c.getBoundingClientRect().right > b.getBoundingClientRect().right + 1)).length"  # fmt: skip
+    assert browser.run(over) == 0
+    assert browser.console() == []
+
+
+def test_a_space_without_a_frame_shows_cosines(browser: Browser, tmp_path):
+    data = make_atlas()
+    (space,) = data.spaces
+    nearest = [[Neighbor(near.id, near.kind, near.score / 12) for near in one] for one in space.nearest]
+    page = tmp_path / "cosines.html"
+    page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=nearest, legend=NO_LEGEND)])), "utf-8")
+    driver = browser.open(page)
+    assert driver.find_element(By.ID, "bar-key").text == NO_LEGEND
+    first = data.spaces[0].nearest[0][0]
+    (row,) = (row for row in visible_rows(driver, "#dataset-table") if row.splitlines()[0] == data.subjects[0].id)
+    assert f"{first.score / 12:.2f}" in row
+    assert not [mark for mark in driver.find_elements(By.CSS_SELECTOR, ".means") if mark.text]
 
 
 def test_hover_shows_a_tooltip_with_id_kind_score_and_nearest(browser: Browser, pages):

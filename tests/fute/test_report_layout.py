@@ -9,9 +9,11 @@ import pytest
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 
-from fute.report.layout import Projection, angular_distances, cluster_tree, projections
+from fute.report.layout import Projection, _pca, angular_distances, cluster_tree, projections
 
 from .report_data import unit_vectors
+
+pytestmark = pytest.mark.kernels
 
 MANY = tuple(f"task{i}" for i in range(12))
 
@@ -187,3 +189,37 @@ def test_the_tree_of_few_or_identical_subjects(n):
     tree = cluster_tree(np.ones((n, n)))
     assert sorted(tree.order) == list(range(n))
     assert len(tree.merges) == max(0, n - 1)
+
+
+# --------------------------------------------------------------------------------------------- degenerate similarities
+
+
+def test_subjects_at_right_angles_have_places_and_keep_what_a_plane_keeps():
+    """All eigenvalues are equal, so any plane is as good as another, but it must be one."""
+    places, variance = _pca(np.eye(9))
+    assert np.isfinite(places).all()
+    assert variance == pytest.approx(2 / 8)
+    assert (places**2).sum() == pytest.approx(2)
+
+
+def test_subjects_that_are_all_alike_share_one_place():
+    places, variance = _pca(np.zeros((5, 5)))
+    np.testing.assert_array_equal(places, 0)
+    assert variance == pytest.approx(1)
+    for one in projections(np.ones((5, 5))):
+        np.testing.assert_allclose(one.places, 0, atol=1e-9)
+
+
+def test_subjects_on_a_line_lie_on_the_first_axis():
+    ends = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0])
+    places, variance = _pca(np.outer(ends, ends))
+    assert variance == pytest.approx(1)
+    np.testing.assert_allclose(places[:, 1], 0, atol=1e-7)
+    np.testing.assert_allclose(distances(places), np.abs(ends[:, None] - ends), atol=1e-7)
+
+
+@pytest.mark.parametrize("n", [2, 3, 11])
+def test_right_angles_are_shown_on_every_map(n: int):
+    for one in projections(np.eye(n)):
+        assert np.isfinite(one.places).all()
+        assert one.places.std() > 0

@@ -25,6 +25,8 @@ from fute.select.references import trusted_answers
 from fute.select.strength import LabelledTexts, TargetSpace, leading_factor
 from fute.types import Outputs, TextTable
 
+pytestmark = pytest.mark.kernels
+
 WIDTH = 24
 
 
