@@ -37,9 +37,8 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate
-from fute.types import UNRELATED, Dataset, Features, Outputs, Pool, TextTable
+from fute.types import Dataset, Features, Outputs, Pool, TextTable
 from fute.unify.frame import Frame, embed_pseudo_tasks, verdict
-from storage.nearest import best_of
 from storage.stamp import Stamp, code_version
 from storage.store import Store
 
@@ -66,20 +65,19 @@ def rank(features: Features, pool: Pool, datasets: Sequence[Dataset], outputs: S
     vectors = embed_pseudo_tasks(embedder, features, pool, seed)
     if vectors is None:
         raise SystemExit("the pool has no pseudo-tasks")
-    frame = Frame.of(vectors["dataset"], vectors["model"])
+    frame = Frame.of(**vectors)
     asked, answering = [embedder.dataset(dataset) for dataset in datasets], embedder.models(outputs)
     made = [e for e in answering if not isinstance(e, FuteError)]
     placed, models = (frame.place([e.vector for e in group]) for group in (asked, made))
     found = scores(frame, models, "model", placed, "dataset")
-    null = frame.nulls["model", "dataset"]
     p_values = [
-        best_of(null.p_value(row.max(), len(datasets)), (e.metrics[UNRELATED], asked[row.argmax()].metrics[UNRELATED]))
+        frame.p_value(row.max(), ("model", "dataset"), len(datasets), (e.metrics, asked[row.argmax()].metrics))
         for row, e in zip(found, made, strict=True)
     ]
     return Ranking(
         found,
         scores(frame, models, "model", models, "model"),
-        np.array(p_values, float),
+        np.array([np.nan if p is None else p for p in p_values]),
         [verdict(p) or "not judged" for p in p_values],
     )
 

@@ -99,7 +99,7 @@ def measured(
     vectors = embed_pseudo_tasks(embedder, read, pool, SEED)
     if vectors is None:
         raise SystemExit("the pool has no pseudo-tasks")
-    frame = Frame.of(vectors["dataset"], vectors["model"])
+    frame = Frame.of(**vectors)
     outputs: list[Outputs] = [
         store.outputs(whole.id, ref).take(kept) for t in tasks for ref in model_refs(t, SEED, "main")
     ]

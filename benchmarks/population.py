@@ -149,7 +149,7 @@ def embed(
             vectors = embed_pseudo_tasks(embedder, read, pool, seed)
             if vectors is None:
                 raise SystemExit("the pool has no pseudo-tasks")
-            frames.append(Frame.of(vectors["dataset"], vectors["model"]))
+            frames.append(Frame.of(**vectors))
             datasets = [embedder.dataset(parts.part(t, r)).vector for t, r in zip(tasks, rows, strict=True)]
             models = [embedder.model(answers).vector for group in outputs for answers in group]
             spaces[name] = Vectors(np.stack(datasets), np.stack(models))

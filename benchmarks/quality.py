@@ -266,7 +266,7 @@ def frame_of(
         made = embed_pseudo_tasks(open_embedder(), features, pool, seed)
         if made is None:
             raise SystemExit("the pool has no pseudo-tasks")
-        return np.stack([made["dataset"], made["model"]])
+        return np.stack([made["datasets"], made["models"]])
 
     return Frame.of(*kept.get(f"pseudo-tasks, version {FRAME_VERSION}", make, subjects=0))
 

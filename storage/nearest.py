@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
-from fute.unify.neighbors import DIGITS
+from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
@@ -54,13 +54,13 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
     own = next((i for i, e in enumerate(population) if e.subject == subject), None)
     if own is None:
         return None
-    frame = vectors.frame(space)
+    frame = vectors.ranked_frame(space)
     query = placed_vectors(population[own : own + 1], frame)[0]
     cosines = np.concatenate([block @ query for block in _blocks(population, frame)])
     chance = None if frame is None else vectors.chance(space, population)
     scores = np.full(len(population), np.nan) if chance is None else _scores(population, own, cosines, chance)
     unscored = np.isnan(scores)  # these come after the others, by similarity
-    places = np.where(unscored, cosines, scores).round(DIGITS)
+    places = np.where(unscored, cosines, scores).round(COSINE_DIGITS if chance is None else SCORE_DIGITS)
     others = (i for i in range(len(population)) if i != own)
     best = sorted(others, key=lambda i: (unscored[i], -places[i], population[i].subject))
     rows = []
@@ -68,21 +68,16 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
         here = [i for i in best if population[i].kind == kind]
         for rank, i in enumerate(here[:k], start=1):
             told = None if np.isnan(scores[i]) else float(scores[i])
-            null = None if frame is None else frame.nulls[population[own].kind, kind]
-            chances = (population[own].unrelated, population[i].unrelated)
-            p = None if told is None or null is None else best_of(null.p_value(told, len(here)), chances)
+            p = None
+            if told is not None and frame is not None:
+                metrics = (population[own].metrics, population[i].metrics)
+                p = frame.p_value(told, (population[own].kind, kind), len(here), metrics)
             rows.append(
                 {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject,
                  "score": None if told is None else max(0.0, told), "p_value": p, "verdict": verdict(p),
                  "similarity": float(cosines[i])}
             )  # fmt: skip
     return rows
-
-
-def best_of(p_value: float | None, unrelated: Sequence[float | None]) -> float | None:
-    """The p-value of a pair: the score must be no chance, and neither side's outputs or labels may be unrelated to
-    their texts. So the largest of all."""
-    return None if p_value is None else max(p_value, *(u for u in unrelated if u is not None), 0.0)
 
 
 def _scores(
@@ -105,7 +100,7 @@ def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "mo
     population = [e for e in vectors.population(space) if e.kind == kind]
     if not population:
         return []
-    placed = placed_vectors(population, vectors.frame(space))
+    placed = placed_vectors(population, vectors.ranked_frame(space))
     pairs: list[tuple[str, str, float]] = []
     for start in range(0, len(placed), BLOCK):
         cosines = placed[start : start + BLOCK] @ placed[start:].T
@@ -113,7 +108,7 @@ def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "mo
             if column > row:
                 a, b = sorted((population[start + row].subject, population[start + column].subject))
                 pairs.append((a, b, float(cosines[row, column])))
-    return sorted(pairs, key=lambda pair: (-round(pair[2], DIGITS), pair[0], pair[1]))
+    return sorted(pairs, key=lambda pair: (-round(pair[2], COSINE_DIGITS), pair[0], pair[1]))
 
 
 def _blocks(population: Sequence[StoredEmbedding], frame: Frame | None) -> Iterator[Floats]:

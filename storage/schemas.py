@@ -158,6 +158,7 @@ FRAMES = pa.schema(
         pa.field("tasks", pa.int32()),  # of the pool's own, that it was made of
         pa.field("own_model_first", pa.float64()),  # how often the other half of such a task comes first
         pa.field("own_dataset_first", pa.float64()),
+        pa.field("most_rank", pa.float64()),  # effective rank up to which pairs are judged; 0: any
         pa.field("mean", pa.list_(pa.float32())),  # what is subtracted from every vector
         pa.field("nulls", pa.string()),  # by kinds: how scores of unrelated pairs are distributed
         *STAMP,
@@ -172,12 +173,12 @@ NEIGHBORS = pa.schema(
         pa.field("candidate", pa.string()),
         pa.field("candidate_kind", pa.string()),
         pa.field("rank", pa.int32()),
-        pa.field("score", pa.float32()),  # standard deviations above unrelated tasks, 0 at least; null without a frame
+        pa.field("score", pa.float32()),  # above chance (fute.unify.frame), 0 at least; null without a frame
         pa.field("ci_low", pa.float32()),  # of the score
         pa.field("ci_high", pa.float32()),
-        pa.field("p_value", pa.float64()),  # that the best of all candidates, all unrelated, would score as high
+        pa.field("p_value", pa.float64()),  # the largest: of the best of as many unrelated ones, and of each side's own
         pa.field("verdict", pa.string()),  # fits, may fit, nothing; null: not judged
-        pa.field("ahead", pa.float32()),  # of rank 1: its score less that of rank 2
+        pa.field("ahead", pa.float32()),  # of rank 1: its score less that of rank 2, neither cut off at 0
         pa.field("ahead_low", pa.float32()),
         pa.field("ahead_high", pa.float32()),
         pa.field("similarity", pa.float32()),  # cosine in the frame

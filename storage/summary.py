@@ -22,7 +22,7 @@ class SpaceSummary:
         neighbors: rows of `neighbors` by (kind, subject) of the query, best first.
         model_cards: rows of `models` by id.
         families: by dataset id, where given.
-        frame: None: nothing is known of chance.
+        frame: of its ranking; None: nothing is known of chance.
     """
 
     space: Mapping[str, Any]
@@ -53,7 +53,7 @@ def summarise(store: Store, space: str) -> SpaceSummary:
             path = store.dataset_folder(ref) / "card.parquet"
             families[embedding.subject] = read_parquet(path).to_pylist()[0]["family"]
     described = next(s for s in vectors.spaces() if s["space"] == space)
-    return SpaceSummary(described, population, neighbors, cards, families, vectors.frame(space))
+    return SpaceSummary(described, population, neighbors, cards, families, vectors.ranked_frame(space))
 
 
 def shown_score(row: Mapping[str, Any]) -> float:

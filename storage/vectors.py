@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fute.errors import StoreError
-from fute.types import UNRELATED, Floats, Kind, TaskEmbedding
+from fute.types import Floats, Kind, TaskEmbedding
 from fute.unify.frame import FRAME_VERSION, KINDS, PAIRS, Chance, Frame, Null
 from storage import schemas
 from storage.files import read_parquet, write_parquet
@@ -50,9 +50,9 @@ class StoredEmbedding:
         return self.row["fingerprint"]
 
     @property
-    def unrelated(self) -> float | None:
-        """p-value of the null that its outputs or labels have nothing to do with the texts; None: not tested."""
-        return json.loads(self.row["metrics"] or "{}").get(UNRELATED)
+    def metrics(self) -> Mapping[str, Any]:
+        """What the method measured."""
+        return json.loads(self.row["metrics"] or "{}")
 
 
 class VectorStore:
@@ -147,6 +147,7 @@ class VectorStore:
             "tasks": frame.tasks,
             "own_model_first": frame.own_first["dataset", "model"],
             "own_dataset_first": frame.own_first["model", "dataset"],
+            "most_rank": frame.most_rank,
             "mean": frame.mean,
             "nulls": to_json(
                 {
@@ -171,7 +172,12 @@ class VectorStore:
         own_first: dict[tuple[Kind, Kind], float] = {
             ("dataset", "model"): row["own_model_first"], ("model", "dataset"): row["own_dataset_first"]
         }  # fmt: skip
-        return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"])
+        return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"], row["most_rank"])
+
+    def ranked_frame(self, space: str) -> Frame | None:
+        """The frame that the last ranking was made in; None: it was made without one (unify.frame: none)."""
+        key = self._last("members", space)
+        return self.frame(space) if key is not None and self._chance(space, key, []) is not None else None
 
     def _frame_path(self, space: str) -> Path:
         return self.root / "frames" / f"space={space}" / f"{FRAME_VERSION}.parquet"

@@ -157,7 +157,7 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
         population = vectors.population(space["space"], _embeddings_of(space["space"], targets, sources))
         if not population:
             continue
-        frame = vectors.frame(space["space"])
+        frame = vectors.ranked_frame(space["space"])
         placed = placed_vectors(population, frame)
         place = {_identity(e): i for i, e in enumerate(population)}
         aims = [place.get(("dataset", t.ref)) for t in targets]

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from fute.config import UnifyConfig
 from fute.fingerprint import fingerprint
 from fute.types import Kind
-from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, similarities, verdict
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, verdict
 from fute.unify.neighbors import nearest_neighbors
-from storage.nearest import best_of, placed_vectors
+from storage.nearest import placed_vectors
 from storage.vectors import SubjectKey, VectorStore
 from tasks import resources
 from tasks.embed import EmbeddingRef
@@ -60,23 +60,25 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
         version=UNIFY_VERSION,
     )
     if vectors.refresh_ranking(space.id, key, population):
-        frame = vectors.frame(space.id) if config.frame != "none" else None
-        return _told(space, frame, len(population))
+        frame = None if config.frame == "none" else vectors.frame(space.id) or _frame(run, space)
+        return _told(frame, space.id, len(population))
     frame = _frame(run, space) if config.frame != "none" else None
     kinds: list[Kind] = [e.kind for e in population]
     placed = placed_vectors(population, frame)
-    cosines = similarities(placed)
     chance = None if frame is None else frame.chance(placed)
-    scores = cosines if chance is None else chance.scores(cosines, kinds)
-    neighbors = nearest_neighbors(scores, kinds, config.neighbors)
+    neighbors = nearest_neighbors(placed, kinds, chance, config.neighbors)
     intervals = neighbor_intervals(run, space, population, frame, chance, neighbors)
     p_values = [
-        None if frame is None else best_of(
-            frame.nulls[kinds[n.query], kinds[n.candidate]].p_value(n.score, n.candidates),
-            (population[n.query].unrelated, population[n.candidate].unrelated),
+        None
+        if frame is None
+        else frame.p_value(
+            n.score,
+            (kinds[n.query], kinds[n.candidate]),
+            n.candidates,
+            (population[n.query].metrics, population[n.candidate].metrics),
         )
         for n in neighbors
-    ]  # fmt: skip
+    ]
     table = pa.table(
         {
             "space": pa.repeat(pa.scalar(space.id), len(neighbors)),
@@ -91,11 +93,11 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
                for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")},
             "p_value": pa.array(p_values, pa.float64()),
             "verdict": pa.array([verdict(p) for p in p_values], pa.string()),
-            "similarity": cosines[[n.query for n in neighbors], [n.candidate for n in neighbors]],
+            "similarity": pa.array([n.cosine for n in neighbors], pa.float32()),
         }
     )  # fmt: skip
     vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
-    return _told(space, frame, len(population))
+    return _told(frame, space.id, len(population))
 
 
 def _frame(run: Run, space: SpaceRef) -> Frame | None:
@@ -112,14 +114,14 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     vectors = store.cached_pseudo_subjects(space.id, str(FRAME_VERSION), compute)
     if not vectors:
         return None
-    frame = Frame.of(vectors["dataset"], vectors["model"])
+    frame = Frame.of(**vectors)
     VectorStore(store).put_frame(space.id, frame, run.stamp)
     return frame
 
 
-def _told(space: SpaceRef, frame: Frame | None, subjects: int) -> Unified:
+def _told(frame: Frame | None, space: str, subjects: int) -> Unified:
     if frame is None:
-        return Unified(space=space.id, frame="none", subjects=subjects,
+        return Unified(space=space, frame="none", subjects=subjects,
                        note="raw cosines: nothing says what similarity means something")  # fmt: skip
     told = f"{frame.tasks} pseudo-tasks"
     found = frame.own_first["dataset", "model"]
@@ -129,4 +131,4 @@ def _told(space: SpaceRef, frame: Frame | None, subjects: int) -> Unified:
             f"with this pool a task of its own finds its model first in {found:.0%} of {frame.tasks} cases: it is too "
             "small, or too uniform, to tell much; give it more texts"
         )
-    return Unified(space=space.id, frame=told, subjects=subjects, note=note)
+    return Unified(space=space, frame=told, subjects=subjects, note=note)

@@ -16,7 +16,7 @@ from fute.llm.prompts import Template
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import Frame, similarities, verdict
-from fute.unify.neighbors import nearest_neighbors
+from fute.unify.neighbors import ranked as ranked_rows
 from storage import stamp
 from storage.drift import DriftStore
 from storage.live_responses import Bill
@@ -193,7 +193,7 @@ def _unify(vectors: VectorStore, run: Stamp) -> None:
     vectors.put_frame(SPACE, frame, run)
     placed = frame.place([e.vector for e in population])
     cosines, chance = similarities(placed), frame.chance(placed)
-    found = nearest_neighbors(chance.scores(cosines, kinds), kinds, 10)
+    found = ranked_rows(chance.scores(cosines, kinds), cosines, kinds, 10)
     p_values = [frame.nulls[kinds[n.query], kinds[n.candidate]].p_value(n.score, n.candidates) for n in found]
     rows = [
         {

@@ -7,23 +7,28 @@ and a lone dataset has a frame.
 
 Cosines in the frame still depend on how much a subject resembles everything. A score puts each on the scale of its own
 cosines with pseudo-subjects, which are unrelated to it: 0 is what unrelated tasks show, and the unit is their standard
-deviation. How high scores of unrelated pairs come by chance says when a score means anything.
+deviation. Real tasks are a little more alike than the pool's own: unrelated ones are found at 1 rather than 0. How high
+scores of unrelated pairs come by chance says when a score means anything.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import FuteError, SpaceError
-from fute.types import Embedder, Features, Floats, Kind, Pool
+from fute.types import RANK, UNRELATED, Embedder, Features, Floats, Kind, Pool, TaskEmbedding
 from fute.unify.pseudo_tasks import pseudo_tasks
 
 Doubles = NDArray[np.float64]
+Metrics = Mapping[str, Any]
+log = logging.getLogger(__name__)
+
 Verdict = Literal["fits", "may fit", "nothing"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -37,7 +42,11 @@ FITS, MAY_FIT = 0.001, 0.05
 what they do to other tasks and seeds stands in benchmarks/README.md."""
 
 FEWEST_PAIRS = 1000  # of unrelated pseudo-subjects, below which the tail of chance is not known
+USUAL_RANK = 0.95  # quantile of the pseudo-subjects' effective ranks
 TAIL = 0.98  # quantile from which chance falls exponentially; below it is counted
+BOTH_SIDES = 1.9
+"""Standard deviation of the sum of both sides of unrelated pairs: more than the root of 2, for both are of one cosine.
+Measured for pairs of all kinds on the pool of benchmarks/retrieval.py, 1.87 to 1.94."""
 LEAST_SPREAD = 1e-6  # of cosines: subjects as alike as rounding allows
 
 
@@ -88,6 +97,8 @@ class Frame:
         own_first: by kinds of query and candidate, how often a pseudo-task's other half comes first among all: what a
             pool of this size can tell.
         tasks: how many pseudo-tasks it was made of.
+        most_rank: effective rank that few pseudo-subjects exceed. Two subjects of a higher one overlap more than these
+            whatever they do, so nothing is said of such a pair. 0: the method knows no rank, and there is no bound.
         pseudo: by kind, (tasks, dim) the same tasks as datasets and as models, in the frame. Empty where a frame was
             read back, which is enough to place vectors and to judge scores.
     """
@@ -96,11 +107,12 @@ class Frame:
     nulls: Nulls
     own_first: Mapping[tuple[Kind, Kind], float]
     tasks: int
+    most_rank: float = 0.0
     pseudo: Mapping[Kind, Floats] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, datasets: Floats, models: Floats) -> Frame:
-        """From (tasks, dim) vectors of the same pseudo-tasks, as the method made them."""
+    def of(cls, datasets: Floats, models: Floats, ranks: NDArray[np.floating] | Sequence[float] = ()) -> Frame:
+        """From (tasks, dim) vectors of the same pseudo-tasks, as the method made them, and the ranks of all."""
         mean = (datasets.mean(axis=0, dtype=np.float64) + models.mean(axis=0, dtype=np.float64)) / 2
         bare = cls(mean.astype(np.float32), {}, {}, len(datasets))
         pseudo: dict[Kind, Floats] = {"dataset": bare.place(datasets), "model": bare.place(models)}
@@ -110,7 +122,26 @@ class Frame:
             ("dataset", "model"): float((cosines.argmax(axis=1) == own).mean()),
             ("model", "dataset"): float((cosines.argmax(axis=0) == own).mean()),
         }
-        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), pseudo)
+        most_rank = float(np.quantile(ranks, USUAL_RANK)) if len(ranks) else 0.0
+        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), most_rank, pseudo)
+
+    def p_value(
+        self, score: float, kinds: tuple[Kind, Kind], candidates: int, metrics: tuple[Metrics, Metrics]
+    ) -> float | None:
+        """Chance of a pair that is the best of so many: its score must be no chance, and neither side's outputs or
+        labels may be unrelated to their texts, so it is the largest of these chances.
+
+        Args:
+            metrics: of both embeddings.
+
+        Returns:
+            None: there are too few unrelated pairs to know, or both sides have more classes than any of them.
+        """
+        ranks = [m.get(RANK) for m in metrics]
+        if self.most_rank and all(rank is not None and rank > self.most_rank for rank in ranks):
+            return None
+        chance = self.nulls[kinds].p_value(score, candidates)
+        return None if chance is None else max(chance, *(float(m.get(UNRELATED, 0.0)) for m in metrics))
 
     def place(self, vectors: Sequence[Floats] | Floats) -> Floats:
         """(n, dim) vectors without the mean, at unit length.
@@ -154,24 +185,34 @@ class Chance:
 
     of: Mapping[Kind, Spread]
 
-    def scores(self, cosines: NDArray[np.floating], kinds: Sequence[Kind]) -> Doubles:
-        """(n, n) cosines -> scores, in standard deviations above chance. Symmetric."""
+    def scores(self, cosines: NDArray[np.floating], kinds: Sequence[Kind], first: int = 0) -> Doubles:
+        """Cosines of some subjects with all, (m, n), as scores.
+
+        Args:
+            kinds: n.
+            first: the row of the first of the m.
+        """
+        rows = np.arange(first, first + len(cosines))
         is_model = np.array([kind == "model" for kind in kinds])
-        to_model, to_dataset = self.of["model"], self.of["dataset"]
+        found = np.empty(cosines.shape)
         # Each subject on its own scale for the other's kind.
-        mean = np.where(is_model[None, :], to_model[0][:, None], to_dataset[0][:, None])
-        deviation = np.where(is_model[None, :], to_model[1][:, None], to_dataset[1][:, None])
-        return score(cosines, (mean, deviation), (mean.T, deviation.T))
+        for row_kind in KINDS:
+            own = rows[is_model[rows] == (row_kind == "model")]
+            for column_kind in KINDS:
+                others = np.flatnonzero(is_model == (column_kind == "model"))
+                (mean, deviation), (their_mean, their_deviation) = self.of[column_kind], self.of[row_kind]
+                place = np.ix_(own - first, others)
+                found[place] = score(
+                    cosines[place],
+                    (mean[own, None], deviation[own, None]),
+                    (their_mean[others], their_deviation[others]),
+                )
+        return found
 
 
 def score(cosine: NDArray[np.floating], one: Spread, other: Spread) -> Doubles:
-    """How far a cosine is above chance, on the scales of both subjects: the sum of both, divided by the root of 2."""
-    return ((cosine - one[0]) / one[1] + (cosine - other[0]) / other[1]) / np.sqrt(2)
-
-
-def slope(one: Spread, other: Spread) -> Doubles:
-    """Scores per unit of cosine."""
-    return (1 / one[1] + 1 / other[1]) / np.sqrt(2)
+    """How far a cosine is above chance, on the scales of both subjects, in standard deviations of unrelated pairs."""
+    return ((cosine - one[0]) / one[1] + (cosine - other[0]) / other[1]) / BOTH_SIDES
 
 
 def _spread(cosines: NDArray[np.floating]) -> Spread:
@@ -181,22 +222,23 @@ def _spread(cosines: NDArray[np.floating]) -> Spread:
 
 
 LEGEND = (
-    "Scores are standard deviations above unrelated tasks: 0 is chance. A best candidate fits where the best of as "
-    f"many unrelated ones scores as high in at most 1 of {1 / FITS:,.0f} cases, and may fit up to 1 of "
-    f"{1 / MAY_FIT:.0f}; else nothing here fits."
-)
-UNJUDGED_LEGEND = (
-    "Scores are standard deviations above unrelated tasks: 0 is chance. From where on they mean something is not "
-    "known: the space has too few pseudo-tasks."
+    "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
+    "the pool's own. A best candidate fits where the best of as many of these scores as high in at most 1 of "
+    f"{1 / FITS:,.0f} cases, and may fit up to 1 of {1 / MAY_FIT:.0f}; else nothing here fits. Real tasks are more "
+    "alike: among candidates of other families alone, one was said to fit for about 1 of 15 subjects."
 )
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
+UNJUDGED_LEGEND = (
+    "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
+    "the pool's own. There are too few of these to say which candidate fits."
+)
 
 
 def legend(frame: Frame | None) -> str:
     """How scores of a space are to be read."""
     if frame is None:
         return NO_LEGEND
-    return LEGEND if any(null.pairs >= FEWEST_PAIRS for null in frame.nulls.values()) else UNJUDGED_LEGEND
+    return LEGEND if all(null.pairs >= FEWEST_PAIRS for null in frame.nulls.values()) else UNJUDGED_LEGEND
 
 
 def verdict(p_value: float | None) -> Verdict | None:
@@ -210,21 +252,26 @@ def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed:
     """Embed the pool's own tasks: what `Frame.of` takes. The same space gives the same vectors, to rounding.
 
     Returns:
-        By kind, (tasks, dim). None: the pool holds no two tasks of its own that the method embeds, so nothing can be
-        removed or judged.
+        datasets, models (tasks, dim) and ranks (2 x tasks, or none where the method knows none). None: the pool holds
+        no two tasks of its own that the method embeds, so nothing can be removed or judged.
     """
     tasks = list(pseudo_tasks(pool, features(pool.inputs), embedder.pseudo_tasks, seed))
-    made: list[tuple[Floats, Floats]] = []
+    log.info("frame: embedding %d of the pool's own tasks, once for this space", len(tasks))
+    made: list[tuple[TaskEmbedding, TaskEmbedding]] = []
     for task, model in zip(tasks, embedder.models([t.answers for t in tasks]), strict=True):
         if isinstance(model, FuteError):
             continue
         try:
-            made.append((embedder.dataset(task.dataset).vector, model.vector))
+            made.append((embedder.dataset(task.dataset), model))
         except FuteError:  # a task that this method cannot embed
             continue
     if len(made) < 2:
         return None
-    return {"dataset": np.stack([dataset for dataset, _ in made]), "model": np.stack([model for _, model in made])}
+    return {
+        "datasets": np.stack([dataset.vector for dataset, _ in made]),
+        "models": np.stack([model.vector for _, model in made]),
+        "ranks": np.array([e.metrics[RANK] for pair in made for e in pair if RANK in e.metrics], np.float32),
+    }
 
 
 def require_one_space(spaces: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from fute.methods.crosscov.whitening import SMALL_SOURCE, Doubles, centred_withi
 from fute.types import Dataset, Floats, Outputs, Pool, Split
 
 FEWEST_SOURCES = 24
+"""Chosen by hand: with fewer, groups of two to five classes are soon the same ones again."""
 MOST_CLASSES = 5
 MOST_SOURCES = 7  # of each class
 MOST_ROWS = 400  # of a task
@@ -37,6 +38,8 @@ MAX_CHARACTERS = 2000  # of a text, for counting words and characters
 TRIES = 20  # draws until every class has enough rows
 
 Labelled = tuple[NDArray[np.intp], NDArray[np.intp]]
+Kind = Callable[[np.random.Generator, int], Labelled]
+"""Draws rows with their classes: one task, by its number among those of its kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +61,11 @@ def pseudo_tasks(pool: Pool, features: Floats, count: int, seed: int) -> Iterato
     Args:
         features: (n, width) of the pool.
     """
-    texts = _Texts(pool, features)
+    texts = _Texts(pool, features, seed)
     kinds = [draw for draw in (texts.sources, texts.words, texts.prototypes) if draw is not None]
     for number in range(count):
         rng = generator(seed, "pseudo-task", str(number))
-        drawn = _draw(kinds[number % len(kinds)], rng)
+        drawn = _draw(kinds[number % len(kinds)], rng, number // len(kinds))
         if drawn is None:
             continue
         rows, labels = drawn
@@ -76,9 +79,9 @@ def pseudo_tasks(pool: Pool, features: Floats, count: int, seed: int) -> Iterato
         )
 
 
-def _draw(kind: Callable[[np.random.Generator], Labelled], rng: np.random.Generator) -> Labelled | None:
+def _draw(kind: Kind, rng: np.random.Generator, number: int) -> Labelled | None:
     for _ in range(TRIES):
-        rows, labels = kind(rng)
+        rows, labels = kind(rng, number)
         counts = np.bincount(labels)
         if len(counts) >= 2 and counts.min() >= FEWEST_ROWS:
             return rows, labels
@@ -95,19 +98,20 @@ def _halves(labels: NDArray[np.intp], rng: np.random.Generator) -> tuple[NDArray
 class _Texts:
     """The pool as tasks are drawn from it and as classifiers read it; what is costly is made once."""
 
-    def __init__(self, pool: Pool, features: Floats) -> None:
+    def __init__(self, pool: Pool, features: Floats, seed: int) -> None:
+        self._rng = generator(seed, "words of pseudo-tasks")
         self._texts = [text[:MAX_CHARACTERS] for text in pool.inputs.joined()]
         self._source_ids = np.asarray(pool.source_ids)
         self.unit = unit_rows(features)
 
     @property
-    def sources(self) -> Callable[[np.random.Generator], Labelled] | None:
+    def sources(self) -> Kind | None:
         names, source, sizes = np.unique(self._source_ids, return_inverse=True, return_counts=True)
         large = np.flatnonzero(sizes >= SMALL_SOURCE)
         if len(large) < FEWEST_SOURCES:
             return None
 
-        def draw(rng: np.random.Generator) -> Labelled:
+        def draw(rng: np.random.Generator, _: int) -> Labelled:
             classes = int(rng.integers(2, MOST_CLASSES + 1))
             each = min(int(rng.integers(1, MOST_SOURCES + 1)), len(large) // classes)
             chosen = rng.permutation(large)[: classes * each]
@@ -119,23 +123,24 @@ class _Texts:
         return draw
 
     @property
-    def words(self) -> Callable[[np.random.Generator], Labelled] | None:
+    def words(self) -> Kind | None:
         held = self._counts(analyzer="word", ngram_range=(1, 1)).tocsc()
         shares = held.getnnz(axis=0) / held.shape[0]
         known = np.flatnonzero((shares >= RARE) & (shares <= FREQUENT) & (held.getnnz(axis=0) >= FEWEST_ROWS))
         if not len(known):
             return None
+        known = self._rng.permutation(known)  # each once, so that no two tasks are the same as long as they last
 
-        def draw(rng: np.random.Generator) -> Labelled:
+        def draw(rng: np.random.Generator, number: int) -> Labelled:
             holds = np.zeros(held.shape[0], bool)
-            holds[held[:, [int(rng.choice(known))]].indices] = True
+            holds[held[:, [int(known[number % len(known)])]].indices] = True
             each = min(int(holds.sum()), int((~holds).sum()), MOST_ROWS // 2)
             rows = np.concatenate([rng.permutation(np.flatnonzero(side))[:each] for side in (holds, ~holds)])
             return rows, holds[rows].astype(np.intp)
 
         return draw
 
-    def prototypes(self, rng: np.random.Generator) -> Labelled:
+    def prototypes(self, rng: np.random.Generator, _: int) -> Labelled:
         texts = self._within_sources
         chosen = rng.choice(len(texts), size=(int(rng.integers(2, MOST_CLASSES + 1)), PROTOTYPE_TEXTS))
         rows = rng.permutation(len(texts))[:MOST_ROWS]
@@ -169,13 +174,17 @@ def _by_features(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.intp]
 
 
 def _by_words(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.intp]) -> Floats:
-    return _regression(_known(texts.word_weights, rows), rows, labels)
+    weights = _known(texts.word_weights, rows)
+    # Signs, single letters: no word that a classifier could learn from.
+    return _regression(weights, rows, labels) if weights.shape[1] else _by_features(texts, rows, labels)
 
 
 def _by_characters(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.intp]) -> Floats:
     from sklearn.naive_bayes import MultinomialNB
 
     weights = _known(texts.character_weights, rows)
+    if not weights.shape[1]:
+        return _by_features(texts, rows, labels)
     return MultinomialNB(alpha=0.1).fit(weights[rows], labels).predict_proba(weights).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.symmetric import to_matrix, to_vector
 from fute.types import UNRELATED, Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import (
+    BOTH_SIDES,
     FEWEST_PAIRS,
     LEGEND,
     NO_LEGEND,
@@ -28,7 +29,7 @@ from fute.unify.frame import (
     similarities,
     verdict,
 )
-from fute.unify.neighbors import nearest_neighbors
+from fute.unify.neighbors import ranked
 from fute.unify.pseudo_tasks import FEWEST_SOURCES, pseudo_tasks
 
 pytestmark = pytest.mark.kernels
@@ -71,7 +72,7 @@ def dataset_of(direction: np.ndarray, seed: int) -> Dataset:
 def frame_of(space: Crosscov, pool: Pool) -> Frame:
     made = embed_pseudo_tasks(space, features, pool, seed=0)
     assert made is not None
-    return Frame.of(made["dataset"], made["model"])
+    return Frame.of(**made)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_a_score_is_on_the_scale_of_unrelated_cosines(made: tuple[Pool, Crosscov
             for k in (i, j):
                 unrelated = [float(placed[k] @ p) for p in frame.pseudo["model"]]
                 z.append((float(placed[i] @ placed[j]) - np.mean(unrelated)) / np.std(unrelated))
-            assert found[i, j] == pytest.approx(sum(z) / np.sqrt(2), rel=1e-4)
+            assert found[i, j] == pytest.approx(sum(z) / BOTH_SIDES, rel=1e-4)
 
 
 def test_scores_of_mixed_kinds_use_the_scale_of_the_others_kind(made: tuple[Pool, Crosscov, Frame]) -> None:
@@ -322,7 +323,7 @@ def test_a_triangle_keeps_the_inner_products_of_matrices() -> None:
 def test_neighbours_are_ranked_by_score_and_exclude_the_query() -> None:
     kinds: list[Kind] = ["dataset", "model", "model", "model"]
     scores = np.array([[1, 0.2, 0.9, 0.9], [0.2, 1, 0.5, 0], [0.9, 0.5, 1, 0], [0.9, 0, 0, 1]])
-    found = nearest_neighbors(scores, kinds, limit=2)
+    found = ranked(scores, scores, kinds, 2)
     of_dataset = [(n.candidate, n.rank, n.candidates) for n in found if n.query == 0]
     assert of_dataset == [(2, 1, 3), (3, 2, 3)]  # equal scores keep the subjects' order
     assert not [n for n in found if n.query == n.candidate]
@@ -334,4 +335,4 @@ def test_a_last_bit_decides_no_rank() -> None:
     scores = np.array([[0, 2.0, 2.0], [2.0, 0, 0], [2.0, 0, 0]])
     for nudge in (-1e-7, 0.0, 1e-7):
         scores[0, 2] = 2.0 + nudge
-        assert [n.candidate for n in nearest_neighbors(scores, kinds, 5) if n.query == 0] == [1, 2]
+        assert [n.candidate for n in ranked(scores, scores, kinds, 5) if n.query == 0] == [1, 2]

@@ -136,7 +136,7 @@ def test_scores_say_what_they_mean(browser: Browser, tmp_path):
     page = tmp_path / "lost.html"
     page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=nearest)])), encoding="utf-8")
     driver = browser.open(page)
-    assert driver.find_element(By.ID, "bar-key").text.startswith("Scores are standard deviations above unrelated tasks")
+    assert driver.find_element(By.ID, "bar-key").text.startswith("Scores say how far two subjects are above chance")
     rows = {row.splitlines()[0]: row for row in visible_rows(driver, "#dataset-table")}
     assert "nothing here fits" in rows["mail_intents"]
     assert "1.3" in rows["mail_intents"]
