@@ -390,7 +390,7 @@ class Catalog:
                         if damaged := first_damaged(paths):
                             raise damaged from exc
                         raise
-                # A file went away: it was folded, and a maintenance has removed it meanwhile. Looked at anew.
+                # A file went away: it has been folded meanwhile. Looked at anew.
                 self._con.close()
                 self._open()
             raise StoreError(f"the files of {self._root} go away faster than they can be read; ask again")

@@ -42,8 +42,6 @@ def make_whole(path: Path) -> None:
         _put(made, path, changed)
     finally:
         made.unlink(missing_ok=True)
-        with suppress(OSError):  # others are at work in it
-            scratch.root.rmdir()
 
 
 def _put(made: Path, path: Path, changed: int | None) -> None:

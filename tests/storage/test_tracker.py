@@ -135,10 +135,10 @@ def test_mlflows_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypa
         patched.setattr(tracking_file, "_open", killed)
         with pytest.raises(KeyboardInterrupt):
             Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
     tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
     assert tracker.start("run") is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mlflow.db", "tmp"]
 
 
 def test_a_file_that_was_left_half_made_is_made_anew_with_a_message_and_one_with_runs_is_left(
