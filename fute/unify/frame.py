@@ -41,6 +41,7 @@ FITS, MAY_FIT = 0.001, 0.05
 """Chances up to which a best candidate fits, or may fit. Found on the 29 tasks of benchmarks/retrieval.py with seed 0;
 what they do to other tasks and seeds stands in benchmarks/README.md."""
 
+FEWEST_TASKS = 8  # below which a deviation of cosines is a guess
 FEWEST_PAIRS = 1000  # of unrelated pseudo-subjects, below which the tail of chance is not known
 USUAL_RANK = 0.95  # quantile of the pseudo-subjects' effective ranks
 TAIL = 0.98  # quantile from which chance falls exponentially; below it is counted
@@ -253,7 +254,7 @@ def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed:
 
     Returns:
         datasets, models (tasks, dim) and ranks (2 x tasks, or none where the method knows none). None: the pool holds
-        no two tasks of its own that the method embeds, so nothing can be removed or judged.
+        too few tasks of its own that the method embeds, so nothing can be removed or judged.
     """
     tasks = list(pseudo_tasks(pool, features(pool.inputs), embedder.pseudo_tasks, seed))
     log.info("frame: embedding %d of the pool's own tasks, once for this space", len(tasks))
@@ -265,7 +266,7 @@ def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed:
             made.append((embedder.dataset(task.dataset), model))
         except FuteError:  # a task that this method cannot embed
             continue
-    if len(made) < 2:
+    if len(made) < FEWEST_TASKS:
         return None
     return {
         "datasets": np.stack([dataset.vector for dataset, _ in made]),
