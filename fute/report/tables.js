@@ -117,7 +117,7 @@ function buildModelTable(root) {
     const verdict = home === null ? null : home
       ? el("div", { class: "verdict same" }, "✓ the task it was made for")
       : el("div", { class: "verdict other" }, "made for ", nameOf(row.subject.task));
-    row.cells = () => [subjectCell(row.index), [nearCell(row.found), verdict]];
+    row.cells = () => [subjectCell(row.index), [nearCell(row.found), verdict].flat()];
   }
   buildTable({
     root, rows, folded: 10, title: "For each model", groupLabel: "All kinds", startWith: 1,
