@@ -79,4 +79,4 @@ def test_threads_may_ask_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert answers == [(20, expected)] * 12
-    assert np.isfinite(store.nearest("m3", k=3)["score"].to_numpy()).all()
+    assert np.isfinite(store.nearest("m3", k=3)["similarity"].to_numpy()).all()

@@ -117,7 +117,7 @@ class _Future:
     def __init__(self, result: Any) -> None:
         self.state = _State(result)
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> None:
         return
 
     def result(self) -> Any:

@@ -41,7 +41,7 @@ def test_a_study_that_goes_back_to_an_earlier_version_ranks_that_one(run: Run) -
 
     def ranked(*embedded: EmbeddingRef) -> tuple[str, str]:
         """Which version of m was ranked, and its nearest."""
-        unify_space.fn(run, SPACE, UnifyConfig(reference="none"), list(embedded) or None)
+        unify_space.fn(run, SPACE, UnifyConfig(frame="none"), list(embedded) or None)
         (m,) = (e.fingerprint for e in vectors.population("s1") if e.subject == "m")
         return m, next(n["candidate"] for n in vectors.neighbors("s1") if n["query"] == "m")
 
