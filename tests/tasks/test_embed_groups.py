@@ -106,6 +106,9 @@ class _State:
         self._result = result
         self.message, self.name = None, "Failed"
 
+    def is_final(self) -> bool:
+        return True
+
     def is_completed(self) -> bool:
         return not isinstance(self._result, Exception)
 
