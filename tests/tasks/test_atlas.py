@@ -122,7 +122,15 @@ def test_a_subject_is_told_once_with_all_that_is_stored_of_it(store: Store) -> N
 def test_a_space_says_how_its_scores_are_read(store: Store) -> None:
     (bare,) = read(store, ["one"]).spaces
     assert bare.legend == NO_LEGEND
-    VectorStore(store).put_frame("one", small_frame(dim=3), SECOND)
+    vectors, frame = VectorStore(store), small_frame(dim=3)
+    vectors.put_frame("one", frame, SECOND)
+    (unranked,) = read(store, ["one"]).spaces
+    assert unranked.legend == NO_LEGEND  # its ranking was made without
+    population = vectors.population("one")
+    chance = frame.chance(frame.place([e.vector for e in population]))
+    pair = {"query": "soups", "query_kind": "dataset", "candidate": "plain/api", "candidate_kind": "model"}
+    near = ranked({"space": "one", **pair, "rank": 1, "score": 2.0, "similarity": 0.5})
+    vectors.put_ranking("one", "n2", near, population, chance, SECOND)
     (framed,) = read(store, ["one"]).spaces
     assert framed.legend == LEGEND
     assert not np.allclose(framed.similarities, bare.similarities)
