@@ -175,9 +175,14 @@ class VectorStore:
         return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"], row["most_rank"])
 
     def ranked_frame(self, space: str) -> Frame | None:
-        """The frame that the last ranking was made in; None: it was made without one (unify.frame: none)."""
+        """The frame that the last ranking was made in; None: it was made without one (unify.frame: none).
+
+        Where nothing was ranked yet, that of the space.
+        """
         key = self._last("members", space)
-        return self.frame(space) if key is not None and self._chance(space, key, []) is not None else None
+        if key is not None and self._chance(space, key, []) is None:
+            return None
+        return self.frame(space)
 
     def _frame_path(self, space: str) -> Path:
         return self.root / "frames" / f"space={space}" / f"{FRAME_VERSION}.parquet"
