@@ -50,7 +50,7 @@ def test_models_are_found_by_the_family_of_their_answers(tmp_path: Path, capsys:
     pool = Pool(TextTable(texts), ["one source"] * len(texts))
     models, missing = present([*MADE_UP, Packaged("gone", "no-such-package", "scores", None, "", MADE_UP[0].load)])
     assert (models, missing) == (MADE_UP, ["no-such-package"])
-    ranking = rank(features, pool, [task.dataset for task in tasks], [m.outputs(pool.inputs) for m in models])
+    ranking = rank(features, pool, [task.dataset for task in tasks], [m.outputs(pool.inputs) for m in models], 0)
     known = {model.id: knowledge(model, tasks, Store(tmp_path)) for model in models}
     assert known == {"opinions": {"films": 1}, "more opinions": {"films": 1}, "insults": {"comments": 1}, "length": {}}
 
