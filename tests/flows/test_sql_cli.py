@@ -129,7 +129,7 @@ def test_json_has_null_where_sql_has_no_finite_number(store: str, tmp_path: Path
 
 
 HOSTILE = "[red]a[/red] [/b] \x1b[2J\x1b]0;title\x07 \x9b31m \r \u202eabc"
-HARMLESS = r"[red]a[/red] [/b] \x1b[2J\x1b]0;title\x07 \x9b31m \r \u202eabc"
+HARMLESS = r"[red]a[/red] [/b] \x1b[2J\x1b]0;title\x07 \x9b31m \x0d \u202eabc"
 
 
 def test_cells_and_names_of_columns_are_neither_markup_nor_commands_to_a_terminal(store: str) -> None:
