@@ -110,7 +110,7 @@ def _asked_for(node: dict[str, Any], macros: Collection[str]) -> str | None:
     if kind == "BASE_TABLE":
         name = str(node["table_name"])
         if _A_FILE.search(name):
-            raise StoreError(f"{name!r} names a file, and files are disabled; {ONE_VIEW}")
+            raise StoreError(f"'{name}' names a file, and files are disabled; {ONE_VIEW}")
         return name.lower()
     if kind == "TABLE_FUNCTION":
         name = str(node["function"]["function_name"]).lower()
