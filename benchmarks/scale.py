@@ -52,7 +52,7 @@ import json, resource, sys, time, fute
 door, seconds, processor = fute.open(sys.argv[1]), [], []
 for _ in range(int(sys.argv[3])):
     started, used = time.perf_counter(), time.process_time()
-    found = eval(sys.argv[2])
+    found = getattr(door, sys.argv[2])(*json.loads(sys.argv[4]))
     seconds.append(time.perf_counter() - started)
     processor.append(time.process_time() - used)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -91,9 +91,9 @@ def timed(call: Callable[[], Any], times: int = ASKED) -> dict[str, float]:
     return {"first": seconds[0], "median": statistics.median(seconds)}
 
 
-def asked(root: Path, expression: str, times: int = 1) -> dict[str, Any]:
-    """An answer of `door` in a process of its own: seconds, rows and the most memory that the process held."""
-    command = [sys.executable, "-c", ASK, str(root), expression, str(times)]
+def asked(root: Path, method: str, *arguments: Any, times: int = 1) -> dict[str, Any]:
+    """An answer of the open store in a process of its own: seconds, rows and the most memory that the process held."""
+    command = [sys.executable, "-c", ASK, str(root), method, str(times), json.dumps(arguments)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -152,8 +152,8 @@ def measure(root: Path, rows: int, dim: int) -> dict[str, Any]:
     told: dict[str, Any] = {"rows": rows, "dim": dim, "open_catalog": timed(open_catalog)}
     told["bytes"] = sum(path.stat().st_size for path in root.rglob("*.parquet"))
     told["nearest_10_in_sql"] = timed(lambda: door.sql(NEAREST_IN_SQL, {"s": subject}))
-    told["nearest_10"] = asked(root, f"door.nearest({subject!r})", ASKED)
-    told["near_duplicates"] = asked(root, f"door.near_duplicates({SPACE!r}, 0.99)")
+    told["nearest_10"] = asked(root, "nearest", subject, times=ASKED)
+    told["near_duplicates"] = asked(root, "near_duplicates", SPACE, 0.99)
     assert door.nearest(subject)["candidate"].to_pylist() == door.sql(NEAREST_IN_SQL, {"s": subject})[0].to_pylist()
     return told
 

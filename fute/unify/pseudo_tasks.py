@@ -129,11 +129,13 @@ class _Texts:
         known = np.flatnonzero((shares >= RARE) & (shares <= FREQUENT) & (held.getnnz(axis=0) >= FEWEST_ROWS))
         if not len(known):
             return None
-        known = self._rng.permutation(known)  # each once, so that no two tasks are the same as long as they last
+        known = self._rng.permutation(known)
 
         def draw(rng: np.random.Generator, number: int) -> Labelled:
+            if number >= len(known):  # each word once: two tasks of one word would count as unrelated
+                return self.prototypes(rng, number)
             holds = np.zeros(held.shape[0], bool)
-            holds[held[:, [int(known[number % len(known)])]].indices] = True
+            holds[held[:, [int(known[number])]].indices] = True
             each = min(int(holds.sum()), int((~holds).sum()), MOST_ROWS // 2)
             rows = np.concatenate([rng.permutation(np.flatnonzero(side))[:each] for side in (holds, ~holds)])
             return rows, holds[rows].astype(np.intp)

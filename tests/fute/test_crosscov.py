@@ -10,7 +10,7 @@ import pytest
 from fute.errors import MethodError, OutputsError
 from fute.fingerprint import fingerprint_texts
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov, cross_covariance, targets_as_outputs
+from fute.methods.crosscov.embed import Crosscov, chance_of_covariance, cross_covariance, targets_as_outputs
 from fute.methods.crosscov.whitening import centred_within, source_groups
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
@@ -247,3 +247,28 @@ def test_rows_are_centred_within_their_source_to_the_last_digit_as_if_added_one_
         sums[group] += row
     means = sums / np.maximum(np.bincount(groups), 1)[:, None]
     np.testing.assert_array_equal(centred_within(values, groups), values - means[groups])
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_chance_of_a_covariance_is_what_permuting_the_outputs_within_groups_finds(hard: bool) -> None:
+    rng = np.random.default_rng(11)
+    groups = np.repeat(np.arange(12), 20)
+    z = centred_within(rng.normal(size=(len(groups), 25)) * np.linspace(1, 0.2, 25), groups)
+    found, expected = [], []
+    for _ in range(12):
+        y = rng.random((len(groups), 3))
+        y = np.eye(3)[y.argmax(axis=1)] if hard else y
+        centred = centred_within(y, groups)
+        permuted = []
+        for _ in range(400):
+            order = np.lexsort((rng.random(len(groups)), groups))  # groups stand together, so each stays in its rows
+            permuted.append(((z.T @ centred[order]) ** 2).sum())
+        found.append(chance_of_covariance(z, y, groups))
+        expected.append(np.mean(permuted >= ((z.T @ centred) ** 2).sum()))
+    np.testing.assert_allclose(found, expected, atol=0.08)
+    related = z[:, :2] @ rng.normal(size=(2, 3)) + rng.normal(size=(len(groups), 3))
+    assert chance_of_covariance(z, related, groups) < 1e-6
+
+
+def test_outputs_without_spread_have_nothing_to_do_with_texts() -> None:
+    assert chance_of_covariance(np.zeros((6, 2)), np.zeros((6, 3)), np.zeros(6, dtype=np.intp)) == 1.0
