@@ -30,9 +30,6 @@ Floats = NDArray[np.float32]
 UNRELATED = "unrelated_p"
 """A metric of an embedding: p-value of the null that the outputs, or labels, have nothing to do with the texts."""
 
-RANK = "effective_rank"
-"""A metric of an embedding: how many directions it is spread over, 1 for two classes."""
-
 MIN_ANSWERED = 0.5
 """Outputs with a smaller share of answered inputs are refused: what is left says too little of the task."""
 

@@ -158,7 +158,6 @@ FRAMES = pa.schema(
         pa.field("tasks", pa.int32()),  # of the pool's own, that it was made of
         pa.field("own_model_first", pa.float64()),  # how often the other half of such a task comes first
         pa.field("own_dataset_first", pa.float64()),
-        pa.field("most_rank", pa.float64()),  # effective rank up to which pairs are judged; 0: any
         pa.field("mean", pa.list_(pa.float32())),  # what is subtracted from every vector
         pa.field("nulls", pa.string()),  # by kinds: how scores of unrelated pairs are distributed
         *STAMP,

@@ -147,7 +147,6 @@ class VectorStore:
             "tasks": frame.tasks,
             "own_model_first": frame.own_first["dataset", "model"],
             "own_dataset_first": frame.own_first["model", "dataset"],
-            "most_rank": frame.most_rank,
             "mean": frame.mean,
             "nulls": to_json(
                 {
@@ -172,7 +171,7 @@ class VectorStore:
         own_first: dict[tuple[Kind, Kind], float] = {
             ("dataset", "model"): row["own_model_first"], ("model", "dataset"): row["own_dataset_first"]
         }  # fmt: skip
-        return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"], row["most_rank"])
+        return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"])
 
     def ranked_frame(self, space: str) -> Frame | None:
         """The frame that the last ranking was made in; None: it was made without one (unify.frame: none).

@@ -55,25 +55,29 @@ def neighbor_intervals(
             if n.rank > BEST:
                 found.append(Interval())
                 continue
-            scores = _resampled(n, of, population, chance)
+            scores = _resampled(n, of, population, chance, mean)
             low, high = interval(n.score, scores)
             found.append(Interval(max(0.0, low), max(0.0, high)))
             second = neighbors[place + 1] if place + 1 < len(neighbors) else n
             if n.rank == 1 and second.rank == 2:
                 lead = n.score - second.score
-                ahead = interval(lead, scores - _resampled(second, of, population, chance))
+                ahead = interval(lead, scores - _resampled(second, of, population, chance, mean))
                 found[-1] = replace(found[-1], ahead=lead, ahead_low=ahead[0], ahead_high=ahead[1])
     return found
 
 
 def _resampled(
-    n: Neighbor, of: Callable[[int], Resamples], population: Sequence[StoredEmbedding], chance: Chance
+    n: Neighbor,
+    of: Callable[[int], Resamples],
+    population: Sequence[StoredEmbedding],
+    chance: Chance,
+    mean: Doubles,
 ) -> Doubles:
     """(B,) scores of a pair, less a constant: their spread is wanted."""
     a, b = population[n.query].kind, population[n.candidate].kind
     scales = ((chance.of[b][0][n.query], chance.of[b][1][n.query]),
               (chance.of[a][0][n.candidate], chance.of[a][1][n.candidate]))  # fmt: skip
-    return score(resampled_cosines(of(n.query), of(n.candidate)), *scales)
+    return score(resampled_cosines(of(n.query), of(n.candidate), mean), *scales)
 
 
 class _KeptResamples:
@@ -119,4 +123,4 @@ def _resamples(run: Run, embedder: Crosscov, embedding: StoredEmbedding, mean: D
         z, y = embedder.dataset_features(dataset), targets_as_outputs(dataset)
     else:
         z, y = embedder.model_rows(store.outputs(embedding.row["pool"], ref))
-    return resample(drawn(z), y, mean=mean)
+    return resample(drawn(z), y, mean)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import FuteError, SpaceError
-from fute.types import RANK, UNRELATED, Embedder, Features, Floats, Kind, Pool, TaskEmbedding
+from fute.types import UNRELATED, Embedder, Features, Floats, Kind, Pool
 from fute.unify.pseudo_tasks import pseudo_tasks
 
 Doubles = NDArray[np.float64]
@@ -43,7 +43,6 @@ what they do to other tasks and seeds stands in benchmarks/README.md."""
 
 FEWEST_TASKS = 8  # below which a deviation of cosines is a guess
 FEWEST_PAIRS = 1000  # of unrelated pseudo-subjects, below which the tail of chance is not known
-USUAL_RANK = 0.95  # quantile of the pseudo-subjects' effective ranks
 TAIL = 0.98  # quantile from which chance falls exponentially; below it is counted
 BOTH_SIDES = 1.9
 """Standard deviation of the sum of both sides of unrelated pairs: more than the root of 2, for both are of one cosine.
@@ -98,8 +97,6 @@ class Frame:
         own_first: by kinds of query and candidate, how often a pseudo-task's other half comes first among all: what a
             pool of this size can tell.
         tasks: how many pseudo-tasks it was made of.
-        most_rank: effective rank that few pseudo-subjects exceed. Two subjects of a higher one overlap more than these
-            whatever they do, so nothing is said of such a pair. 0: the method knows no rank, and there is no bound.
         pseudo: by kind, (tasks, dim) the same tasks as datasets and as models, in the frame. Empty where a frame was
             read back, which is enough to place vectors and to judge scores.
     """
@@ -108,12 +105,11 @@ class Frame:
     nulls: Nulls
     own_first: Mapping[tuple[Kind, Kind], float]
     tasks: int
-    most_rank: float = 0.0
     pseudo: Mapping[Kind, Floats] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, datasets: Floats, models: Floats, ranks: NDArray[np.floating] | Sequence[float] = ()) -> Frame:
-        """From (tasks, dim) vectors of the same pseudo-tasks, as the method made them, and the ranks of all."""
+    def of(cls, datasets: Floats, models: Floats) -> Frame:
+        """From (tasks, dim) vectors of the same pseudo-tasks, as the method made them."""
         mean = (datasets.mean(axis=0, dtype=np.float64) + models.mean(axis=0, dtype=np.float64)) / 2
         bare = cls(mean.astype(np.float32), {}, {}, len(datasets))
         pseudo: dict[Kind, Floats] = {"dataset": bare.place(datasets), "model": bare.place(models)}
@@ -123,8 +119,7 @@ class Frame:
             ("dataset", "model"): float((cosines.argmax(axis=1) == own).mean()),
             ("model", "dataset"): float((cosines.argmax(axis=0) == own).mean()),
         }
-        most_rank = float(np.quantile(ranks, USUAL_RANK)) if len(ranks) else 0.0
-        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), most_rank, pseudo)
+        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), pseudo)
 
     def p_value(
         self, score: float, kinds: tuple[Kind, Kind], candidates: int, metrics: tuple[Metrics, Metrics]
@@ -136,11 +131,8 @@ class Frame:
             metrics: of both embeddings.
 
         Returns:
-            None: there are too few unrelated pairs to know, or both sides have more classes than any of them.
+            None: there are too few unrelated pairs to know.
         """
-        ranks = [m.get(RANK) for m in metrics]
-        if self.most_rank and all(rank is not None and rank > self.most_rank for rank in ranks):
-            return None
         chance = self.nulls[kinds].p_value(score, candidates)
         return None if chance is None else max(chance, *(float(m.get(UNRELATED, 0.0)) for m in metrics))
 
@@ -253,26 +245,22 @@ def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed:
     """Embed the pool's own tasks: what `Frame.of` takes. The same space gives the same vectors, to rounding.
 
     Returns:
-        datasets, models (tasks, dim) and ranks (2 x tasks, or none where the method knows none). None: the pool holds
-        too few tasks of its own that the method embeds, so nothing can be removed or judged.
+        datasets and models, (tasks, dim) each. None: the pool holds too few tasks of its own that the method embeds, so
+        nothing can be removed or judged.
     """
     tasks = list(pseudo_tasks(pool, features(pool.inputs), embedder.pseudo_tasks, seed))
     log.info("frame: embedding %d of the pool's own tasks, once for this space", len(tasks))
-    made: list[tuple[TaskEmbedding, TaskEmbedding]] = []
+    made: list[tuple[Floats, Floats]] = []
     for task, model in zip(tasks, embedder.models([t.answers for t in tasks]), strict=True):
         if isinstance(model, FuteError):
             continue
         try:
-            made.append((embedder.dataset(task.dataset), model))
+            made.append((embedder.dataset(task.dataset).vector, model.vector))
         except FuteError:  # a task that this method cannot embed
             continue
     if len(made) < FEWEST_TASKS:
         return None
-    return {
-        "datasets": np.stack([dataset.vector for dataset, _ in made]),
-        "models": np.stack([model.vector for _, model in made]),
-        "ranks": np.array([e.metrics[RANK] for pair in made for e in pair if RANK in e.metrics], np.float32),
-    }
+    return {"datasets": np.stack([dataset for dataset, _ in made]), "models": np.stack([model for _, model in made])}
 
 
 def require_one_space(spaces: Sequence[str]) -> str:

@@ -10,7 +10,14 @@ import pytest
 from fute.errors import MethodError, OutputsError
 from fute.fingerprint import fingerprint_texts
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov, chance_of_covariance, cross_covariance, targets_as_outputs
+from fute.methods.crosscov.embed import (
+    Crosscov,
+    chance_of_covariance,
+    cross_covariance,
+    embedding_of,
+    targets_as_outputs,
+)
+from fute.methods.crosscov.symmetric import root_of_gram, without_identity
 from fute.methods.crosscov.whitening import centred_within, source_groups
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
@@ -52,8 +59,10 @@ def slow_vector(y: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
     y = y - y.mean(axis=0)
     a = sum(np.outer(z[i] - z.mean(axis=0), y[i]) for i in range(N)) / N
     gram_values, gram_axes = np.linalg.eigh(a @ a.T)
+    root = gram_axes @ np.diag(np.sqrt(np.maximum(gram_values, 0))) @ gram_axes.T
+    root -= np.diag([sum(root[k, k] for k in range(D)) / D] * D)
     # In the features' own axes, where the sign of a component does not show.
-    root = axes @ (gram_axes @ np.diag(np.sqrt(np.maximum(gram_values, 0))) @ gram_axes.T) @ axes.T
+    root = axes @ root @ axes.T
     return root / np.linalg.norm(root)
 
 
@@ -83,10 +92,11 @@ def slow_centred(rows: list[np.ndarray], groups: list[str]) -> list[np.ndarray]:
 
 
 def slow_root(z: list[np.ndarray], y: list[np.ndarray]) -> np.ndarray:
-    """(A A')^1/2 at length 1, flat; rows come centred."""
+    """(A A')^1/2 less its trace, at length 1, flat; rows come centred."""
     a = sum(np.outer(z_row, y_row) for z_row, y_row in zip(z, y, strict=True)) / len(z)
     values, axes = np.linalg.eigh(a @ a.T)
     root = axes @ np.diag(np.sqrt(np.maximum(values, 0))) @ axes.T
+    root -= np.trace(root) / len(root) * np.eye(len(root))
     return (root / np.linalg.norm(root)).ravel()
 
 
@@ -272,3 +282,30 @@ def test_the_chance_of_a_covariance_is_what_permuting_the_outputs_within_groups_
 
 def test_outputs_without_spread_have_nothing_to_do_with_texts() -> None:
     assert chance_of_covariance(np.zeros((6, 2)), np.zeros((6, 3)), np.zeros(6, dtype=np.intp)) == 1.0
+
+
+@pytest.mark.parametrize("columns", [1, 8, 40])
+def test_unrelated_subjects_overlap_by_nothing_however_many_columns_they_have(columns: int) -> None:
+    rng = np.random.default_rng(12)
+    d = 40
+    roots = [[root_of_gram(rng.normal(size=(d, c))) for _ in range(150)] for c in (columns, 40)]
+    plain = [float((one * other).sum()) for one, other in zip(*roots, strict=True)]
+    traces = [np.mean([np.trace(root) for root in side]) for side in roots]
+    assert abs(np.mean(plain) - traces[0] * traces[1] / d) < 4 * np.std(plain) / np.sqrt(len(plain))
+    bare = [[without_identity(root) for root in side] for side in roots]
+    overlaps = [float((one * other).sum()) for one, other in zip(*bare, strict=True)]
+    assert abs(np.mean(overlaps)) < 4 * np.std(overlaps) / np.sqrt(len(overlaps))
+    for root, matrix in zip(roots[0], bare[0], strict=True):
+        assert np.trace(matrix) == pytest.approx(0, abs=1e-9)
+        assert np.linalg.norm(matrix) == pytest.approx(1)
+        np.testing.assert_allclose(matrix - np.diag(np.diag(matrix)), (root - np.diag(np.diag(root))) / np.sqrt(
+            1 - np.trace(root) ** 2 / d), atol=1e-12)  # fmt: skip
+
+
+def test_a_root_that_is_the_identity_is_no_task() -> None:
+    assert not without_identity(np.eye(4) / 2).any()
+    orthogonal = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 4)))[0]
+    z = orthogonal - orthogonal.mean(axis=0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z)).T
+    with pytest.raises(MethodError, match="vary alike along all of the pool's 4 axes"):
+        embedding_of(z, z @ np.eye(4), np.zeros(12, dtype=np.intp))

@@ -7,7 +7,7 @@ import pytest
 
 from fute.methods.crosscov.embed import cross_covariance
 from fute.methods.crosscov.intervals import Draws, interval, resample, resampled_cosines
-from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector
+from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector, without_identity
 
 pytestmark = pytest.mark.kernels
 
@@ -16,28 +16,30 @@ N, D = 30, 5
 Z = RNG.normal(size=(N, D))
 Y = RNG.random((N, 3)) + Z[:, :3]
 OTHER = RNG.random((N, 2)) + Z[:, 1:3]
-MEAN = to_vector(root_of_gram(RNG.normal(size=(D, D)))) * 0.6
+MEAN = to_vector(without_identity(root_of_gram(RNG.normal(size=(D, D))))) * 0.6
+NONE = np.zeros((D, D))
 
 
-def slow_cosines(y1: np.ndarray, y2: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
+def embedded(z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return to_vector(without_identity(root_of_gram(cross_covariance(z, y))))
+
+
+def slow_cosines(y1: np.ndarray, y2: np.ndarray, mean: np.ndarray) -> np.ndarray:
     weights = np.random.default_rng(7).multinomial(N, np.full(N, 1 / N), size=4)
     found = []
     for w in weights:
         rows = np.repeat(np.arange(N), w)
-        vectors = []
-        for y in (y1, y2):
-            vector = to_vector(root_of_gram(cross_covariance(Z[rows], y[rows])))
-            vectors.append(vector if mean is None else vector - mean)
+        vectors = [embedded(Z[rows], y[rows]) - mean for y in (y1, y2)]
         found.append(vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1]))
     return np.array(found)
 
 
-@pytest.mark.parametrize("mean", [None, MEAN])
-def test_resampled_cosines_are_those_of_resampled_rows(mean: np.ndarray | None) -> None:
-    matrix = None if mean is None else to_matrix(mean)
+@pytest.mark.parametrize("mean", [0 * MEAN, MEAN])
+def test_resampled_cosines_are_those_of_resampled_rows(mean: np.ndarray) -> None:
+    matrix = to_matrix(mean)
     draws = Draws.of(Z, times=4, seed=7)
-    one, other = (resample(draws, y, mean=matrix) for y in (Y, OTHER))
-    np.testing.assert_allclose(resampled_cosines(one, other), slow_cosines(Y, OTHER, mean), atol=1e-6)
+    one, other = (resample(draws, y, matrix) for y in (Y, OTHER))
+    np.testing.assert_allclose(resampled_cosines(one, other, matrix), slow_cosines(Y, OTHER, mean), atol=1e-6)
 
 
 @pytest.mark.parametrize("likeness", [0.0, 0.9, 1.0])
@@ -50,18 +52,20 @@ def test_intervals_of_probabilities_are_those_of_resampled_rows_in_doubles(liken
     columns = np.hstack([columns / columns.sum(axis=1, keepdims=True), np.zeros((N, 3))])
     y2 = likeness * y1 + (1 - likeness) * columns
     draws = Draws.of(Z, times=4, seed=7)
-    one, other = (resample(draws, y, mean=to_matrix(MEAN)) for y in (y1, y2))
+    one, other = (resample(draws, y, to_matrix(MEAN)) for y in (y1, y2))
     assert one.axes.shape == (4, 6, D)
     slow = slow_cosines(y1, y2, MEAN)
-    np.testing.assert_allclose(resampled_cosines(one, other), slow, atol=1e-6)
+    np.testing.assert_allclose(resampled_cosines(one, other, to_matrix(MEAN)), slow, atol=1e-6)
     score = float(slow.mean())
-    np.testing.assert_allclose(interval(score, resampled_cosines(one, other)), interval(score, slow), atol=5e-6)
+    np.testing.assert_allclose(
+        interval(score, resampled_cosines(one, other, to_matrix(MEAN))), interval(score, slow), atol=5e-6
+    )
 
 
 def test_outputs_of_lower_rank_than_columns_are_handled() -> None:
     doubled = np.hstack([Y, Y[:, :1]])
-    one = resample(Draws.of(Z, times=4, seed=7), doubled)
-    np.testing.assert_allclose(resampled_cosines(one, one), 1, atol=1e-6)
+    one = resample(Draws.of(Z, times=4, seed=7), doubled, NONE)
+    np.testing.assert_allclose(resampled_cosines(one, one, NONE), 1, atol=1e-6)
 
 
 def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
@@ -70,8 +74,8 @@ def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
         rng = np.random.default_rng(1)
         z = rng.normal(size=(n, D))
         draws = Draws.of(z, times=200, seed=0)
-        pair = [resample(draws, z[:, :2] + rng.normal(size=(n, 2))) for _ in range(2)]
-        cosines = resampled_cosines(*pair)
+        one, other = (resample(draws, z[:, :2] + rng.normal(size=(n, 2)), NONE) for _ in range(2))
+        cosines = resampled_cosines(one, other, NONE)
         low, high = interval(0.8, cosines)
         assert (low + high) / 2 == pytest.approx(0.8)
         assert high - low == pytest.approx(2 * 1.96 * cosines.std(ddof=1), rel=1e-4)
@@ -89,7 +93,7 @@ def test_intervals_cover_the_true_similarity_about_as_often_as_they_say() -> Non
         return z, z @ w1 + rng.normal(size=(n, 2)), z @ w2 + rng.normal(size=(n, 2))
 
     def similarity(z: np.ndarray, y1: np.ndarray, y2: np.ndarray) -> float:
-        one, other = (to_vector(root_of_gram(cross_covariance(z, y))) for y in (y1, y2))
+        one, other = (embedded(z, y) for y in (y1, y2))
         return float(one @ other)
 
     truth = similarity(*draw(200_000))
@@ -97,7 +101,8 @@ def test_intervals_cover_the_true_similarity_about_as_often_as_they_say() -> Non
     for trial in range(100):
         z, y1, y2 = draw(400)
         draws = Draws.of(z, times=100, seed=trial)
-        cosines = resampled_cosines(*(resample(draws, y) for y in (y1, y2)))
+        one, other = (resample(draws, y, NONE) for y in (y1, y2))
+        cosines = resampled_cosines(one, other, NONE)
         low, high = interval(similarity(z, y1, y2), cosines)
         covered.append(low <= truth <= high)
     assert 0.85 <= np.mean(covered) <= 1.0

@@ -1,4 +1,4 @@
-"""The embedding itself: A = Z'Y / n, and the matrix root (A A')^1/2 as a vector."""
+"""The embedding itself: A = Z'Y / n, and the matrix root (A A')^1/2, less its trace, as a vector."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.special import gammaincc
 from fute.errors import FuteError, MethodError
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.positions import expected_positions
-from fute.methods.crosscov.symmetric import root_of_gram, to_vector
+from fute.methods.crosscov.symmetric import root_of_gram, to_vector, without_identity
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
 from fute.methods.labels import check_labels
 from fute.methods.one_by_one import one_by_one
 from fute.spans import check_spans, context_lengths, unpack_spans
-from fute.types import RANK, UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
+from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
 
 
 def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
@@ -40,10 +40,10 @@ def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> 
 class Crosscov:
     """Embeds datasets (from labels) and models (from outputs on the pool) without training anything.
 
-    The vector is the upper triangle of (A A')^1/2 at unit length, off-diagonals times sqrt(2), so that a dot product
-    of two vectors is the inner product of the matrices. It depends neither on the order nor on the number of labels.
-    The root weighs a task's directions by their strength and not by its square: with A A' itself a task of many
-    classes is judged by its strongest contrast alone.
+    The vector is the upper triangle of (A A')^1/2 less its part along the identity, at unit length, off-diagonals times
+    sqrt(2), so that a dot product of two vectors is the inner product of the matrices. It depends neither on the order
+    nor on the number of labels. The root weighs a task's directions by their strength and not by its square: with A A'
+    itself a task of many classes is judged by its strongest contrast alone.
     """
 
     pseudo_tasks = 180
@@ -128,13 +128,14 @@ def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedd
     explained = float((a**2).sum()) / variance if variance > 0 else 0.0
     if explained <= 1e-12:
         raise MethodError("the outputs have no covariance with the surrogate's features, so there is no task to embed")
-    root = root_of_gram(a)
-    metrics = {
-        "explained_variance": explained,
-        UNRELATED: chance_of_covariance(z, y, groups),
-        RANK: float(np.trace(root) ** 2),  # of eigenvalues with squares that add up to 1
-    }
-    return TaskEmbedding(to_vector(root).astype(np.float32), metrics)
+    matrix = without_identity(root_of_gram(a))
+    if not matrix.any():
+        raise MethodError(
+            f"the outputs vary alike along all of the pool's {len(a)} axes, so there is no task to embed; a pool of so "
+            "few different texts may be too small"
+        )
+    metrics = {"explained_variance": explained, UNRELATED: chance_of_covariance(z, y, groups)}
+    return TaskEmbedding(to_vector(matrix).astype(np.float32), metrics)
 
 
 def chance_of_covariance(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> float:
@@ -150,13 +151,14 @@ def chance_of_covariance(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> fl
     """
     y = centred_within(y, groups)
     sizes = np.bincount(groups)
-    of_z, of_y = (np.bincount(groups, (values**2).sum(axis=1)) for values in (z, y))
-    mean = float((of_z * of_y / np.maximum(sizes - 1, 1)).sum())
-    df = len(y) - np.count_nonzero(sizes)
-    variance = 2 * float(((z.T @ z) ** 2).sum() * ((y.T @ y) ** 2).sum()) / max(df, 1) ** 2
+    of_z = np.bincount(groups, np.sum(z**2, axis=1))
+    of_y = np.bincount(groups, np.sum(y**2, axis=1))
+    mean = float(np.sum(of_z * of_y / np.maximum(sizes - 1, 1)))
+    df = max(len(y) - int(np.count_nonzero(sizes)), 1)
+    variance = 2 * float(np.sum((z.T @ z) ** 2) * np.sum((y.T @ y) ** 2)) / df**2
     if not variance > 0:
         return 1.0
-    return float(gammaincc(mean**2 / variance, float(((z.T @ y) ** 2).sum()) * mean / variance))
+    return float(gammaincc(mean**2 / variance, float(np.sum((z.T @ y) ** 2)) * mean / variance))
 
 
 def pool_rows_first(features: Features, inputs: TextTable, known: Floats) -> Features:

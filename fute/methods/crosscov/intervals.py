@@ -9,7 +9,7 @@ the similarity as measured and takes only its spread from the resamples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,33 +46,36 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """B resampled embeddings of one subject, (A A')^1/2 = U diag(s) U' each.
+    """B resampled embeddings V of one subject: V = (R - tr(R)/d I) / |R - tr(R)/d I|, R = U diag(s) U'.
 
     Attributes:
         axes: (B, r, d) U'.
         strengths: (B, r) s, norm 1.
-        mean: (d, d) the frame's mean, which is subtracted; None for none.
-        lengths: (B,) norm after the mean is subtracted.
+        overlaps: (B,) <V, M> with the frame's mean M.
+        lengths: (B,) |V - M|.
     """
 
     axes: Floats
     strengths: Doubles
-    mean: Doubles | None
+    overlaps: Doubles
     lengths: Doubles
-    _overlaps: dict[int, Doubles] = field(default_factory=dict, repr=False)
 
-    def overlap(self, mean: Doubles) -> Doubles:
-        """(B,) inner products with a mean; a group's mean is one object, so each is multiplied once."""
-        if id(mean) not in self._overlaps:
-            self._overlaps[id(mean)] = _overlap_with(self.axes, self.strengths, mean)
-        return self._overlaps[id(mean)]
+    @property
+    def traces(self) -> Doubles:
+        """(B,) of R, divided by the root of d."""
+        return self.strengths.sum(axis=1) / np.sqrt(self.axes.shape[2])
+
+    @property
+    def rests(self) -> Doubles:
+        """(B,) |R - tr(R)/d I|."""
+        return np.sqrt(np.maximum(1 - self.traces**2, 1e-12))
 
 
-def resample(draws: Draws, y: Doubles, *, mean: Doubles | None = None) -> Resamples:
+def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
     """The embedding of (n, c) outputs for each draw of their rows.
 
     Args:
-        mean: the frame's, as a matrix, (d, d).
+        mean: the frame's, as a matrix, (d, d); its trace is 0, as that of every embedding.
     """
     n, times = draws.counts.shape
     columns = _independent(y).T.astype(np.float32)  # (r, n)
@@ -90,11 +93,10 @@ def resample(draws: Draws, y: Doubles, *, mean: Doubles | None = None) -> Resamp
     axes = (inverse[:, :, None] * (right.transpose(0, 2, 1) @ a)).astype(np.float32)
     strengths = np.where(kept, singular, 0.0)
     strengths = strengths / np.maximum(np.linalg.norm(strengths, axis=1, keepdims=True), 1e-300)
-    if mean is None:
-        return Resamples(axes, strengths, None, np.ones(times))
-    overlap = _overlap_with(axes, strengths, mean)
-    lengths = np.sqrt(np.maximum(1 - 2 * overlap + (mean**2).sum(), 1e-12))
-    return Resamples(axes, strengths, mean, lengths, {id(mean): overlap})
+    bare = Resamples(axes, strengths, np.zeros(times), np.ones(times))
+    overlaps = _overlap_with(axes, strengths, mean) / bare.rests
+    lengths = np.sqrt(np.maximum(1 - 2 * overlaps + (mean**2).sum(), 1e-12))
+    return Resamples(axes, strengths, overlaps, lengths)
 
 
 def _independent(y: Doubles) -> Doubles:
@@ -104,16 +106,12 @@ def _independent(y: Doubles) -> Doubles:
     return centred @ directions[:, variances > 1e-12 * variances[-1]]
 
 
-def resampled_cosines(one: Resamples, other: Resamples) -> Doubles:
-    """(B,) cosines of the resampled, unified embeddings."""
+def resampled_cosines(one: Resamples, other: Resamples, mean: Doubles) -> Doubles:
+    """(B,) cosines of the resampled embeddings in the frame of that mean."""
     crossed = one.axes @ other.axes.transpose(0, 2, 1)  # (B, r, r')
-    dots = ((crossed**2 * other.strengths[:, None, :]).sum(axis=2) * one.strengths).sum(axis=1)
-    for a, b in ((one, other), (other, one)):
-        if b.mean is not None:
-            dots = dots - a.overlap(b.mean)
-    if one.mean is not None and other.mean is not None:
-        dots = dots + (one.mean * other.mean).sum()
-    return dots / (one.lengths * other.lengths)
+    roots = ((crossed**2 * other.strengths[:, None, :]).sum(axis=2) * one.strengths).sum(axis=1)
+    dots = (roots - one.traces * other.traces) / (one.rests * other.rests)
+    return (dots - one.overlaps - other.overlaps + (mean**2).sum()) / (one.lengths * other.lengths)
 
 
 def interval(measured: float, resampled: Doubles) -> tuple[float, float]:

@@ -14,6 +14,17 @@ def root_of_gram(a: Doubles) -> Doubles:
     return (left * (singular / np.linalg.norm(singular))) @ left.T
 
 
+def without_identity(matrix: Doubles) -> Doubles:
+    """(d, d) symmetric, less its part along the identity, at Frobenius norm 1; zeros where nothing else is left.
+
+    Two roots of unrelated outputs overlap by the product of their traces over d, so the more columns both have, the
+    more alike they seem. Without their traces they overlap by nothing, whatever their ranks.
+    """
+    rest = matrix - np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+    norm = np.linalg.norm(rest)
+    return rest / norm if norm > 1e-6 else np.zeros_like(rest)
+
+
 def to_vector(matrix: Doubles) -> Doubles:
     """(d, d) symmetric -> d(d+1)/2 numbers whose dot products are the matrices' inner products.
 
