@@ -1,10 +1,12 @@
-"""The command that makes a result, written beside it."""
+"""A result with the command that makes it."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 PLACES = ("--out", "--cache")
 """Options that say where something lies on one machine."""
@@ -20,3 +22,9 @@ def as_run(file: str) -> str:
         elif not argument.startswith(tuple(f"{place}=" for place in PLACES)):
             kept.append(argument)
     return shlex.join(["python", f"benchmarks/{Path(file).name}", *kept])
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwritten to {path}")

@@ -9,7 +9,6 @@ Needs the shared data, as retrieval.py does. Features and models' answers are ke
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from command import as_run
+from command import as_run, write_record
 from packaged_models import EMOTION, MODELS, OFFENSIVE, SENTIMENT, SUBJECTIVITY, TOPIC, Packaged
 from packaged_table import KNOWS, TOP, Ranking, describe, report, summarise
 from population import Stopwatch, scores
@@ -134,9 +133,7 @@ def main() -> None:
         "models": rows,
         "left_out": {**dict.fromkeys(missing, "not installed"), **refused},
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.out}")
+    write_record(record, options.out)
 
 
 def _options() -> argparse.Namespace:

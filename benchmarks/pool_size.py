@@ -8,7 +8,6 @@ Needs the shared data, as retrieval.py does; features and answers are kept in it
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command import as_run
+from command import as_run, write_record
 from numpy.typing import NDArray
 from population import PartFeatures, Stopwatch, model_refs, scores, train_zoos
 from real_tasks import EVERYTHING, Task, manifest, read_task, real_pool, split_rows, task_lists
@@ -68,8 +67,7 @@ def main() -> None:
             train_zoos(tasks, {SEED: pool}, features, store, surrogate.width, Stopwatch())
             found.append(measured(tasks, pool, np.arange(len(pool)), features, store))
     record = {"command": as_run(__file__), "git_commit": code_version(), "results": found}
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {options.out}")
+    write_record(record, options.out)
 
 
 def few_sources(shared: Path, sources: int, rows: int, tasks: Sequence[Task]) -> Pool:

@@ -10,7 +10,6 @@ its data and its answerer. Answers and features are kept in benchmarks/.cache; a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command import write_record
 from prompt_answers import Answerer, Wording, label_probabilities, read_wordings
 from prompt_targets import (
     TARGETS,
@@ -143,9 +143,7 @@ def main() -> None:
         "halving": halved,
         "calibration": calibration,
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.out}")
+    write_record(record, options.out)
 
 
 def _options() -> argparse.Namespace:

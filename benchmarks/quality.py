@@ -16,7 +16,6 @@ benchmarks/transfer.py wrote.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from baselines import BagOfWords, random_vectors
-from command import as_run
+from command import as_run, write_record
 from numpy.typing import NDArray
 from population import Stopwatch, Vectors, model_refs, train_zoos
 from rankings import Measures, Similarities, over_seeds, table
@@ -204,9 +203,7 @@ def main() -> None:
         "retrieval": summary, "seconds_a_subject": {name: m.seconds_a_subject for name, m in found.items()},
         "moved_by_seed": moved, "transfer": selection,
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.out}")
+    write_record(record, options.out)
 
 
 def _options() -> argparse.Namespace:

@@ -10,7 +10,6 @@ models' outputs are kept in --cache.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from baselines import random_vectors
+from command import write_record
 from population import Population, Stopwatch, Vectors, embed, scores, train_zoos
 from rankings import DIRECTIONS, Measures, Similarities, architecture_table, detection, over_seeds, table
 from real_tasks import Task, manifest, read_task, real_pool, task_lists
@@ -94,9 +94,7 @@ def main() -> None:
         "seconds": {stage: round(seconds, 1) for stage, seconds in watch.seconds.items()},
         "results": results,
     }  # fmt: skip
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.out}")
+    write_record(record, options.out)
 
 
 def _options() -> argparse.Namespace:

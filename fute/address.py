@@ -22,7 +22,7 @@ def decoded(address: str) -> str:
     return address
 
 
-def secret_in(address: str) -> bool:
+def has_room_for_a_secret(address: str) -> bool:
     """Whether a URL has room for a key or password, in whatever spelling: before an @, in a query, in a second URL."""
     plain = decoded(address)
     scheme, _, rest = plain.partition(":")
@@ -37,7 +37,7 @@ def secret_in(address: str) -> bool:
 
 def store_fault(address: str) -> str | None:
     """Why a URL cannot be a store's, without repeating it; None where it can."""
-    if secret_in(address):
+    if has_room_for_a_secret(address):
         return (
             "it has a key or password in it, or room for one (before an @, in a query, in a second URL), which would "
             "stand in logs and file names; give the bucket alone, and keys in the environment (for S3 "

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import main
-from fute.address import is_url, secret_in, store_fault
+from fute.address import has_room_for_a_secret, is_url, store_fault
 from fute.errors import ConfigError, StoreError
 from fute.load_study import study_from_mapping
 from storage.store import Store
@@ -64,7 +64,7 @@ def test_a_secret_in_a_stores_address_is_refused_and_neither_shown_nor_stored(
 @pytest.mark.parametrize("address", PLAIN)
 def test_other_urls_are_taken(address: str) -> None:
     assert is_url(address)
-    assert not secret_in(address)
+    assert not has_room_for_a_secret(address)
     assert store_fault(address) is None
 
 
