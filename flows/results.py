@@ -12,7 +12,7 @@ from fute.errors import NotInStoreError
 from fute.unify.frame import legend
 from storage import catalog
 from storage.store import Store
-from storage.summary import SpaceSummary, near_in_words, summarise
+from storage.summary import SpaceSummary, lead_in_words, near_in_words, summarise
 from tasks.atlas import next_commands
 
 NEAREST = 3
@@ -51,11 +51,13 @@ def print_results(console: Console, store: Store, flow_run_id: str) -> None:
 def datasets_table(summary: SpaceSummary) -> PlainTable:
     """For each dataset, the models nearest to it."""
     title = f"Which model fits which dataset ({summary.space['method']})"
-    table = PlainTable("dataset", *[f"nearest model {i}" for i in range(1, NEAREST + 1)], title=title)
+    ranks = [f"nearest model {i}" for i in range(1, NEAREST + 1)]
+    table = PlainTable("dataset", *ranks, "first ahead of second by", title=title)
     for e in summary.population:
         if e.kind == "dataset":
-            near = [near_in_words(row) for row in summary.nearest("dataset", e.subject, "model", NEAREST)]
-            table.add_row(e.subject, *near)
+            near = summary.nearest("dataset", e.subject, "model", NEAREST)
+            told = [near_in_words(row) for row in near] + [""] * (NEAREST - len(near))
+            table.add_row(e.subject, *told, lead_in_words(near[0]) if near else "")
     return table
 
 

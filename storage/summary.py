@@ -61,6 +61,11 @@ def shown_score(row: Mapping[str, Any]) -> float:
     return row["similarity"] if row["score"] is None else row["score"]
 
 
+def lead_in_words(row: Mapping[str, Any]) -> str:
+    """'8.4 (2.1 to 14.7)': how far a first neighbour is ahead of the second; empty where that was not measured."""
+    return "" if row["ahead"] is None else f"{row['ahead']:.1f} ({row['ahead_low']:.1f} to {row['ahead_high']:.1f})"
+
+
 def near_in_words(row: Mapping[str, Any]) -> str:
     """'id 12.3 (10.1 to 14.5), fits'; for a first neighbour that is no more than chance 'nothing fits (id 1.2)'."""
     if row["score"] is None:
