@@ -3,22 +3,32 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint up clean
+.PHONY: demo test test-slow lint up clean
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # torch goes first and alone: a CPU build found by pip is then kept, instead of the CUDA build that others would pull in.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+# What only tests and linters need: Dask, Ray, an S3 server, a browser's driver ...
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/fute demo examples/quickstart.yaml
 
-test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-lint: $(VENV)/.installed
+# Kills, faults, real servers, a browser; one at a time, for they measure how soon something happens.
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each has a server of its own, and none its parent's
+    os.environ.pop("PREFECT_HOME", None)
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="fute-prefect-"))
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "true"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from prefect.settings import PREFECT_API_URL
 
 from tests.flows.fork_runs import Forker, files_below
 from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
+
+pytestmark = pytest.mark.slow
 
 STORES, KILLS = 3, 5  # in each store; with those of servers and workers (test_faults_servers) twenty moments
 SEED = 20

@@ -22,6 +22,8 @@ from tests.flows.fork_runs import Forker, files_below
 from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 from tests.flows.test_deployments import free_port
 
+pytestmark = pytest.mark.slow
+
 SEED = 8
 MLFLOW_KILLS, PREFECT_KILLS = 2, 1
 GAP = "not in MLflow, or only a part of it"

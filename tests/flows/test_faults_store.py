@@ -7,9 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.flows.fork_runs import Forker
 from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 from tests.mounts import read_only, small_disk
+
+pytestmark = pytest.mark.slow
 
 # What a run says is to be deleted.
 DAMAGED = re.compile(r"delete its folder (/\S+)|(/\S+) cannot be read \(.*?\); delete it|remove (/\S+) and train again")

@@ -27,6 +27,8 @@ from tests.llm_server import LlmServer
 from tests.s3_server import ADMIN, READER, S3Server, s3_server
 from tests.storage.small_store import FOLDER, fingerprints, fold, write_into
 
+pytestmark = pytest.mark.slow
+
 Machine = Callable[[str], Path]
 
 BUCKET = "team"

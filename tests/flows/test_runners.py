@@ -15,6 +15,8 @@ from fute.load_study import load_study
 from storage import catalog
 from tests.flows.small_study import write_small_study
 
+pytestmark = pytest.mark.slow
+
 MODELS = [
     {"kind": "trained", "dataset": "*", "recipe": "tfidf"},
     {"kind": "python", "id": "counted", "entry_point": "small_models:counted"},

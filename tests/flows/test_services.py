@@ -15,6 +15,8 @@ from flows.services import Ports, ServiceError, Services, command, end, services
 from tests.flows.test_deployments import free_port, scheduled_only
 from tests.flows.test_faults_servers import alive, descendants, processes, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_port_that_another_server_has_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as taken:

@@ -14,6 +14,8 @@ from tests.conftest import REPOSITORY
 from tests.flows.test_deployments import free_port
 from tests.flows.test_faults_servers import until
 
+pytestmark = pytest.mark.slow
+
 FLOW = '''
 import os, time
 from pathlib import Path

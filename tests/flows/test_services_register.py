@@ -12,6 +12,8 @@ import yaml
 from flows.services import Ports, once, services
 from tests.flows.test_deployments import free_port, scheduled_only
 
+pytestmark = pytest.mark.slow
+
 SCHEDULED = ("pipeline/nightly", "drift/hourly", "maintain/weekly")
 
 

@@ -24,6 +24,8 @@ from tests.flows.test_faults_servers import descendants, processes, until
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
 
+pytestmark = pytest.mark.slow
+
 IN_FLIGHT = 4
 STUCK_S = 60.0
 SOON_S = 8.0  # five, and what a busy machine adds

@@ -28,6 +28,8 @@ from tests.flows.small_study import write_small_study
 from tests.postgres import PASSWORD, USER, postgres, programs
 from tests.s3_server import free_ports
 
+pytestmark = pytest.mark.slow
+
 SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
 PATIENCE_S = 240
 SLOW = '''
