@@ -20,7 +20,7 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
 from fute.space import space_id
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool
 from storage.drift import DriftStore
 from tasks import resources

@@ -20,9 +20,10 @@ from fute.methods.tupate.config import TupateConfig
 from fute.models.build import build_model
 from fute.space import embedding_id
 from fute.spans import check_spans
-from fute.surrogate.load import find_device
+from fute.surrogate.device import find_device
 from fute.train.backbone import backbone_identity
-from fute.train.training import recipe_fingerprint, train
+from fute.train.recipe import recipe_fingerprint
+from fute.train.training import train
 from fute.types import Embedder, Kind, Model, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore

@@ -22,7 +22,7 @@ from fute.llm.providers import located
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding
 from fute.stopping import Stopped
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from storage.budgets import StoredAccount
 from storage.run_ledger import RunLedger
 from tasks import resources

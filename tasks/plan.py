@@ -12,7 +12,7 @@ from fute.data.pool import build_pool
 from fute.expand import expand_models
 from fute.llm.budget import Spending, passed
 from fute.space import embedding_id, space_id
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Dataset, Kind, Pool
 from storage.responses import ResponseStore
 from storage.store import Store

@@ -34,7 +34,7 @@ from fute.select.ranking import (
 )
 from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool, TextTable
 from storage import catalog
 from storage.store import Store, to_json

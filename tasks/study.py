@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
-from fute.surrogate.load import resolve_dtype
+from fute.surrogate.identity import resolve_dtype
 from tasks.ingest import DatasetRef
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fute.config import Method, SurrogateConfig
 from fute.space import space_id
-from fute.surrogate.load import resolve_dtype, surrogate_identity
+from fute.surrogate.identity import resolve_dtype, surrogate_identity
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources

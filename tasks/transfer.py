@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from fute.config import TransferConfig
 from fute.errors import FuteError
 from fute.evaluate.transfer_scores import NO_SOURCE
-from fute.surrogate.load import find_device
+from fute.surrogate.device import find_device
 from fute.surrogate.source import Source, find_source
 from fute.train.backbone import backbone_source
 from fute.train.finetune import FOLDER
