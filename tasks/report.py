@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import EndpointConfig
@@ -19,6 +17,7 @@ from fute.terminal import printable
 from fute.unify.frame import legend
 from storage.summary import SpaceSummary, near_in_words, summarise
 from tasks.atlas import AtlasReader, write_store_page
+from tasks.engine import NO_CACHE, task
 from tasks.run import Failure, Run
 from tasks.unify import Unified
 

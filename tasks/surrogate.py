@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import Method, SurrogateConfig
@@ -12,6 +10,7 @@ from fute.surrogate.identity import resolve_dtype, surrogate_identity
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
+from tasks.engine import NO_CACHE, task
 from tasks.ingest import PoolRef
 from tasks.run import Run
 
