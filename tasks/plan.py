@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from fute.config import DatasetConfig, EndpointConfig, PromptModel, PythonModel, SklearnModel, Study, TrainedModel
 from fute.data.ingest import dataset_fingerprint, ingest
@@ -38,6 +38,8 @@ class Step(BaseModel):
     """LLM calls, for prompted models."""
     cost: Cost | None = None
     """What they are likely to cost, for prompted models."""
+    space: str | None = Field(default=None, exclude=True)
+    """That a ranking is of."""
 
 
 class Plan(BaseModel):
@@ -91,9 +93,15 @@ def plan(study: Study) -> Plan:
     return Plan(steps=list(steps(study, store, cost_of)), over_budget=costs.over_budget())
 
 
-def nothing_to_do(study: Study, store: Store) -> bool:
-    """Whether a run would find all that it makes; looks no further than to the first thing that is missing."""
-    return all(step.state == DONE for step in steps(study, store))
+def finished_spaces(study: Study, store: Store) -> list[str] | None:
+    """The spaces of a study of which a run would find everything; None as soon as something is missing."""
+    found = []
+    for step in steps(study, store):
+        if step.state == TODO:
+            return None
+        if step.space is not None:
+            found.append(step.space)
+    return found
 
 
 def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator[Step]:
@@ -148,12 +156,12 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
         space = spaces[config.method]
         population = vectors.population(space, current[space])
         ranked = vectors.has_ranked(space, ranking_key(population, config, study.unify), population)
-        yield _step("unify", config.method, ranked)
+        yield _step("unify", config.method, ranked, space=space)
 
 
-def _step(stage: str, subject: str, known: bool, cost: Cost | None = None) -> Step:
+def _step(stage: str, subject: str, known: bool, cost: Cost | None = None, space: str | None = None) -> Step:
     state, calls = DONE if known else TODO, None if cost is None else cost.calls
-    return Step(stage=stage, subject=subject, state=state, calls=calls, cost=cost)
+    return Step(stage=stage, subject=subject, state=state, calls=calls, cost=cost, space=space)
 
 
 class Costs:

@@ -16,12 +16,9 @@ from tasks import resources
 from tasks.embed import EmbeddingRef
 from tasks.engine import NO_CACHE, task
 from tasks.intervals import neighbor_intervals
-from tasks.ranking import ranking_key
+from tasks.ranking import note_on, ranking_key
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
-
-TELLS_LITTLE = 0.25
-"""Share of pseudo-tasks that find their own other half first, below which a pool is said to be too small."""
 
 
 class Unified(BaseModel):
@@ -109,15 +106,5 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
 
 
 def _told(frame: Frame | None, space: str, subjects: int) -> Unified:
-    if frame is None:
-        return Unified(space=space, frame="none", subjects=subjects,
-                       note="raw cosines: nothing says what similarity means something")  # fmt: skip
-    told = f"{frame.tasks} pseudo-tasks"
-    found = frame.own_first["dataset", "model"]
-    note = None
-    if found < TELLS_LITTLE:
-        note = (
-            f"with this pool a task of its own finds its model first in {found:.0%} of {frame.tasks} cases: it is too "
-            "small, or too uniform, to tell much; give it more texts"
-        )
-    return Unified(space=space, frame=told, subjects=subjects, note=note)
+    told = "none" if frame is None else f"{frame.tasks} pseudo-tasks"
+    return Unified(space=space, frame=told, subjects=subjects, note=note_on(frame))
