@@ -7,8 +7,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import BaseModel
 
@@ -20,11 +18,12 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
 from fute.space import space_id
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool
 from storage.drift import DriftStore
 from tasks import resources
 from tasks.endpoints import prompted_model
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 from tasks.study import StudyParts
 
