@@ -65,10 +65,11 @@ class Session:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and log its seconds."""
+        """Time a stage, log its seconds, and hand in what it made."""
         stopping.check()
         started = time.perf_counter()
         yield
+        Store(self.run.store).push()
         self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
 
     def end_state(self, result: Any) -> Any:
@@ -168,9 +169,9 @@ def close(session: Session, state: str) -> None:
     }
     try:
         store = session.run.open_store()
-        # However the run ended: what was paid for is then on object storage too, where the store is there.
         resources.response_store(store).fold()
         store.put_run(row, session.run.stamp)
+        store.push()  # however the run ended: what was made and paid for
     finally:
         session.tracker.metrics(
             session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}

@@ -6,8 +6,10 @@ Small and plain, for Prefect hashes and stores what is passed between tasks.
 from __future__ import annotations
 
 import uuid
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from prefect.runtime import task_run
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.stamp import Stamp
 from storage.store import Store
 from tasks.logs import send_to_prefect
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Here, for every process that runs a flow or tasks of one imports this, however it was started.
 send_to_prefect()
@@ -73,6 +78,20 @@ class Run(BaseModel):
 def _pull(store: str, task: str) -> None:
     """Once in a task: others do not write what a running one is to read."""
     Store(store).pull()
+
+
+def handed_in(function: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Of a task that may run on another machine than its flow: what it made is pushed when it ends, however it ends."""
+
+    @wraps(function)
+    def then_push(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(run, *args, **kwargs)
+        finally:
+            if run.scattered:
+                Store(run.store).push()
+
+    return then_push
 
 
 class Failure(BaseModel):
