@@ -18,7 +18,7 @@ from storage.seal import opened
 from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
 
-CASES = 500
+CASES = 100
 AT_ONCE = 5  # files damaged in one store
 VIEWS = sorted(catalog.COMMENTS)
 
