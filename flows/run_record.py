@@ -62,9 +62,9 @@ class RunRecord:
         }
         try:
             store = self.run.open_store()
-            # However the run ended: what was paid for is then on object storage too, where the store is there.
             resources.response_store(store).fold()
             store.put_run(row, self.run.stamp)
+            store.push()  # however the run ended: what was made and paid for
         finally:
             self.tracker.metrics(self.run.run_id, {"seconds": seconds, "failures": len(self.failures), **self.metrics})
             self.tracker.end(self.run.run_id, failed=state != "Completed", killed=state == INTERRUPTED)
