@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/fute demo examples/quickstart.yaml
+	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
@@ -25,7 +25,7 @@ lint: $(VENV)/.installed
 
 # Prefect server, worker and MLflow on loopback, until interrupted.
 up: $(VENV)/.installed
-	$(BIN)/fute demo --data-only
+	$(BIN)/python -m examples.demo --data-only
 	$(BIN)/fute up --store demo/store
 
 clean:

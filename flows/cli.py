@@ -314,19 +314,6 @@ def atlas(store: Path) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(dir_okay=False, path_type=Path), default="examples/quickstart.yaml")
-@click.option("--data-only", is_flag=True, help="Write the data that the examples read, and stop.")
-def demo(study: Path, data_only: bool) -> None:
-    """Make the demo's data, start its loopback endpoint, and run its study."""
-    from flows.demo import demo_data, run_demo
-
-    if data_only:
-        click.echo(demo_data(study))
-    else:
-        sys.exit(run_demo(study))
-
-
-@main.command()
 @click.option("--port", default=4200, show_default=True, help="Port of the Prefect server and UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
 @store_option

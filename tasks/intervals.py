@@ -9,7 +9,7 @@ from typing import cast
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov, targets_as_outputs
 from fute.methods.crosscov.intervals import Draws, Resamples, interval, resample, resampled_cosines
-from fute.methods.crosscov.symmetric import to_matrix
+from fute.methods.crosscov.root import to_matrix
 from fute.methods.crosscov.whitening import Doubles
 from fute.unify.frame import Chance, Frame, score
 from fute.unify.neighbors import Neighbor
@@ -92,8 +92,8 @@ class _KeptResamples:
         if index in self._kept:
             return self._kept[index]
         made = self._make(index)
-        if made.axes.nbytes <= self._bytes_left:
-            self._bytes_left -= made.axes.nbytes
+        if made.root.axes.nbytes <= self._bytes_left:
+            self._bytes_left -= made.root.axes.nbytes
             self._kept[index] = made
         return made
 

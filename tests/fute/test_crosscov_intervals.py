@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.methods.crosscov.embed import cross_covariance
 from fute.methods.crosscov.intervals import Draws, interval, resample, resampled_cosines
-from fute.methods.crosscov.symmetric import root_of_gram, to_matrix, to_vector, without_identity
+from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vector, without_identity
 
 pytestmark = pytest.mark.kernels
 
@@ -16,12 +15,12 @@ N, D = 30, 5
 Z = RNG.normal(size=(N, D))
 Y = RNG.random((N, 3)) + Z[:, :3]
 OTHER = RNG.random((N, 2)) + Z[:, 1:3]
-MEAN = to_vector(without_identity(root_of_gram(RNG.normal(size=(D, D))))) * 0.6
+MEAN = to_vector(without_identity(Root.of(RNG.normal(size=(D, D))).matrix())) * 0.6
 NONE = np.zeros((D, D))
 
 
 def embedded(z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return to_vector(without_identity(root_of_gram(cross_covariance(z, y))))
+    return to_vector(without_identity(Root.of(cross_covariance(z, y)).matrix()))
 
 
 def slow_cosines(y1: np.ndarray, y2: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -53,7 +52,7 @@ def test_intervals_of_probabilities_are_those_of_resampled_rows_in_doubles(liken
     y2 = likeness * y1 + (1 - likeness) * columns
     draws = Draws.of(Z, times=4, seed=7)
     one, other = (resample(draws, y, to_matrix(MEAN)) for y in (y1, y2))
-    assert one.axes.shape == (4, 6, D)
+    assert one.root.axes.shape == (4, 6, D)
     slow = slow_cosines(y1, y2, MEAN)
     np.testing.assert_allclose(resampled_cosines(one, other, to_matrix(MEAN)), slow, atol=1e-6)
     score = float(slow.mean())

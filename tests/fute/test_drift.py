@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.demo.endpoint import Answerer
 from fute.config import DriftConfig, EndpointConfig, PromptConfig, SurrogateConfig
-from fute.demo.endpoint import Answerer
 from fute.drift import MIN_ROWS, MIN_SHARED_ROWS, Baseline, Comparison, Limits, Measure, compare, panel_rows
 from fute.errors import OutputsError
 from fute.llm.cache import MemoryLedger

@@ -1,4 +1,4 @@
-"""The embedding itself: A = Z'Y / n, and the matrix root (A A')^1/2, less its trace, as a vector."""
+"""The embedding itself: the root of the cross-covariance (`fute.methods.crosscov.root`) without its trace, a vector."""
 
 from __future__ import annotations
 
@@ -11,30 +11,12 @@ from scipy.special import gammaincc
 from fute.errors import FuteError, MethodError
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.positions import expected_positions
-from fute.methods.crosscov.symmetric import root_of_gram, to_vector, without_identity
+from fute.methods.crosscov.root import Root, cross_covariance, to_vector, without_identity
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
 from fute.methods.labels import check_labels
 from fute.methods.one_by_one import one_by_one
 from fute.spans import check_spans, context_lengths, unpack_spans
 from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
-
-
-def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
-    """A = Z'Y / n with both sides centred on their own means.
-
-    Args:
-        z: (n, d) whitened features.
-        y: (n, c) outputs.
-        weights: (n,) how often each row counts (a bootstrap sample); None: once.
-
-    Returns:
-        (d, c).
-    """
-    if weights is None:
-        return (z - z.mean(axis=0)).T @ (y - y.mean(axis=0)) / len(z)
-    total = weights.sum()
-    z_mean, y_mean = weights @ z / total, weights @ y / total
-    return (z.T * weights) @ y / total - np.outer(z_mean, y_mean)
 
 
 class Crosscov:
@@ -128,7 +110,7 @@ def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedd
     explained = float((a**2).sum()) / variance if variance > 0 else 0.0
     if explained <= 1e-12:
         raise MethodError("the outputs have no covariance with the surrogate's features, so there is no task to embed")
-    matrix = without_identity(root_of_gram(a))
+    matrix = without_identity(Root.of(a).matrix())
     if not matrix.any():
         raise MethodError(
             f"the outputs vary alike along all of the pool's {len(a)} axes, so there is no task to embed; a pool of so "

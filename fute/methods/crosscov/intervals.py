@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fute.methods.crosscov.root import Root
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Floats
 
@@ -46,29 +47,17 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """B resampled embeddings V of one subject: V = (R - tr(R)/d I) / |R - tr(R)/d I|, R = U diag(s) U'.
+    """B resampled embeddings V of one subject.
 
     Attributes:
-        axes: (B, r, d) U'.
-        strengths: (B, r) s, norm 1.
+        root: (B,) of them.
         overlaps: (B,) <V, M> with the frame's mean M.
         lengths: (B,) |V - M|.
     """
 
-    axes: Floats
-    strengths: Doubles
+    root: Root
     overlaps: Doubles
     lengths: Doubles
-
-    @property
-    def traces(self) -> Doubles:
-        """(B,) of R, divided by the root of d."""
-        return self.strengths.sum(axis=1) / np.sqrt(self.axes.shape[2])
-
-    @property
-    def rests(self) -> Doubles:
-        """(B,) |R - tr(R)/d I|."""
-        return np.sqrt(np.maximum(1 - self.traces**2, 1e-12))
 
 
 def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
@@ -84,19 +73,11 @@ def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
     for k, column in enumerate(columns):
         a[:, k] = (draws.counts * column[:, None]).T @ draws.z
     a = a / n - y_means[:, :, None] * draws.z_means[:, None, :]
-    # The left singular vectors of A through the small matrix A'A.
-    squared, right = np.linalg.eigh(a @ a.transpose(0, 2, 1))
-    singular = np.sqrt(np.maximum(squared, 0.0))
-    largest = singular[:, -1:]
-    kept = singular > 1e-6 * np.maximum(largest, 1e-300)
-    inverse = np.divide(1.0, singular, out=np.zeros_like(singular), where=kept)
-    axes = (inverse[:, :, None] * (right.transpose(0, 2, 1) @ a)).astype(np.float32)
-    strengths = np.where(kept, singular, 0.0)
-    strengths = strengths / np.maximum(np.linalg.norm(strengths, axis=1, keepdims=True), 1e-300)
-    bare = Resamples(axes, strengths, np.zeros(times), np.ones(times))
-    overlaps = _overlap_with(axes, strengths, mean) / bare.rests
+    root = Root.of(a.transpose(0, 2, 1))
+    root = Root(root.axes.astype(np.float32), root.strengths)
+    overlaps = _overlap_with(root, mean) / root.rest
     lengths = np.sqrt(np.maximum(1 - 2 * overlaps + (mean**2).sum(), 1e-12))
-    return Resamples(axes, strengths, overlaps, lengths)
+    return Resamples(root, overlaps, lengths)
 
 
 def _independent(y: Doubles) -> Doubles:
@@ -108,9 +89,7 @@ def _independent(y: Doubles) -> Doubles:
 
 def resampled_cosines(one: Resamples, other: Resamples, mean: Doubles) -> Doubles:
     """(B,) cosines of the resampled embeddings in the frame of that mean."""
-    crossed = one.axes @ other.axes.transpose(0, 2, 1)  # (B, r, r')
-    roots = ((crossed**2 * other.strengths[:, None, :]).sum(axis=2) * one.strengths).sum(axis=1)
-    dots = (roots - one.traces * other.traces) / (one.rests * other.rests)
+    dots = one.root.cosine(other.root)
     return (dots - one.overlaps - other.overlaps + (mean**2).sum()) / (one.lengths * other.lengths)
 
 
@@ -120,8 +99,8 @@ def interval(measured: float, resampled: Doubles) -> tuple[float, float]:
     return measured - half, measured + half
 
 
-def _overlap_with(axes: Floats, strengths: Doubles, matrix: Doubles) -> Doubles:
+def _overlap_with(root: Root, matrix: Doubles) -> Doubles:
     """<U diag(s) U', M> for each resample, (B,)."""
-    flat = axes.reshape(-1, len(matrix))  # (B x r, d): one product instead of B thin ones
+    flat = root.axes.reshape(-1, len(matrix))  # (B x r, d): one product instead of B thin ones
     products = np.einsum("ij,ij->i", flat @ matrix.astype(np.float32), flat)
-    return (products.reshape(strengths.shape) * strengths).sum(axis=1)
+    return (products.reshape(root.strengths.shape) * root.strengths).sum(axis=1)

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fute.data.sampling import generator
-from fute.demo.grammar import Rules, expand, sentence
-from fute.demo.sources import SOURCES
-from fute.demo.tasks import PAIR, TASKS, LabelledTask
+
+from .grammar import Rules, expand, sentence
+from .sources import SOURCES
+from .tasks import PAIR, TASKS, LabelledTask
 
 N_TRAIN, N_TEST, N_SOURCE = 240, 80, 60
 EITHER = 0.05
 """Share of rows whose text says little about the label."""
 
 Text = tuple[str, str | None]
+
+
+def demo_data(folder: Path) -> Path:
+    """Write the demo's data where the example studies look for them, unless they are there."""
+    if not (folder / "complete").is_file():
+        click.echo(f"Writing generated tasks and texts to {folder}", err=True)
+        write_demo_data(folder)
+        (folder / "complete").touch()
+    return folder
 
 
 def write_demo_data(folder: Path, seed: int = 0) -> None:

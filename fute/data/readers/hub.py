@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from fute.config import HubSource
-from fute.data.files import describe_missing
+from fute.data.rows import arrow_table
 from fute.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,39 +52,47 @@ def resolve_commit(source: HubSource) -> str:
     return commit
 
 
-def read_hub(source: HubSource, columns: Sequence[str]) -> dict[str, pa.Table]:
-    """Columns of each split, with the dataset's features in the schema's metadata.
+@dataclass(frozen=True)
+class HubReader:
+    source: HubSource
+    base_dir: Path
 
-    Raises:
-        DataError: what `resolve_commit` raises; no such subset, split or column; the cache holds another commit.
-    """
-    builder = _builder(source, resolve_commit(source))
-    try:
-        builder.download_and_prepare()
-        there = list(builder.info.splits or {})
-        tables = {}
-        for ours, theirs in source.splits.items():
-            if there and re.split(r"[\[+]", theirs)[0] not in there:
-                raise DataError(f"{source.name} has no split {theirs!r}; it has: {', '.join(there)}")
-            tables[ours] = arrow_table(builder.as_dataset(split=theirs), columns, f"{source.name} ({theirs})")
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, DataError):
-            raise
-        raise DataError(f"{source.name} could not be loaded: {exc}") from exc
-    return tables
+    def tables(self, text: Sequence[str], other: Sequence[str]) -> dict[str, pa.Table]:
+        """Columns of each split, with the dataset's features in the schema's metadata.
 
+        Raises:
+            DataError: what `resolve_commit` raises; no such subset, split or column; the cache holds another commit.
+        """
+        source = self.source
+        builder = _builder(source, resolve_commit(source))
+        try:
+            builder.download_and_prepare()
+            there = list(builder.info.splits or {})
+            tables = {}
+            for ours, theirs in source.splits.items():
+                if there and re.split(r"[\[+]", theirs)[0] not in there:
+                    raise DataError(f"{source.name} has no split {theirs!r}; it has: {', '.join(there)}")
+                rows = builder.as_dataset(split=theirs)
+                tables[ours] = arrow_table(rows, [*text, *other], f"{source.name} ({theirs})")
+        except (OSError, ValueError) as exc:
+            if isinstance(exc, DataError):
+                raise
+            raise DataError(f"{source.name} could not be loaded: {exc}") from exc
+        return tables
 
-def arrow_table(rows: datasets.Dataset, columns: Sequence[str], where: str) -> pa.Table:
-    """Columns of a `datasets.Dataset` as an Arrow table that keeps its features (the names of a ClassLabel).
+    def identity(self) -> dict[str, Any]:
+        commit = resolve_commit(self.source)
+        name, subset, splits = self.source.name, self.source.subset, self.source.splits
+        return {"name": name, "subset": subset, "commit": commit, "splits": dict(splits)}
 
-    Raises:
-        DataError: a column is missing.
-    """
-    if problem := describe_missing(where, rows.column_names, columns):
-        raise DataError(problem)
-    chosen = rows.select_columns(list(dict.fromkeys(columns)))
-    table = chosen.with_format("arrow")[:]
-    return table.replace_schema_metadata(chosen.features.arrow_schema.metadata)
+    def problems(self, columns: Sequence[str]) -> list[str]:
+        return []  # all that could be asked is online
+
+    def split_names(self) -> list[str]:
+        return list(self.source.splits)
+
+    def parts(self) -> list[tuple[str, HubSource]]:
+        return [(self.source.name, self.source)]
 
 
 def _builder(source: HubSource, commit: str | None) -> datasets.DatasetBuilder:

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible endpoint on loopback, for the demo and the tests. There is no language model behind it.
 
 It speaks enough of the protocol for a real client: POST /v1/chat/completions (with logprobs and top_logprobs),
-GET /v1/models, GET /health. Answers come from a function; by default from the stand-in of `fute.demo.standin`, a
+GET /v1/models, GET /health. Answers come from a function; by default from the stand-in of `examples.demo.standin`, a
 sentence encoder. It says so wherever the protocol has a place for it: model name, system fingerprint, /health.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from fute.demo.standin import MODEL_NAME, StandIn
+from .standin import MODEL_NAME, StandIn
 
 logger = logging.getLogger(__name__)
 

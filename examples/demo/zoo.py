@@ -11,8 +11,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import Pipeline
 
-from fute.demo.data import task_rows
-from fute.demo.tasks import PRODUCTS, RESTAURANTS
+from .data import task_rows
+from .tasks import PRODUCTS, RESTAURANTS
 
 QUESTION_LABELS = ("number", "person", "place", "reason", "time")
 """What the columns of `question_rules` stand for."""

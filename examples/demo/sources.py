@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fute.demo.grammar import Rules, one_of
-from fute.demo.tasks import (
+from .grammar import Rules, one_of
+from .tasks import (
     EMOTIONS,
     ENTAILMENT,
     FORMALITY,

@@ -1,12 +1,14 @@
+"""Rows of local files."""
+
+from __future__ import annotations
+
 import json
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fute.config import FileSource, HubSource, PythonSource
-from fute.data import hub
+from fute.config import FileSource
 from fute.data.read import read_tables, source_identity
 from fute.errors import ConfigError, DataError
 
@@ -131,114 +133,3 @@ def test_identity_follows_content_not_place(tmp_path):
     a, b, c = (source_identity(FileSource(files=f"{n}.csv"), tmp_path) for n in "abc")
     assert a == b != c
     assert json.loads(json.dumps(a)) == a
-
-
-def test_a_python_function_gives_rows_and_its_code_is_part_of_the_identity(tmp_path):
-    (tmp_path / "rows.py").write_text("def make(n):\n    return {'train': {'text': ['t'] * n, 'more': range(n)}}\n")
-    source = PythonSource(source="python", entry_point="rows:make", kwargs={"n": 3})
-    assert read_tables(source, ["text"], [], tmp_path)["train"].column("text").to_pylist() == ["t", "t", "t"]
-    before = source_identity(source, tmp_path)
-    (tmp_path / "rows.py").write_text("def make(n):\n    raise KeyError('gone')\n")
-    assert source_identity(source, tmp_path) != before
-    with pytest.raises(DataError, match="rows:make raised KeyError"):
-        read_tables(source, ["text"], [], tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("returned", "says"),
-    [
-        ("[1]", "gave list"),
-        ("{'train': [1]}", "give a mapping from column to list"),
-        ("{'train': {'text': ['a', 3]}}", "column 'text' cannot be read"),
-        ("{'train': {'text': ['a'], 'label': [1, 2]}}", "different lengths"),
-        ("{'train': {'txt': ['a']}}", "no column 'text'"),
-    ],
-)
-def test_what_are_no_rows_is_refused(tmp_path, returned, says):
-    (tmp_path / "rows.py").write_text(f"def make():\n    return {returned}\n")
-    columns = ["label"] if "label" in returned else []
-    with pytest.raises(DataError, match=says):
-        read_tables(PythonSource(source="python", entry_point="rows:make"), ["text"], columns, tmp_path)
-
-
-COMMIT, OTHER = "1" * 40, "2" * 40
-HUB = HubSource(source="hub", name="someone/reviews", splits={"train": "train", "test": "validation"})
-
-
-class FakeBuilder:
-    """Stands in for a builder of `datasets`; gives real Dataset objects."""
-
-    def __init__(self, commit):
-        self.hash = commit
-        self.info = SimpleNamespace(splits={"train": None, "validation": None})
-
-    def download_and_prepare(self):
-        pass
-
-    def as_dataset(self, split):
-        import datasets
-
-        features = datasets.Features(
-            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
-        )
-        rows = {"text": [f"{split} {i}" for i in range(4)], "label": [0, 1, 0, 1]}
-        return datasets.Dataset.from_dict(rows, features=features).shuffle(seed=1)
-
-
-@pytest.fixture
-def hub_answers(monkeypatch):
-    """Set what the hub answers: a commit, or an exception; and the commit of the cached copy."""
-    import datasets
-    import huggingface_hub
-
-    def set_to(answer, cached=COMMIT):
-        def dataset_info(self, name, revision=None, timeout=None):
-            if isinstance(answer, Exception):
-                raise answer
-            return SimpleNamespace(sha=answer)
-
-        def builder(name, subset, revision=None):
-            if cached is None:
-                raise ConnectionError("no hub, no cache")
-            return FakeBuilder(cached)
-
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-        monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-
-    return set_to
-
-
-def test_a_hub_dataset_is_read_at_the_commit_its_revision_stands_for(hub_answers, tmp_path):
-    hub_answers(COMMIT)
-    assert source_identity(HUB, tmp_path)["commit"] == COMMIT
-    tables = read_tables(HUB, ["text"], ["label"], tmp_path)
-    assert sorted(tables) == ["test", "train"]
-    assert sorted(tables["test"].column("text").to_pylist()) == [f"validation {i}" for i in range(4)]
-    assert b"ClassLabel" in tables["train"].schema.metadata[b"huggingface"]
-
-
-def test_without_a_hub_the_cached_copy_is_used_and_its_commit_recorded(hub_answers, tmp_path):
-    hub_answers(ConnectionError("offline mode is enabled"), cached=OTHER)
-    assert source_identity(HUB, tmp_path)["commit"] == OTHER
-    assert len(read_tables(HUB, ["text"], [], tmp_path)["train"]) == 4
-
-
-def test_without_a_hub_another_commit_than_the_one_asked_for_is_refused(hub_answers, tmp_path):
-    hub_answers(ConnectionError("offline"), cached=OTHER)
-    with pytest.raises(DataError, match=f"only {OTHER} is in the cache"):
-        read_tables(HUB.model_copy(update={"revision": COMMIT}), ["text"], [], tmp_path)
-
-
-def test_without_a_hub_and_a_cache_the_error_says_what_to_do(hub_answers, tmp_path):
-    hub_answers(ConnectionError("offline"), cached=None)
-    for source in (HUB, HUB.model_copy(update={"revision": "main"})):
-        with pytest.raises(DataError, match=r"HF_HUB_OFFLINE.*cache.*Parquet"):
-            source_identity(source, tmp_path)
-
-
-def test_a_split_or_column_that_the_hub_has_not_is_named(hub_answers, tmp_path):
-    hub_answers(COMMIT)
-    with pytest.raises(DataError, match="it has: train, validation"):
-        hub.read_hub(HUB.model_copy(update={"splits": {"train": "trian"}}), ["text"])
-    with pytest.raises(DataError, match="no column 'sentence'"):
-        hub.read_hub(HUB, ["sentence"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fute.demo.grammar import Rules, one_of
+from .grammar import Rules, one_of
 
 PAIR = " || "
 """Stands between the two texts of a pair in a template."""

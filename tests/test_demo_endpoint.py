@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from examples.demo.endpoint import DemoEndpoint
+from examples.demo.standin import MODEL_NAME, StandIn, read_prompt
 from fute.config import EndpointConfig, PromptConfig
-from fute.demo.endpoint import DemoEndpoint
-from fute.demo.standin import MODEL_NAME, StandIn, read_prompt
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from tests.llm_server import LlmServer, default_answerer, shared_folder

@@ -11,16 +11,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from examples.demo.data import N_SOURCE, N_TEST, N_TRAIN, task_rows, write_demo_data
+from examples.demo.grammar import expand, one_of, sentence
+from examples.demo.sources import SOURCES
+from examples.demo.tasks import FORMALITY, PRODUCTS, QUESTIONS, RESTAURANTS, TASKS
+from examples.demo.zoo import QUESTION_LABELS, question_rules
 from fute.config import PythonModel, SklearnModel
 from fute.data.normalise import normalise
-from fute.demo.data import N_SOURCE, N_TEST, N_TRAIN, task_rows, write_demo_data
-from fute.demo.grammar import expand, one_of, sentence
-from fute.demo.sources import SOURCES
-from fute.demo.tasks import FORMALITY, PRODUCTS, QUESTIONS, RESTAURANTS, TASKS
-from fute.demo.zoo import QUESTION_LABELS, question_rules
 from fute.fingerprint import digest_folder
 from fute.models.build import build_model
 from fute.types import TextTable
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +83,15 @@ def test_every_task_can_be_learned_from_words_but_not_perfectly(demo: Path, task
     assert 0.75 <= accuracy <= 0.99
 
 
-def test_the_demos_own_models_do_their_tasks(tmp_path: Path) -> None:
-    sentiment = build_model(
-        SklearnModel(kind="sklearn", id="s", entry_point="fute.demo.zoo:keyword_sentiment"), tmp_path
-    )
+def test_the_demos_own_models_do_their_tasks() -> None:
+    beside = REPOSITORY / "examples"
+    sentiment = build_model(SklearnModel(kind="sklearn", id="s", entry_point="demo.zoo:keyword_sentiment"), beside)
     questions = build_model(
-        PythonModel(
-            kind="python", id="q", entry_point="fute.demo.zoo:question_rules", label_names=list(QUESTION_LABELS)
-        ),
-        tmp_path,
+        PythonModel(kind="python", id="q", entry_point="demo.zoo:question_rules", label_names=list(QUESTION_LABELS)),
+        beside,
     )
     formality = build_model(
-        PythonModel(kind="python", id="f", entry_point="fute.demo.zoo:formality_score", outputs="scores"), tmp_path
+        PythonModel(kind="python", id="f", entry_point="demo.zoo:formality_score", outputs="scores"), beside
     )
 
     def inputs(task) -> tuple[TextTable, np.ndarray]:
