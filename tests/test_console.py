@@ -126,7 +126,7 @@ def test_every_json_that_the_product_writes_is_json() -> None:
         "fute/data/declared_names.py", "fute/data/reading.py", "fute/llm/server_words.py",  # read by fute, or words
         "fute/data/ingest.py", "fute/data/snapshot.py", "storage/live_responses.py", "tasks/layouts.py",  # read by fute
         "fute/methods/row_order.py", "fute/train/tfidf.py", "storage/schema_version.py", "tasks/costs.py",  # texts
-        "examples/demo/endpoint.py", "flows/sql_cli.py", "flows/cli.py", "flows/session.py",
+        "examples/demo/endpoint.py", "flows/sql_cli.py", "flows/cli.py",
     }  # fmt: skip
     found = {
         file.relative_to(REPOSITORY).as_posix()

@@ -14,7 +14,8 @@ import torch
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm import local_model
-from fute.llm.local_model import LocalModel, connect
+from fute.llm.local import connect
+from fute.llm.local_model import LocalModel
 from fute.llm.local_weights import Weights, load_weights
 from fute.llm.local_words import word_tree
 from fute.llm.perplexity import echo_request, perplexity

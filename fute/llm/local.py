@@ -1,0 +1,50 @@
+"""A transformers model in this process as a provider: told from others without loading it, or what would load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fute.config import EndpointConfig
+from fute.errors import ConfigError, SurrogateError
+from fute.llm.types import Answer, ChatRequest, Completer
+from fute.surrogate.source import Source, find_source
+
+
+def identity(endpoint: EndpointConfig) -> dict[str, Any]:
+    """What decides its answers, as JSON values; part of each request.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    local = endpoint.local
+    return {
+        "weights": source_of(endpoint).revision,
+        "dtype": local.dtype,
+        "quantization": local.quantization,
+        "max_prompt_tokens": local.max_tokens,
+    }
+
+
+def source_of(endpoint: EndpointConfig) -> Source:
+    """Raises ConfigError: there is no such model."""
+    try:
+        return find_source(endpoint.model, endpoint.local.revision, Path())
+    except SurrogateError as exc:
+        raise ConfigError(f"endpoint {endpoint.id}: {exc}") from exc
+
+
+def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
+    return _Opened(endpoint)
+
+
+class _Opened:
+    """Loads on the first request, so that looking at a study loads nothing."""
+
+    def __init__(self, endpoint: EndpointConfig) -> None:
+        self._endpoint = endpoint
+
+    def complete(self, request: ChatRequest) -> Answer:
+        from fute.llm.local_model import shared_model
+
+        return shared_model(self._endpoint).complete(request)
