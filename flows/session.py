@@ -169,7 +169,7 @@ def close(session: Session, state: str) -> None:
     try:
         store = session.run.open_store()
         # However the run ended: what was paid for is then on object storage too, where the store is there.
-        resources.response_store(store).fold()
+        resources.response_store(store).export()
         store.put_run(row, session.run.stamp)
     finally:
         session.tracker.metrics(

@@ -27,7 +27,7 @@ from fute.errors import StoreError
 from storage import schemas
 from storage.looking import names_in, only_looking
 from storage.parts import FOLDED
-from storage.responses import RESPONSES, ResponseStore
+from storage.responses import LEDGER, ResponseStore
 from storage.schema_version import require_readable
 from storage.seal import UNREADABLE
 from storage.view_files import View, first_damaged, live_files, rows_of
@@ -55,9 +55,9 @@ VIEWS = [
     # A run that is tried again once its record is folded has two.
     View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed",
          key="coalesce(flow_run_id, CAST(created_at AS VARCHAR))"),
-    # Answers that are folded; those of running processes come beside them. One may be there twice: folded while it was
-    # read, or paid for by two processes.
-    View("responses", "responses/*.parquet", RESPONSES,
+    # Those that are exported; the others come beside them. One may be there twice: exported while it was read, or paid
+    # for by two machines.
+    View("responses", "responses/*.parquet", schemas.RESPONSES,
          "every LLM request and answer, with tokens, cost, latency and run",
          later=("cost_usd", "run_id", "flow_run_id"), key="key", counts="min"),
 ]  # fmt: skip
@@ -400,9 +400,9 @@ class Catalog:
         every = view.files.name
         rows = f"SELECT * FROM files_{every}"
         if view.name == "responses":
-            # Before the folded files are listed: one that is folded meanwhile is then seen twice, and not missed.
-            self._con.register("live_responses", ResponseStore(self._root / "responses").live_table())
-            rows += " UNION ALL BY NAME SELECT * FROM live_responses"
+            # Before the exported files are listed: one that is exported meanwhile is then seen twice, and not missed.
+            self._con.register("unexported_responses", ResponseStore(self._root / "responses").unexported())
+            rows += f" UNION ALL BY NAME SELECT *, '{LEDGER}' AS origin FROM unexported_responses"
         paths = live_files(self._root, view)
         self._con.register(f"files_{every}", rows_of(view.files, paths))
         self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")

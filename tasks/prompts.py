@@ -1,4 +1,4 @@
-"""Prompts of a study and what was answered to them, in Parquet, so that SQL can join them."""
+"""Prompts of a study, in Parquet, so that SQL can join them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from prefect.cache_policies import NO_CACHE
 
 from fute.config import PromptConfig
 from storage.store import to_json
-from tasks import resources
 from tasks.run import Run
 
 
@@ -26,9 +25,3 @@ def record_prompts(run: Run, prompts: list[PromptConfig]) -> None:
             "parse": prompt.parse,
         }
         store.put_prompt(row, run.stamp)
-
-
-@task(cache_policy=NO_CACHE, task_run_name="fold-responses")
-def fold_responses(run: Run) -> int:
-    """Move the answers of this and of ended processes from SQLite into Parquet; returns how many."""
-    return resources.response_store(run.open_store()).fold()

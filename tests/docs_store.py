@@ -18,8 +18,8 @@ from fute.types import Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextT
 from fute.unify.frame import Frame, similarities, verdict
 from fute.unify.neighbors import ranked as ranked_rows
 from storage import stamp
+from storage.answer_rows import Bill
 from storage.drift import DriftStore
-from storage.live_responses import Bill
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
 from storage.store import Store, to_json
@@ -77,7 +77,7 @@ def fixed_time() -> Iterator[Clock]:
     with (
         patch.object(stamp, "datetime", clock),
         patch.object(stamp, "code_version", lambda: COMMIT),
-        patch("storage.live_responses.time.time_ns", lambda: int(clock.time.timestamp() * 1e9)),
+        patch("storage.answer_rows.time.time_ns", lambda: int(clock.time.timestamp() * 1e9)),
     ):
         yield clock
 
@@ -179,7 +179,7 @@ def _ask(store: Store, pool: str, run: Stamp) -> None:
                 request = ChatRequest("hosted", "https://llm.example/v1", "small", (Message("user", question),))
                 answer = Answer(word, None, 12, 1, 80.0, "small-2026-02", "stop")
                 responses.put(request, answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
-        responses.fold()
+        responses.export()
 
 
 def _unify(vectors: VectorStore, run: Stamp) -> None:

@@ -15,9 +15,9 @@ from fute.llm.prompts import Template
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
+from storage.answer_rows import Bill
 from storage.export import export_catalog
 from storage.files import read_parquet, write_parquet
-from storage.live_responses import Bill
 from storage.responses import ResponseStore
 from storage.seal import advice
 from storage.stamp import Stamp
@@ -238,7 +238,7 @@ def test_what_a_correct_answer_costs_is_told_for_each_llm(tmp_path: Path) -> Non
             question = Template(PROMPTS["plain"]).render(text)
             request = ChatRequest("elsewhere", "https://other.example/v1", "wrong", (Message("user", question),))
             responses.put(request, Answer(("good", "bad")[label], None, 12, 1, 80.0, "w", "stop"), Bill(0.001))
-        responses.fold()
+        responses.export()
     found = {(row["prompt"], row["llm"]): row for row in catalog.query(store.root, query).records()}
     assert {key: (row["graded"], row["correct"]) for key, row in found.items()} == {
         ("plain", "small"): (6, 6), ("terse", "small"): (6, 4), ("plain", "wrong"): (6, 0),

@@ -85,7 +85,7 @@ def test_a_ranking_of_an_earlier_version_says_how_similar_and_nothing_of_chance(
 def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
     store = Store(old)
     before = catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint")
-    assert ResponseStore(old / "responses").fold() == 1
+    assert ResponseStore(old / "responses").export() == 1
     for folder in folders(store):
         assert fold(store, folder, min_files=2).faults == []
     assert len(list((old / "embeddings").rglob("folded/*.parquet"))) == 1
