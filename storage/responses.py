@@ -9,7 +9,8 @@ An answer is one committed transaction. In WAL mode with synchronous=NORMAL a co
 would guard against that too, with a disk flush for each answer: fewer than 200 answers a second where it was measured.
 
 Parquet files that another machine or an earlier version wrote, and the SQLite files that earlier versions had for each
-process (responses/live/), are loaded into the ledger once. It can be made anew from them, but for what was not exported.
+process (responses/live/), are loaded into the ledger once. Lost, it is made anew from Parquet, but for what was not
+exported.
 """
 
 from __future__ import annotations

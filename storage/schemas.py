@@ -126,6 +126,8 @@ OUTPUTS = pa.schema(
         pa.field("answered", pa.bool_()),
         pa.field("label", pa.string()),  # the most probable label; null for scores, embeddings and spans
         pa.field("values", pa.list_(pa.float32())),
+        pa.field("answer_key", pa.string()),  # of the LLM's answer that was read; null where there is none
+        pa.field("other_keys", pa.list_(pa.string())),  # of those on the way to it: reasoning, other samples
         *STAMP,
     ]
 )

@@ -266,6 +266,7 @@ class Store:
             label = pa.array(names, pa.string()).take(pa.array(values.argmax(axis=1)))
         answered = np.ones(n, dtype=bool) if outputs.answered is None else outputs.answered
         offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        keys = outputs.answer_keys or [()] * n
         table = pa.table(
             {
                 "pool": pa.repeat(pa.scalar(pool), n),
@@ -274,6 +275,8 @@ class Store:
                 "answered": pa.array(answered),
                 "label": label,
                 "values": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
+                "answer_key": pa.array([of_row[-1] if of_row else None for of_row in keys], pa.string()),
+                "other_keys": pa.array([list(of_row[:-1]) or None for of_row in keys], pa.list_(pa.string())),
                 **stamp.columns(n),
             },
             schema=schemas.OUTPUTS,

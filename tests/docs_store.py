@@ -148,7 +148,8 @@ def _models(store: Store, pool: str, run: Stamp) -> None:
         said = [labels.index(word) for word in SAID.get(name, "good good good bad bad bad").split()] \
             if labels[0] == "good" else [0, 0, 1, 1, 0, 1]  # fmt: skip
         values = np.eye(2, dtype=np.float32)[[*said, 1, 1]] * 0.8 + 0.1
-        store.put_outputs(pool, f"{subject}@1", Outputs("probabilities", values, labels), run)
+        keys = [[asked(name, text).key] for text in store.pool(pool).inputs.texts] if kind == "prompt" else None
+        store.put_outputs(pool, f"{subject}@1", Outputs("probabilities", values, labels, answer_keys=keys), run)
 
 
 def _embed(
@@ -169,16 +170,19 @@ def _run(store: Store, study: str, run: Stamp, seconds: float, failures: list[di
     store.put_run(row, run)
 
 
+def asked(prompt: str, text: str, service: str = "hosted", llm: str = "small") -> ChatRequest:
+    question = Template(PROMPTS[prompt]).render(text)
+    return ChatRequest(service, "https://llm.example/v1", llm, (Message("user", question),))
+
+
 def _ask(store: Store, pool: str, run: Stamp) -> None:
     texts = store.pool(pool).inputs.texts
     with ResponseStore(store.root / "responses") as responses:
-        for prompt, source in PROMPTS.items():
+        for prompt in PROMPTS:
             said = [*SAID[prompt].split(), "bad", "bad"]
             for text, word in zip(texts, said, strict=True):
-                question = Template(source).render(text)
-                request = ChatRequest("hosted", "https://llm.example/v1", "small", (Message("user", question),))
                 answer = Answer(word, None, 12, 1, 80.0, "small-2026-02", "stop")
-                responses.put(request, answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
+                responses.put(asked(prompt, text), answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
         responses.export()
 
 
