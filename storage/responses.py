@@ -190,6 +190,7 @@ class ResponseStore:
                     "system can lock files, and run again: what is kept stays"
                 ) from exc
             except sqlite3.DatabaseError as exc:
+                self.close()  # so that the next use finds what was put in its place
                 raise damaged(self.path, exc) from exc
 
     def _open(self) -> sqlite3.Connection:

@@ -42,6 +42,7 @@ from storage.files import Scratch, read_parquet, write_file, write_folder, write
 from storage.parts import parts_of
 from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
+from storage.seal import opened
 from storage.stamp import Stamp
 
 SPLITS = ("train", "validation", "test")
@@ -305,6 +306,15 @@ class Store:
             answered=None if meta["all_answered"] else table["answered"].to_numpy(),
             details=meta["details"],
         )
+
+    def outputs_details(self, pool: str, ref: str) -> dict[str, Any]:
+        """What was counted while a model was asked (calls, tokens, refusals ...), read without its outputs; empty where
+        there are none."""
+        path = self.outputs_path(pool, ref)
+        if not path.is_file():
+            return {}
+        with opened(path) as file:
+            return dict(json.loads(file.schema_arrow.metadata[b"fute.outputs"])["details"])
 
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 
