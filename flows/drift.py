@@ -16,7 +16,6 @@ from fute.errors import ConfigError
 from fute.expand import expand_models
 from tasks.drift import DriftCheck, check_drift
 from tasks.endpoints import check_keys
-from tasks.prompts import fold_responses
 from tasks.run import Failure, Run
 from tasks.study import parts_of
 
@@ -62,7 +61,6 @@ def drift(
             for m in models
         ]
         checks, failures = settle(futures, "drift")
-        fold_responses(session.run)
         drifted = [check for check in checks if check.drifted]
         for check in checks:
             if check.changed and check.new_baseline and not check.drifted:

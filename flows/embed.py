@@ -28,7 +28,7 @@ from tasks.embed import (
 )
 from tasks.endpoints import check_keys
 from tasks.fold import fold_embeddings
-from tasks.prompts import fold_responses, record_prompts
+from tasks.prompts import record_prompts
 from tasks.run import Failure, Run
 from tasks.study import StudyParts, parts_of
 from tasks.surrogate import SpaceRef
@@ -128,8 +128,6 @@ def ask_models(session: Session, parts: StudyParts, pool: str) -> tuple[list[Out
     asked = [(str(m.id), query_model.submit(session.run, m, parts, pool)) for m in models if m.id not in untrained]
     outputs, failures = settle(asked, "outputs")
     session.failures += failures
-    if session.study.endpoints:
-        fold_responses(session.run)
     log.info("outputs: %d models (%d from the store), %d failed", len(outputs), sum(o.reused for o in outputs),
              len(failures))  # fmt: skip
     return outputs, ready

@@ -18,12 +18,12 @@ from storage.catalog import VIEWS
 from storage.folding import MIN_FILES, Folded, folders
 from storage.stamp import Stamp
 from storage.store import Store, to_json
-from tasks.fold import fold_answers, fold_folder
+from tasks.fold import export_answers, fold_folder
 from tasks.run import Failure
 
 log = logging.getLogger("flows.maintain")
 
-SIGNS = ("schema/version.json", "responses/*.parquet", "responses/live/*.sqlite", *(view.glob for view in VIEWS))
+SIGNS = ("schema/version.json", "responses/**/*.sqlite", *(view.glob for view in VIEWS))
 """Files by which a store is told from any other folder, which may well have one called models or reports."""
 
 
@@ -54,7 +54,7 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
         name, store = loaded.name, loaded.store_address
     opened = _opened(str(store))
     opened.scratch.sweep()
-    fold_answers(opened.address)
+    export_answers(opened.address)
     small = [folder.relative_to(opened.root).as_posix() for folder in folders(opened)]
     done, failures = settle([(f, fold_folder.submit(opened.address, f, min_files)) for f in small], "fold")
     failures += [Failure(subject=f.folder, stage="fold", reason=fault) for f in done for fault in f.faults]

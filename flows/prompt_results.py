@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flows.console import PlainTable
-from storage.answered import outputs_details
 from storage.store import Store
 from storage.summary import SpaceSummary
 
@@ -22,7 +21,7 @@ def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
         if entry.kind != "model" or entry.row["subject_kind"] != "prompt":
             continue
         ref = f"{entry.subject}@{entry.row['subject_fingerprint']}"
-        details = outputs_details(store, summary.space["pool"], ref)
+        details = store.outputs_details(summary.space["pool"], ref)
         if details:
             rows.append((entry.subject, details))
     if not rows:

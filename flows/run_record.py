@@ -62,7 +62,7 @@ class RunRecord:
         }
         try:
             store = self.run.open_store()
-            resources.response_store(store).fold()
+            resources.response_store(store).export()
             store.put_run(row, self.run.stamp)
             store.push()  # however the run ended: what was made and paid for
         finally:

@@ -16,7 +16,7 @@ from fute.expand import expand_models
 from tasks.embed import OutputsRef, query_model, train_source_model
 from tasks.endpoints import check_keys
 from tasks.ingest import ingest_dataset
-from tasks.prompts import fold_responses, record_prompts
+from tasks.prompts import record_prompts
 from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
 from tasks.study import DatasetRef, StudyParts, parts_of
@@ -65,11 +65,8 @@ def select_prompts(
         record_prompts(session.run, [p for p in session.study.prompts if p.id in {m.prompt for m in models}])
         references = [ref for name, ref in refs.items() if name != target and is_reference(name, config)]
         answers = ask_trusted(session, trusted, parts, texts)
-        try:
-            with session.stage("select"):
-                selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
-        finally:
-            fold_responses(session.run)
+        with session.stage("select"):
+            selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
         session.failures += selection.failures
         session.report = selection.report
         track(session, selection)

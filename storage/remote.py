@@ -139,11 +139,6 @@ class Mirror:
         for relative in known.keys() - there.keys():
             (self.root / relative).unlink(missing_ok=True)
             del known[relative]
-        if any(r.startswith("responses/") for r in wanted):
-            # A response store looks for folded answers when its live folder has changed.
-            live = self.root / "responses" / "live"
-            live.mkdir(exist_ok=True)
-            os.utime(live)
 
     def _send(self, fs: Any, prefix: str, known: Known, gone: set[str]) -> None:
         made = {r: file for r, file in _files(self.root).items() if r not in gone and known.get(r, ())[:2] != file}

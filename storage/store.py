@@ -42,6 +42,7 @@ from storage.files import Scratch, read_parquet, write_file, write_folder, write
 from storage.parts import parts_of
 from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
+from storage.seal import opened
 from storage.stamp import Stamp
 
 SPLITS = ("train", "validation", "test")
@@ -275,6 +276,7 @@ class Store:
             label = pa.array(names, pa.string()).take(pa.array(values.argmax(axis=1)))
         answered = np.ones(n, dtype=bool) if outputs.answered is None else outputs.answered
         offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        keys = outputs.answer_keys or [()] * n
         table = pa.table(
             {
                 "pool": pa.repeat(pa.scalar(pool), n),
@@ -283,6 +285,8 @@ class Store:
                 "answered": pa.array(answered),
                 "label": label,
                 "values": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
+                "answer_key": pa.array([of_row[-1] if of_row else None for of_row in keys], pa.string()),
+                "other_keys": pa.array([list(of_row[:-1]) or None for of_row in keys], pa.list_(pa.string())),
                 **stamp.columns(n),
             },
             schema=schemas.OUTPUTS,
@@ -311,6 +315,15 @@ class Store:
             answered=None if meta["all_answered"] else table["answered"].to_numpy(),
             details=meta["details"],
         )
+
+    def outputs_details(self, pool: str, ref: str) -> dict[str, Any]:
+        """What was counted while a model was asked (calls, tokens, refusals ...), read without its outputs; empty where
+        there are none."""
+        path = self.outputs_path(pool, ref)
+        if not path.is_file():
+            return {}
+        with opened(path) as file:
+            return dict(json.loads(file.schema_arrow.metadata[b"fute.outputs"])["details"])
 
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 

@@ -17,8 +17,10 @@ import pyarrow.fs as pafs
 
 from fute.errors import StoreError
 from storage.parts import files_of
-from storage.responses import ORIGIN
 from storage.seal import UNREADABLE, opened, unreadable
+
+ORIGIN = pa.field("origin", pa.string())
+"""The file that a row lies in."""
 
 
 @dataclass(frozen=True)

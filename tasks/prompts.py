@@ -1,9 +1,8 @@
-"""Prompts of a study and what was answered to them, in Parquet, so that SQL can join them."""
+"""Prompts of a study, in Parquet, so that SQL can join them."""
 
 from __future__ import annotations
 
 from fute.config import PromptConfig
-from tasks import resources
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 from tasks.study import prompt_row
@@ -14,9 +13,3 @@ def record_prompts(run: Run, prompts: list[PromptConfig]) -> None:
     store = run.open_store()
     for prompt in prompts:
         store.put_prompt(prompt_row(prompt), run.stamp)
-
-
-@task(cache_policy=NO_CACHE, task_run_name="fold-responses")
-def fold_responses(run: Run) -> int:
-    """Move the answers of this and of ended processes from SQLite into Parquet; returns how many."""
-    return resources.response_store(run.open_store()).fold()

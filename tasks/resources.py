@@ -56,8 +56,7 @@ class OnceCache:
 
 _surrogates = OnceCache()
 _spaces = OnceCache()
-# These two are small, and a second object beside one that is in use would be wrong: of a ledger it would be another
-# live file, of an account it would not know what is in flight.
+# Small, and one of each: a second account would not know what is in flight, a second ledger not what was kept.
 _ledgers = OnceCache(kept=None)
 _accounts = OnceCache(kept=None)
 
@@ -95,12 +94,12 @@ def response_store(store: Store) -> ResponseStore:
 
 @contextmanager
 def answers_handed_in(run: Run) -> Iterator[None]:
-    """Around asking on another machine than the flow's: what was paid for is folded, however the asking ends."""
+    """Around asking on another machine than the flow's: what was paid for is exported, however the asking ends."""
     try:
         yield
     finally:
         if run.scattered:
-            response_store(run.open_store()).fold()
+            response_store(run.open_store()).export()
 
 
 def account(run: Run, name: str, make: Callable[[], Account]) -> Account:

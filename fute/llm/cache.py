@@ -84,28 +84,29 @@ class Cache:
     def complete(self, request: ChatRequest) -> Answer:
         if not request.repeatable:
             with self._place:
-                answer = self._inner.complete(request)
-                self._ledger.put(_under_its_own_number(request), answer)
-            return answer
+                return self._keep(_under_its_own_number(request), self._inner.complete(request))
         key = request.key
         wait_s = 0.005
         while not self._ledger.claim(key):
             # Someone else is asking. What they are answered is looked for before the claim is tried again.
             if (kept := self._ledger.get(key)) is not None:
-                return replace(kept, from_cache=True)
+                return replace(kept, from_cache=True, key=key)
             stopping.pause(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         try:
             # Looked at with the claim in hand, so that nobody can have answered between the look and the call.
             if (kept := self._ledger.get(key)) is not None:
-                return replace(kept, from_cache=True)
+                return replace(kept, from_cache=True, key=key)
             with self._place:
                 answer = self._inner.complete(request)
                 passing = answer.empty and answer.finish_reason != "length"
-                self._ledger.put(_under_its_own_number(request) if passing else request, answer)
-            return answer
+                return self._keep(_under_its_own_number(request) if passing else request, answer)
         finally:
             self._ledger.release(key)
+
+    def _keep(self, request: ChatRequest, answer: Answer) -> Answer:
+        self._ledger.put(request, answer)
+        return replace(answer, key=request.key)
 
 
 def _under_its_own_number(request: ChatRequest) -> ChatRequest:

@@ -206,6 +206,7 @@ class PromptedModel:
         values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
         answered = np.zeros(len(table), bool)
         texts: dict[int, str] = {}
+        keys: list[tuple[str, ...]] = [()] * len(table)
 
         doubt = Doubt(
             part_of or len(table),
@@ -221,6 +222,7 @@ class PromptedModel:
                 answered[row] = True
             if heard.text is not None:
                 texts[row] = heard.text
+            keys[row] = tuple(answer.key for answer in heard.answers if answer.key is not None)
             count.add(heard)
             doubt.heard(heard)
 
@@ -247,6 +249,7 @@ class PromptedModel:
             label_names=verbalizer.label_names if verbalizer else None,
             answered=answered,
             details=details,
+            answer_keys=keys,
         )
 
     def perplexities(self, table: TextTable) -> Floats:

@@ -537,6 +537,31 @@ def test_samples_are_asked_for_one_by_one_and_become_shares(server):
     assert server.n_requests == 25
 
 
+def test_outputs_name_the_answers_that_they_came_from(server):
+    server.misbehave(llm_server.choice(""))
+    server.misbehave(llm_server.choice(None, "content_filter"))
+    ledger, pairs = MemoryLedger(), TextTable(["a", "b", "c", "d"], ["good", "poor", None, "good"])
+    asked = model(server, PAIRS, ledger=ledger, max_concurrency=1)
+    first, again = asked.outputs(pairs), asked.outputs(pairs)
+    keys = [request.key for _, request in asked.requests(pairs)]
+    answers = {key: answer.text for key, answer in ledger._answers.items()}
+    # The silence is kept under a number of its own, to be asked again; there it was paid for.
+    assert len(first.answer_keys[0]) == 1
+    assert first.answer_keys[0] != (keys[0],)
+    assert answers[first.answer_keys[0][0]] == ""
+    assert list(first.answer_keys[1:]) == [(keys[1],), (), (keys[2],)]  # a refusal, none, an answer
+    assert list(again.answer_keys) == [(keys[0],), (keys[1],), (), (keys[2],)]
+    assert list(again.take(np.array([3, 0])).answer_keys) == [(keys[2],), (keys[0],)]
+
+    ((reasoning, answer),) = model(server, REASONED, ledger=ledger).outputs(TextTable(["a"])).answer_keys
+    assert server.requests[-1]["messages"][1]["content"] == ledger._answers[reasoning].text
+    assert answer in ledger._answers.keys() - {reasoning}
+
+    (samples,) = model(server, ledger=ledger, temperature=1.0, samples=5).outputs(TextTable(["good"])).answer_keys
+    assert len(set(samples)) == 5
+    assert ledger._answers.keys() > set(samples)
+
+
 def test_samples_at_temperature_zero_are_refused(server):
     with pytest.raises(ConfigError, match="samples is 3 at temperature 0, where all answers are the same"):
         model(server, samples=3)

@@ -14,6 +14,7 @@ import pytest
 
 from fute.errors import StoreError
 from storage import catalog, listing
+from storage.responses import LEDGER
 from storage.seal import opened
 from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
@@ -235,14 +236,12 @@ def test_ls_and_show_tell_of_a_damaged_file_and_show_the_rest(root: Path) -> Non
         listing.show(root, "plain")
 
 
-def test_a_torn_file_of_answers_that_are_not_folded_is_named_by_the_views_of_answers_alone(root: Path) -> None:
-    live = root / "responses" / "live"
-    live.mkdir(exist_ok=True)
-    (live / "20260101-torn.sqlite").write_bytes(b"no database at all" * 100)
+def test_a_torn_ledger_is_named_by_the_views_of_answers_alone(root: Path) -> None:
+    (root / "responses" / LEDGER).write_bytes(b"no database at all" * 100)
     with catalog.Catalog(root) as opened:
         assert opened.query("SELECT count(*) FROM models").rows == [(4,)]
         for view in ("responses", "prompt_answers"):
-            with pytest.raises(StoreError, match=r"20260101-torn\.sqlite"):
+            with pytest.raises(StoreError, match=rf"{LEDGER} is damaged"):
                 opened.query(f"SELECT count(*) FROM {view}")
 
 

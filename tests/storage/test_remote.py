@@ -400,7 +400,7 @@ def test_answers_of_another_machine_are_found_by_a_ledger_that_is_open(on: On) -
         paid.put(request, Answer("yes", None, 1, 1, 5.0, "m", "stop"))
         a.push()
         assert not there(b)  # live answers are this machine's
-        paid.fold()
+        paid.export()
     a.push()
     assert len(there(b)) == 1
     assert ledger.get(request.key) is None
