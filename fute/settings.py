@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -29,3 +29,19 @@ class Settings(BaseModel):
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """The settings as JSON values, for a fingerprint. `exclude` names what cannot change a result."""
         return self.model_dump(mode="json", exclude=exclude)
+
+
+class MethodSettings(Settings):
+    """Settings of a method, and what can be asked of it before its space is opened, which may load a surrogate."""
+
+    takes_groups: ClassVar[bool] = False
+    """Whether models are embedded faster together; how many at once says `group_size`."""
+
+    @property
+    def resamples(self) -> int:
+        """Draws of the rows for the interval of a similarity; 0: none are asked for, or the method has none."""
+        return 0
+
+    def group_size(self, device_type: str) -> int:
+        """Models that are embedded together, if so many are to be embedded."""
+        return 1

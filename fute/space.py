@@ -11,6 +11,7 @@ from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
+from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.python_method import PythonMethod, method_code
 from fute.methods.taskemb.config import TaskembConfig
@@ -18,7 +19,7 @@ from fute.methods.taskemb.embed import Taskemb
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.embed import Tupate
 from fute.surrogate.load import Surrogate
-from fute.types import Embedder, Features, Kind, Pool
+from fute.types import Features, Kind, Pool
 
 # Raised with every change after which a method makes other vectors from the same input, its settings being the same:
 # other rows sampled, other batches or another order of them, another start, loss or reading of the answers. Not for

@@ -16,14 +16,14 @@ from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
 from fute.llm.client import service_of
 from fute.llm.providers import PROVIDERS
-from fute.methods.tupate.config import TupateConfig
+from fute.methods.embedder import Embedder
 from fute.models.build import build_model
 from fute.space import embedding_id
 from fute.spans import check_spans
 from fute.surrogate.load import find_device
 from fute.train.backbone import backbone_identity
 from fute.train.training import recipe_fingerprint, train
-from fute.types import Embedder, Kind, Model, Outputs, TaskEmbedding
+from fute.types import Kind, Model, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
@@ -228,7 +228,7 @@ def _failure(space: SpaceRef, model: OutputsRef, error: FuteError) -> Failure:
 
 def models_at_once(space: SpaceRef) -> int:
     """Models of one embed_models task; 1: a task for each (embed_model)."""
-    if not isinstance(space.method, TupateConfig):
+    if not space.method.takes_groups:
         return 1
     return space.method.group_size(find_device(space.surrogate.device).type)
 
