@@ -48,7 +48,8 @@ from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.space import open_space, space_id
 from fute.surrogate.features import compute_features
-from fute.surrogate.load import load_surrogate, surrogate_identity
+from fute.surrogate.identity import surrogate_identity
+from fute.surrogate.load import load_surrogate
 from fute.types import Features, Floats, Outputs, Pool
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks
 from storage.stamp import code_version

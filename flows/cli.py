@@ -119,13 +119,19 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
     check_keys(loaded, blocks=False)  # those need a Prefect server: the flow looks for them
     show_progress()
 
-    from flows.pipeline import pipeline
-    from flows.results import print_results
-    from flows.signals import run_flow
+    from flows.results import print_results, print_run
+    from flows.unchanged import run_unchanged
     from storage.store import Store
 
-    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
     store = Store(loaded.store_address)
+    if (finished := run_unchanged(loaded, base_urls)) is not None:
+        print_run(console(), store, finished)
+        return 0
+
+    from flows.pipeline import pipeline
+    from flows.signals import run_flow
+
+    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
     return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
 
 

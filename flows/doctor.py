@@ -125,7 +125,8 @@ def _surrogate() -> Iterator[Finding]:
 def _device(study: Study | None) -> Iterator[Finding]:
     import torch
 
-    from fute.surrogate.load import find_device, surrogate_identity
+    from fute.surrogate.device import find_device
+    from fute.surrogate.identity import surrogate_identity
 
     wanted = study.surrogate.device if study else "auto"
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -19,11 +21,19 @@ NEAREST = 3
 
 
 def print_results(console: Console, store: Store, flow_run_id: str) -> None:
-    """The ranked tables of a run, what failed, where everything lies, and what to try next."""
+    """What a flow run came to, as the store has it."""
     runs = catalog.query(store.root, "SELECT * FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).records()
     if not runs:
         raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
-    run = runs[0]
+    print_run(console, store, runs[0])
+
+
+def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
+    """The ranked tables of a run, what failed, where everything lies, and what to try next.
+
+    Args:
+        run: its row of `runs`.
+    """
     summaries = [summarise(store, space) for space in run["spaces"]]
     for summary in summaries:
         console.print(datasets_table(summary))

@@ -15,11 +15,11 @@ from fute.errors import ConfigError, DataError
 from fute.expand import expand_models
 from tasks.embed import OutputsRef, query_model, train_source_model
 from tasks.endpoints import check_keys
-from tasks.ingest import DatasetRef, ingest_dataset
+from tasks.ingest import ingest_dataset
 from tasks.prompts import fold_responses, record_prompts
 from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
-from tasks.study import StudyParts, parts_of
+from tasks.study import DatasetRef, StudyParts, parts_of
 
 log = logging.getLogger("flows.select_prompts")
 

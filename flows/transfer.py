@@ -16,10 +16,9 @@ from fute.errors import ConfigError
 from fute.load_study import load_study
 from fute.train.transfer import source_recipe
 from tasks.embed import train_source_model
-from tasks.ingest import DatasetRef
 from tasks.run import Run
 from tasks.selection import SelectionRow, read_report, select_sources
-from tasks.study import StudyParts
+from tasks.study import DatasetRef, StudyParts
 from tasks.transfer import SourceRef, TargetScores, transfer_to_target
 
 log = logging.getLogger("flows.transfer")

@@ -305,12 +305,21 @@ class Store:
 
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 
+    def _prompt_path(self, row: Mapping[str, Any]) -> Path:
+        named = [
+            name
+            for name in schemas.PROMPTS.names
+            if name not in ("fingerprint", *(field.name for field in schemas.STAMP))
+        ]
+        return self.root / "prompts" / f"{fingerprint(**{name: row.get(name) for name in named})}.parquet"
+
+    def has_prompt(self, row: Mapping[str, Any]) -> bool:
+        return self._prompt_path(row).is_file()
+
     def put_prompt(self, row: Mapping[str, Any], stamp: Stamp) -> None:
-        named = [name for name in schemas.PROMPTS.names if name not in ("fingerprint", *stamp.columns(1))]
-        key = fingerprint(**{name: row.get(name) for name in named})
-        path = self.root / "prompts" / f"{key}.parquet"
+        path = self._prompt_path(row)
         if not path.is_file():
-            write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": key}, stamp))
+            write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": path.stem}, stamp))
 
     def evaluations_path(self, key: str) -> Path:
         return self.root / "evaluations" / f"{slug(key)}.parquet"

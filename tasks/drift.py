@@ -6,8 +6,6 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import BaseModel
 
@@ -20,6 +18,7 @@ from fute.types import Outputs, Pool
 from storage.drift import DriftStore
 from tasks import resources
 from tasks.endpoints import prompted_model
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 from tasks.study import StudyParts
 

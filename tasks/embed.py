@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
@@ -17,20 +15,18 @@ from fute.errors import FuteError
 from fute.llm.client import service_of
 from fute.llm.providers import PROVIDERS
 from fute.methods.embedder import Embedder
-from fute.models.build import build_model
 from fute.space import embedding_id
 from fute.spans import check_spans
-from fute.surrogate.load import find_device
-from fute.train.backbone import backbone_identity
-from fute.train.training import recipe_fingerprint, train
-from fute.types import Kind, Model, Outputs, TaskEmbedding
+from fute.surrogate.device import find_device
+from fute.train.training import train
+from fute.types import Kind, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
-from tasks.endpoints import prompted_model
-from tasks.ingest import DatasetRef
+from tasks.engine import NO_CACHE, task
+from tasks.models import open_model, trained_ref
 from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.study import DatasetRef, StudyParts
 from tasks.surrogate import SpaceRef
 
 
@@ -65,24 +61,6 @@ class TrainedRef(BaseModel):
     ref: str
     reused: bool
     metrics: dict[str, float]
-
-
-def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
-    """The model that a configuration describes; a source model must have been trained before."""
-    if isinstance(config, PromptModel):
-        return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
-    store = run.open_store()
-    folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
-    return build_model(config, run.folder, surrogate_config=parts.surrogate, trained_folder=folder,
-                       features_of=partial(resources.features, store))  # fmt: skip
-
-
-def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:
-    """id@fingerprint of a source model, known before it is trained."""
-    dataset = parts.datasets[str(config.dataset)]
-    backbone = backbone_identity(config, parts.surrogate, run.folder)
-    fingerprint = recipe_fingerprint(config, dataset.ref.rpartition("@")[2], backbone, run.seed)
-    return f"{config.id}@{fingerprint}"
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train-{config.id}")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from typing import get_args
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from fute.types import Kind
 from storage.folding import Folded, damaged, fold
 from storage.store import Store
 from storage.vectors import VectorStore
 from tasks import resources
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 
 log = logging.getLogger(__name__)

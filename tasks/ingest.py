@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig, PoolConfig
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
-
-
-class DatasetRef(BaseModel):
-    """A dataset in the store."""
-
-    id: str
-    ref: str
-    task: str
-    reused: bool
+from tasks.study import DatasetRef
 
 
 class PoolRef(BaseModel):

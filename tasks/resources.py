@@ -6,21 +6,22 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fute.config import Method, SurrogateConfig
 from fute.fingerprint import fingerprint
 from fute.llm.budget import Account
-from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
 from fute.methods.embedder import Embedder
 from fute.space import open_space
-from fute.surrogate.features import compute_features
-from fute.surrogate.load import Surrogate, load_surrogate, surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Features, TextTable
 from storage.responses import ResponseStore
 from storage.store import Store
 from tasks.run import Run
+
+if TYPE_CHECKING:
+    from fute.methods.crosscov.embed import Crosscov
+    from fute.surrogate.load import Surrogate
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ def surrogate_id(config: SurrogateConfig, base_dir: Path) -> str:
 
 
 def surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
+    from fute.surrogate.load import load_surrogate
+
     return _surrogates.get(surrogate_id(config, base_dir), lambda: load_surrogate(config, base_dir))
 
 
@@ -79,6 +82,8 @@ def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
     """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not."""
 
     def compute(table: TextTable) -> Any:
+        from fute.surrogate.features import compute_features
+
         with compute_lock:
             return compute_features(surrogate(config, base_dir), table)[0]
 
@@ -110,6 +115,8 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
     store = run.open_store()
 
     def make() -> Embedder:
+        from fute.surrogate.load import load_surrogate
+
         return open_space(
             method,
             # Whole, and so not the one that features are computed with, which does without a T5's decoder.
@@ -128,6 +135,9 @@ def crosscov(run: Run, config: SurrogateConfig, pool: str) -> Crosscov:
     store = run.open_store()
 
     def make() -> Crosscov:
+        from fute.methods.crosscov.config import CrosscovConfig
+        from fute.methods.crosscov.embed import Crosscov
+
         return Crosscov(CrosscovConfig(), features(store, config, run.folder), store.pool(pool))
 
     return _spaces.get((run.store, surrogate_id(config, run.folder), pool), make)

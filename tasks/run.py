@@ -9,15 +9,10 @@ import uuid
 from functools import lru_cache
 from pathlib import Path
 
-from prefect.runtime import task_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
 from storage.store import Store
-from tasks.logs import send_to_prefect
-
-# Here, for every process that runs a flow or tasks of one imports this, however it was started.
-send_to_prefect()
 
 
 class Run(BaseModel):
@@ -64,8 +59,11 @@ class Run(BaseModel):
         return Path(self.base_dir)
 
     def open_store(self) -> Store:
-        if self.scattered and (task := task_run.id):
-            _pull(self.store, str(task))
+        if self.scattered:
+            from prefect.runtime import task_run
+
+            if task := task_run.id:
+                _pull(self.store, str(task))
         return Store(self.store)
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import PoolConfig, PromptModel, SelectConfig
@@ -34,16 +32,16 @@ from fute.select.ranking import (
 )
 from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool, TextTable
 from storage import catalog
 from storage.store import Store, to_json
 from tasks import resources
 from tasks.embed import OutputsRef
-from tasks.ingest import DatasetRef
+from tasks.engine import NO_CACHE, task
 from tasks.prompt_panel import Panel
 from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "select_prompts"
 """The name of these rows in the view `evaluations`."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import TransferConfig
 from fute.errors import FuteError
 from fute.evaluate.transfer_scores import NO_SOURCE
-from fute.surrogate.load import find_device
+from fute.surrogate.device import find_device
 from fute.surrogate.source import Source, find_source
 from fute.train.backbone import backbone_source
 from fute.train.finetune import FOLDER
@@ -17,9 +15,9 @@ from fute.train.transfer import known_texts, source_recipe, target_rows, transfe
 from storage.store import Store, to_json
 from tasks import resources
 from tasks.embed import TrainedRef
-from tasks.ingest import DatasetRef
+from tasks.engine import NO_CACHE, task
 from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "transfer"
 """The name of these rows in the view `evaluations`."""

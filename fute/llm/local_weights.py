@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from fute.config import EndpointConfig, LocalModelConfig
 from fute.errors import ConfigError, ModelError, SurrogateError
+from fute.surrogate.device import find_device
 from fute.surrogate.limits import longest_input
-from fute.surrogate.load import find_device
 from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source, read_config
 

@@ -39,8 +39,8 @@ PAIRS: tuple[tuple[Kind, Kind], ...] = (("dataset", "dataset"), ("dataset", "mod
 FRAME_VERSION = 1
 
 FITS, MAY_FIT = 0.001, 0.05
-"""Chances up to which a best candidate fits, or may fit. Found on the 29 tasks of benchmarks/retrieval.py with seed 0;
-what they do to other tasks and seeds stands in benchmarks/README.md."""
+"""Chances up to which a best candidate fits, or may fit. Chosen on the 29 tasks of benchmarks/retrieval.py with seed 0;
+what they do to other tasks and seeds, and so the legend's share, stands in README, "How good it is"."""
 
 FEWEST_TASKS = 8  # below which a deviation of cosines is a guess
 FEWEST_PAIRS = 1000  # of unrelated pseudo-subjects, below which the tail of chance is not known
@@ -219,7 +219,7 @@ LEGEND = (
     "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
     "the pool's own. A best candidate fits where the best of as many of these scores as high in at most 1 of "
     f"{1 / FITS:,.0f} cases, and may fit up to 1 of {1 / MAY_FIT:.0f}; else nothing here fits. Real tasks are more "
-    "alike: among candidates of other families alone, one was said to fit for about 1 of 15 subjects."
+    "alike: among candidates of other families alone, one was said to fit for about 1 of 12 subjects."
 )
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 UNJUDGED_LEGEND = (

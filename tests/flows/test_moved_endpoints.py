@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.session import with_base_urls
+from flows.base_urls import with_base_urls
 from fute.check_study import check_study
 from fute.config import EndpointConfig, PoolConfig, Study
 from fute.errors import ConfigError
