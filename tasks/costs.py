@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from fute.config import EndpointConfig
 from fute.llm.budget import cost_usd
 from fute.llm.cache import ResponseLedger
-from fute.llm.client import service_of
+from fute.llm.endpoint import service_of
 from fute.llm.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
 from fute.llm.perplexity import echo_request
 from fute.llm.types import ChatRequest

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
-from fute.llm.client import service_of
+from fute.llm.endpoint import service_of
 from fute.llm.providers import PROVIDERS
 from fute.methods.embedder import Embedder
 from fute.space import embedding_id
-from fute.spans import check_spans
+from fute.span_contexts import check_spans
 from fute.surrogate.device import find_device
 from fute.train.training import train
 from fute.types import Kind, Outputs, TaskEmbedding

@@ -14,9 +14,9 @@ from fute.errors import ConfigError
 from fute.expand import expand_models
 from fute.llm.budget import Account
 from fute.llm.client import connect
+from fute.llm.endpoint import located
 from fute.llm.fresh import FreshSamples
 from fute.llm.limits import Pace
-from fute.llm.providers import located
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding
 from fute.stopping import Stopped

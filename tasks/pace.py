@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import rate_limit
 
 from fute.config import EndpointConfig
-from fute.llm.client import service_of
+from fute.llm.endpoint import service_of
 from fute.llm.limits import Pace
 
 

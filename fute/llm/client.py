@@ -8,8 +8,8 @@ from fute import stopping
 from fute.config import EndpointConfig
 from fute.llm.budget import Account, Budget
 from fute.llm.cache import Cache, ResponseLedger
+from fute.llm.endpoint import open_provider, service_of
 from fute.llm.limits import Pace, Paced, local_pace, places_at
-from fute.llm.providers import open_provider
 from fute.llm.retry import Retry
 from fute.llm.stoppable import Stoppable
 from fute.llm.types import Completer
@@ -39,8 +39,3 @@ def connect(
         layers = Budget(layers, endpoint, accounts)
     layers = Retry(layers, max_attempts=endpoint.max_attempts, sleep=stopping.pause)
     return Cache(layers, ledger, places_at(service, endpoint.in_flight))
-
-
-def service_of(endpoint: EndpointConfig) -> str:
-    """What makes it the same endpoint, as part of identities."""
-    return endpoint.service or endpoint.address or endpoint.api

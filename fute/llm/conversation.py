@@ -8,9 +8,9 @@ from typing import Any
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError
-from fute.llm.client import service_of
+from fute.llm.endpoint import request_fields, service_of
 from fute.llm.prompts import Template, refuse_variables
-from fute.llm.providers import PROVIDERS, request_fields
+from fute.llm.providers import PROVIDERS
 from fute.llm.refusal import refuses
 from fute.llm.thinking import after_thinking
 from fute.llm.types import Answer, ChatRequest, Message

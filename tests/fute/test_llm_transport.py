@@ -23,8 +23,8 @@ from pydantic import ValidationError
 
 from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
+from fute.llm.endpoint import open_provider
 from fute.llm.failures import InputFailed, TransientError
-from fute.llm.providers import open_provider
 from fute.llm.transport import Transport, proxy_for
 from fute.llm.types import ChatRequest, Message
 

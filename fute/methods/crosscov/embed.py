@@ -16,7 +16,8 @@ from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vec
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
 from fute.methods.embedder import Embedder
 from fute.methods.labels import check_labels
-from fute.spans import check_spans, context_lengths, unpack_spans
+from fute.span_contexts import check_spans, context_lengths
+from fute.spans import unpack_spans
 from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
 
 
