@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+
+from fute.secret_in import secret_in
 
 
 class Settings(BaseModel):
@@ -45,3 +48,21 @@ class MethodSettings(Settings):
     def group_size(self, device_type: str) -> int:
         """Models that are embedded together, if so many are to be embedded."""
         return 1
+
+
+def _storable(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"holds what JSON cannot hold, and settings are stored as JSON ({exc})") from exc
+    if (where := secret_in(fields)) is not None:
+        raise ValueError(
+            f"{where} looks like a key or a password, and what stands in a study is stored and shown; take it out, and "
+            "let an environment variable hold it (api_key_env of an endpoint names one)"
+        )
+    return fields
+
+
+FreeFields = Annotated[dict[str, Any], AfterValidator(_storable)]
+"""Fields that fute does not know: arguments of functions, fields of requests. They are stored and shown like all other
+settings, so they hold what JSON holds, and no key."""

@@ -13,9 +13,9 @@ from fute.config import BudgetConfig, EndpointConfig, PromptModel, Study, Surrog
 from fute.errors import ConfigError
 from fute.expand import expand_models
 from fute.llm.budget import Account
+from fute.llm.cache import FreshSamples
 from fute.llm.client import connect
 from fute.llm.endpoint import located
-from fute.llm.fresh import FreshSamples
 from fute.llm.limits import Pace
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from fute import stopping
+from fute.fingerprint import fingerprint
 from fute.llm.types import Answer, ChatRequest, Completer
 
 LONGEST_WAIT_S = 0.25  # between two looks for an answer that someone else has asked for
@@ -110,3 +111,23 @@ class Cache:
 
 def _under_its_own_number(request: ChatRequest) -> ChatRequest:
     return replace(request, sample=-1 - secrets.randbits(62))
+
+
+class FreshSamples:
+    """Around the cache: questions asked anew, under sample numbers of their own, so that no answer of an earlier asking
+    is given back. Within one asking the same question is asked once, whoever asks and however often.
+
+    So an asking that was stopped goes on with the answers that it has paid for.
+    """
+
+    def __init__(self, inner: Completer, asking: str) -> None:
+        """
+        Args:
+            asking: names it; another name is another asking.
+        """
+        self._inner = inner
+        # 48 bits, and room for the samples that a prompt takes itself.
+        self._first = int(fingerprint(asking=asking)[:12], 16) << 10
+
+    def complete(self, request: ChatRequest) -> Answer:
+        return self._inner.complete(replace(request, sample=self._first + (request.sample or 0)))

@@ -11,8 +11,7 @@ from fute.llm.cache import Cache, ResponseLedger
 from fute.llm.endpoint import open_provider, service_of
 from fute.llm.limits import Pace, Paced, local_pace, places_at
 from fute.llm.retry import Retry
-from fute.llm.stoppable import Stoppable
-from fute.llm.types import Completer
+from fute.llm.types import Answer, ChatRequest, Completer
 
 
 def connect(
@@ -39,3 +38,17 @@ def connect(
         layers = Budget(layers, endpoint, accounts)
     layers = Retry(layers, max_attempts=endpoint.max_attempts, sleep=stopping.pause)
     return Cache(layers, ledger, places_at(service, endpoint.in_flight))
+
+
+class Stoppable:
+    """The last gate before the network: once a run is being stopped, no question leaves.
+
+    Innermost, so that no wait in another layer (a retry, a pace, a place) ends in a question after the stop.
+    """
+
+    def __init__(self, inner: Completer) -> None:
+        self._inner = inner
+
+    def complete(self, request: ChatRequest) -> Answer:
+        stopping.check()
+        return self._inner.complete(request)

@@ -19,8 +19,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from fute.address import address_problem, is_loopback, sent_in_the_clear
 from fute.errors import ConfigError, ModelError
-from fute.llm.address import address_problem, is_loopback, sent_in_the_clear
 from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer
 from fute.llm.http_answer import http_answer
 from fute.llm.types import Answer, ChatRequest

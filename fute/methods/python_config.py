@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fute.free_fields import FreeFields
-from fute.settings import MethodSettings
+from fute.settings import FreeFields, MethodSettings
 
 
 class PythonMethodConfig(MethodSettings):

@@ -11,7 +11,6 @@ from scipy.special import gammaincc
 from fute.errors import MethodError
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.intervals import Bootstrap
-from fute.methods.crosscov.positions import expected_positions
 from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vector, without_identity
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
 from fute.methods.embedder import Embedder
@@ -176,3 +175,30 @@ def targets_as_outputs(dataset: Dataset) -> Doubles:
         return targets.astype(np.float64)[:, None]
     certain = np.ones((len(targets), 1))
     return expected_positions(targets[:, :1], targets[:, 1:], certain, context_lengths(dataset.train.inputs))
+
+
+def expected_positions(
+    starts: NDArray[np.integer],
+    ends: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    context_lengths: NDArray[np.integer],
+) -> Doubles:
+    """Whether there is an answer, its start and its end as shares of the context, expected over the candidates.
+
+    Shares, for positions are comparable between contexts of other lengths. What the candidates leave of the
+    probability belongs to spans that are not known, so they count as if they were all there are.
+
+    Args:
+        starts, ends, probabilities: (n, k) candidates; -1, -1 for "no answer", which has position 0.
+        context_lengths: (n,) characters.
+
+    Returns:
+        (n, 3).
+    """
+    weights = probabilities.astype(np.float64)
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)  # (n, k)
+    weights = np.where(starts >= 0, weights, 0.0)
+    lengths = np.maximum(context_lengths, 1)
+    return np.column_stack(
+        [weights.sum(axis=1), (weights * starts).sum(axis=1) / lengths, (weights * ends).sum(axis=1) / lengths]
+    )
