@@ -18,7 +18,7 @@ import pytest
 import storage.responses
 from fute.config import EndpointConfig
 from fute.errors import StoreError
-from fute.llm.cache import Cache
+from fute.llm.client.cache import Cache
 from fute.llm.types import Answer, ChatRequest, Message, TokenLogprobs
 from storage import catalog
 from storage.folded_responses import ROW_GROUP_SIZE
