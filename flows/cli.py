@@ -239,14 +239,17 @@ def show(subject: str, as_json: bool, store: Path) -> None:
 
 
 @main.command()
-@store_option
-def atlas(store: Path) -> None:
+@store_address_option
+def atlas(store: str) -> None:
     """Write one page of everything in the store: maps, groups, drift, and a view of each subject."""
     from storage.store import Store
     from tasks.atlas import AtlasReader, write_store_page
 
-    with AtlasReader(Store(known_store(store))) as reader:
+    opened = Store(store).pull()
+    known_store(opened.root)
+    with AtlasReader(opened) as reader:
         click.echo(write_store_page(reader, reader.failures()))
+    opened.push()
 
 
 @main.command()

@@ -72,6 +72,7 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
         "report": to_json(result.model_dump()),
     }
     opened.put_run(row, Stamp(None, flow_run.id))
+    opened.push()
     log.info("maintain: %d files folded into %d, %d failures",
              sum(f.files for f in done), sum(f.parts for f in done), len(failures))  # fmt: skip
     if failures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 from fute.config import Study
 from fute.expand import expand_models
+from fute.json_text import json_text
 from storage.store import Store, to_json
 from storage.tracker import Tracker, default_uri
 from tasks import resources
@@ -62,9 +62,9 @@ class RunRecord:
         }
         try:
             store = self.run.open_store()
-            # However the run ended: what was paid for is then on object storage too, where the store is there.
             resources.response_store(store).fold()
             store.put_run(row, self.run.stamp)
+            store.push()  # however the run ended: what was made and paid for
         finally:
             self.tracker.metrics(self.run.run_id, {"seconds": seconds, "failures": len(self.failures), **self.metrics})
             self.tracker.end(self.run.run_id, failed=state != "Completed", killed=state == INTERRUPTED)
@@ -104,6 +104,6 @@ def start_run(
             "models": len(expand_models(study)),
         },
     )
-    tracker.text(run_id, json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False), "study.json")
+    tracker.text(run_id, json_text(study.model_dump(mode="json"), indent=2), "study.json")
     return Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed,
                run_id=run_id, flow_run_id=flow_run_id, scattered=scattered)  # fmt: skip

@@ -53,7 +53,7 @@ def select_prompts(
         trusted = trusted_models(session.study, config.trusted)
         check_keys(session.study)
         refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
-        labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
+        labels = session.run.open_store().pull().dataset(refs[target].ref).label_names if target in refs else None
         models = candidates(session.study, labels, prompts)
         session.failures += left_out(session.study, models, target, labels, prompts)
         parts = parts_of(session.study, refs.values())

@@ -45,10 +45,11 @@ class Session(RunRecord):
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and log its seconds."""
+        """Time a stage, log its seconds, and hand in what it made."""
         stopping.check()
         started = time.perf_counter()
         yield
+        Store(self.run.store).push()
         self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
 
     def end_state(self, result: Any) -> Any:

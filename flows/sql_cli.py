@@ -80,7 +80,7 @@ def _told_if_unwritable(path: Path) -> Iterator[None]:
 @store_option
 def nearest(subject: str, k: int, space: str | None, form: str | None, store: Path) -> None:
     """The nearest datasets and models of a subject, looked for now among all that is stored."""
-    from storage.door import NEAREST
+    from storage.nearest import NEAREST
     from storage.nearest import nearest as find
     from storage.store import Store
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from fute.errors import NotInStoreError
 from fute.types import Kind
 from storage.catalog import COMMENTS, Catalog, Parameters
-from storage.nearest import near_duplicates, nearest
+from storage.nearest import NEAREST, near_duplicates, nearest
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -87,20 +87,6 @@ class OpenStore:
         ]
         return pa.Table.from_pylist(rows, PAIRS)
 
-
-NEAREST = pa.schema(
-    [
-        pa.field("space", pa.string()),
-        pa.field("method", pa.string()),
-        pa.field("candidate_kind", pa.string()),
-        pa.field("rank", pa.int32()),
-        pa.field("candidate", pa.string()),
-        pa.field("score", pa.float32()),
-        pa.field("p_value", pa.float64()),
-        pa.field("verdict", pa.string()),
-        pa.field("similarity", pa.float32()),
-    ]
-)
 
 PAIRS = pa.schema(
     [pa.field("subject_a", pa.string()), pa.field("subject_b", pa.string()), pa.field("score", pa.float32())]

@@ -1,4 +1,4 @@
-"""Atomic files: written under the store's tmp/ folder, then renamed into place (and uploaded: see remote.py).
+"""Atomic files: written under the store's tmp/ folder, then renamed into place.
 
 The temporary name is not beside the target but in one folder of the same store, since DuckDB's globs also match
 hidden files, and a half-written file must never be seen by a reader.
@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
-from storage.remote import removed_through, written_through
 from storage.seal import opened, write_sealed
 
 STALE_AFTER_S = 24 * 3600
@@ -113,7 +112,7 @@ def errno_of(exc: BaseException) -> int | None:
     return number
 
 
-def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
+def write_file(scratch: Scratch, target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
     with told_if_unwritable(target):
         temporary = scratch.path()
@@ -123,8 +122,7 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) ->
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
-        with written_through(target):
-            os.replace(temporary, target)
+        os.replace(temporary, target)
     finally:
         with suppress(OSError):  # not there, or not to be removed: sweep() will
             temporary.unlink()
@@ -189,20 +187,13 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
             aside = scratch.path()
             os.rename(target, aside)
             shutil.rmtree(aside, ignore_errors=True)
-        with written_through(target):
-            try:
-                os.rename(temporary, target)
-            except OSError:
-                if not target.is_dir():  # not "another writer was first", but a real fault
-                    raise
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():  # not "another writer was first", but a real fault
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def remove_file(path: Path) -> None:
-    """Delete a file whose content stands elsewhere by now."""
-    removed_through(path)  # first: what is here and not there is dropped by the next pull, and the other way fetched
-    path.unlink(missing_ok=True)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

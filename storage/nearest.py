@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fute.errors import NotInStoreError
@@ -19,6 +20,20 @@ from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
 BLOCK = 2048  # subjects
+
+NEAREST = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("candidate_kind", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("candidate", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("p_value", pa.float64()),
+        pa.field("verdict", pa.string()),
+        pa.field("similarity", pa.float32()),
+    ]
+)
 
 
 def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:

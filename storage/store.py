@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -88,6 +88,15 @@ class Store:
         if self.mirror is not None:
             self.mirror.pull()
         return self
+
+    def push(self, folded: Sequence[Path] = ()) -> None:
+        """Hand in what was made here, where the store is a mirror of object storage.
+
+        Args:
+            folded: files whose records stand in a part by now, and that are to be deleted there.
+        """
+        if self.mirror is not None:
+            self.mirror.push(folded)
 
     # ------------------------------------------------------------------------------------------------ datasets
 

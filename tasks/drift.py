@@ -19,7 +19,7 @@ from storage.drift import DriftStore
 from tasks import resources
 from tasks.endpoints import prompted_model
 from tasks.engine import NO_CACHE, task
-from tasks.run import Run
+from tasks.run import Run, handed_in
 from tasks.study import StudyParts
 
 EVENT = "fute.drift"
@@ -45,6 +45,7 @@ class DriftCheck(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="drift-{config.id}")
+@handed_in
 def check_drift(
     run: Run, config: PromptModel, parts: StudyParts, pool: str, drift: DriftConfig, renew: bool = False
 ) -> DriftCheck:

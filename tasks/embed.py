@@ -25,7 +25,7 @@ from storage.vectors import VectorStore
 from tasks import resources
 from tasks.engine import NO_CACHE, task
 from tasks.models import open_model, trained_ref
-from tasks.run import Failure, Run
+from tasks.run import Failure, Run, handed_in
 from tasks.study import DatasetRef, StudyParts
 from tasks.surrogate import SpaceRef
 
@@ -64,6 +64,7 @@ class TrainedRef(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train-{config.id}")
+@handed_in
 def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> TrainedRef:
     """Train a source model on an ingested dataset, and keep it with its held-out score."""
     store = run.open_store()
@@ -101,6 +102,7 @@ def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> Tra
 
 
 @task(cache_policy=NO_CACHE, task_run_name="outputs-{config.id}")
+@handed_in
 def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> OutputsRef:
     """Ask a model for its outputs on the pool, once; they are stored before anything is learned from them."""
     store = run.open_store()
@@ -148,6 +150,7 @@ def _asked_at(config: ModelConfig, parts: StudyParts) -> dict[str, str]:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="dte-{dataset.id}-{space.method.method}")
+@handed_in
 def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRef:
     """DTE of one dataset in one space."""
     store = run.open_store()
@@ -162,6 +165,7 @@ def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRe
 
 
 @task(cache_policy=NO_CACHE, task_run_name="mte-{model.id}-{space.method.method}")
+@handed_in
 def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
     """MTE of one model in one space, from its stored outputs."""
     store = run.open_store()
@@ -169,6 +173,7 @@ def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="mte-{models[0].id}-and-others-{space.method.method}")
+@handed_in
 def embed_models(run: Run, space: SpaceRef, models: list[OutputsRef]) -> list[EmbeddingRef | Failure]:
     """MTEs of several models in one space, made together; for each its embedding, or why it has none."""
     store = run.open_store()

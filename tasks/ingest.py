@@ -8,7 +8,7 @@ from fute.config import DatasetConfig, PoolConfig
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
 from tasks.engine import NO_CACHE, task
-from tasks.run import Run
+from tasks.run import Run, handed_in
 from tasks.study import DatasetRef
 
 
@@ -20,6 +20,7 @@ class PoolRef(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="ingest-{config.id}")
+@handed_in
 def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
     """Snapshot one dataset; nothing is read again when its source and settings are known."""
     store = run.open_store()

@@ -6,13 +6,18 @@ Small and plain, for Prefect hashes and stores what is passed between tasks.
 from __future__ import annotations
 
 import uuid
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
 from storage.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Run(BaseModel):
@@ -71,6 +76,20 @@ class Run(BaseModel):
 def _pull(store: str, task: str) -> None:
     """Once in a task: others do not write what a running one is to read."""
     Store(store).pull()
+
+
+def handed_in(function: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Of a task that may run on another machine than its flow: what it made is pushed when it ends, however it ends."""
+
+    @wraps(function)
+    def then_push(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(run, *args, **kwargs)
+        finally:
+            if run.scattered:
+                Store(run.store).push()
+
+    return then_push
 
 
 class Failure(BaseModel):

@@ -40,7 +40,7 @@ from tasks import resources
 from tasks.embed import OutputsRef
 from tasks.engine import NO_CACHE, task
 from tasks.prompt_panel import Panel
-from tasks.run import Failure, Run
+from tasks.run import Failure, Run, handed_in
 from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "select_prompts"
@@ -108,6 +108,7 @@ class PromptSelection(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="target-{name}")
+@handed_in
 def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> TargetRef:
     """Texts of a dataset of the study; its labels are not looked at."""
     store = run.open_store()
@@ -116,6 +117,7 @@ def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> Ta
 
 
 @task(cache_policy=NO_CACHE, task_run_name="target-{path}")
+@handed_in
 def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
     """Texts of a Parquet, CSV or JSONL file."""
     return _kept(run, run.open_store(), Path(path).name, file_pool(run, path, text, text_pair, rows))

@@ -16,7 +16,7 @@ from storage.store import Store, to_json
 from tasks import resources
 from tasks.embed import TrainedRef
 from tasks.engine import NO_CACHE, task
-from tasks.run import Failure, Run
+from tasks.run import Failure, Run, handed_in
 from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "transfer"
@@ -43,6 +43,7 @@ class TargetScores(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="transfer-{target.id}-{seed}")
+@handed_in
 def transfer_to_target(
     run: Run, config: TransferConfig, parts: StudyParts, target: DatasetRef, sources: list[SourceRef], seed: int
 ) -> TargetScores:

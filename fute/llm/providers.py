@@ -35,7 +35,5 @@ PROVIDERS: dict[str, Provider] = {
     # OpenAI allows 5 and answers more with an error; servers that give more take `parameters: {logprobs: 20}`.
     "openai_completions": Provider("fute.llm.protocols.openai_completions", top_logprobs=5, echoes=True),
     "anthropic": Provider("fute.llm.protocols.anthropic_messages", default_base_url="https://api.anthropic.com"),
-    "local": Provider(
-        "fute.llm.protocols.local_model", default_base_url="", scores_words=True, echoes=True, over_http=False
-    ),
+    "local": Provider("fute.llm.protocols.local", default_base_url="", scores_words=True, echoes=True, over_http=False),
 }

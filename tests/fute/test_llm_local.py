@@ -16,7 +16,8 @@ from fute.errors import ConfigError, ModelError
 from fute.llm.client.endpoint import located, request_fields
 from fute.llm.perplexity import echo_request, perplexity
 from fute.llm.protocols import local_model
-from fute.llm.protocols.local_model import LocalModel, connect
+from fute.llm.protocols.local import connect
+from fute.llm.protocols.local_model import LocalModel
 from fute.llm.protocols.local_weights import Weights, load_weights
 from fute.llm.protocols.local_words import word_tree
 from fute.llm.types import SCORED, ChatRequest, Message

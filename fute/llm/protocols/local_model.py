@@ -1,4 +1,4 @@
-"""A transformers model in this process as a provider: requests that come in together are answered together."""
+"""A loaded transformers model: requests that come in together are answered together."""
 
 from __future__ import annotations
 
@@ -6,39 +6,23 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.protocols.local_forward import prompt_ids, score_prompts, score_words, write
-from fute.llm.protocols.local_weights import Weights, load_weights, weights_identity
+from fute.llm.protocols.local_weights import Weights, load_weights
 from fute.llm.protocols.local_words import Ids, WordTree, word_tree
-from fute.llm.types import SCORED, Answer, ChatRequest, Completer, TokenLogprobs
+from fute.llm.types import SCORED, Answer, ChatRequest, TokenLogprobs
 
 _models: dict[int, LocalModel] = {}
 _opening = threading.Lock()
 
 
-def identity(endpoint: EndpointConfig) -> dict[str, Any]:
-    """What decides its answers; part of each request."""
-    return weights_identity(endpoint)
-
-
-def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
-    return _Opened(endpoint)
-
-
-class _Opened:
-    """Loads on the first request, so that looking at a study loads nothing. All prompts share one model."""
-
-    def __init__(self, endpoint: EndpointConfig) -> None:
-        self._endpoint = endpoint
-
-    def complete(self, request: ChatRequest) -> Answer:
-        weights = load_weights(self._endpoint)
-        with _opening:
-            model = _models.setdefault(id(weights), LocalModel(weights, self._endpoint.local.batch_size))
-        return model.complete(request)
+def shared_model(endpoint: EndpointConfig) -> LocalModel:
+    """The model of an endpoint, loaded when first asked for; one for all prompts."""
+    weights = load_weights(endpoint)
+    with _opening:
+        return _models.setdefault(id(weights), LocalModel(weights, endpoint.local.batch_size))
 
 
 @dataclass(eq=False)

@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from fute.config import EndpointConfig, LocalModelConfig
 from fute.errors import ConfigError, ModelError, SurrogateError
+from fute.llm.protocols.local_source import source_of
 from fute.surrogate.device import find_device
 from fute.surrogate.limits import longest_input
 from fute.surrogate.pretrained import open_pretrained
-from fute.surrogate.source import Source, find_source, read_config
+from fute.surrogate.source import Source, read_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +43,6 @@ _loaded: dict[tuple[Any, ...], Weights] = {}
 _loading = threading.Lock()
 
 
-def weights_identity(endpoint: EndpointConfig) -> dict[str, Any]:
-    """What decides the answers of a model in this process, found without loading it. JSON values.
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    local = endpoint.local
-    return {
-        "weights": _source(endpoint).revision,
-        "dtype": local.dtype,
-        "quantization": local.quantization,
-        "max_prompt_tokens": local.max_tokens,
-    }
-
-
 def load_weights(endpoint: EndpointConfig) -> Weights:
     """The model of an endpoint; loaded on the first call and kept for the life of the process.
 
@@ -64,19 +50,12 @@ def load_weights(endpoint: EndpointConfig) -> Weights:
         ConfigError: no such model or device, or a package is missing that the settings need.
         ModelError: it is neither causal nor seq2seq, or its checkpoint is incomplete.
     """
-    source, local = _source(endpoint), endpoint.local
+    source, local = source_of(endpoint), endpoint.local
     key = (source.location, source.revision, local.device, local.device_map, local.dtype, local.quantization)
     with _loading:
         if key not in _loaded:
             _loaded[key] = _load(source, local)
         return _loaded[key]
-
-
-def _source(endpoint: EndpointConfig) -> Source:
-    try:
-        return find_source(endpoint.model, endpoint.local.revision, Path())
-    except SurrogateError as exc:
-        raise ConfigError(f"endpoint {endpoint.id}: {exc}") from exc
 
 
 def _load(source: Source, local: LocalModelConfig) -> Weights:
