@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
-from flows.rows import write_rows
-from flows.store_option import store_address_option, store_option
+from flows.console import show_progress
+from flows.rows import print_rows, write_rows
+from flows.run_command import end_of_run
+from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
 
 FORMATS = ("table", "json", "csv", "parquet")
@@ -27,8 +29,6 @@ FORMATS = ("table", "json", "csv", "parquet")
 @store_option
 def sql(query: str | None, form: str | None, out: Path | None, export: Path | None, store: Path) -> None:
     """Run a SQL query over the store's views (see `fute ls`)."""
-    from flows.cli import known_store, print_rows
-
     if (query is None) == (export is None):
         raise click.UsageError("give a query, or --export and a file name")
     root = known_store(store)
@@ -80,7 +80,6 @@ def _told_if_unwritable(path: Path) -> Iterator[None]:
 @store_option
 def nearest(subject: str, k: int, space: str | None, form: str | None, store: Path) -> None:
     """The nearest datasets and models of a subject, looked for now among all that is stored."""
-    from flows.cli import known_store, print_rows
     from storage.nearest import NEAREST
     from storage.nearest import nearest as find
     from storage.store import Store
@@ -94,7 +93,6 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
 @store_address_option
 def maintain(min_files: int | None, store: str) -> None:
     """Fold small files into larger ones and name damaged ones; safe while runs and readers are at work."""
-    from flows.cli import end_of_run, show_progress
     from storage.store import Store
 
     address = Store(store).address

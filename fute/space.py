@@ -10,11 +10,12 @@ from fute.config import Method
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.python_method import PythonMethod, method_code
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
-from fute.types import Embedder, Features, Kind, Pool
+from fute.types import Features, Kind, Pool
 
 if TYPE_CHECKING:
     from fute.surrogate.load import Surrogate

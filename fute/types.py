@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.errors import FuteError, OutputsError
+from fute.errors import OutputsError
 from fute.fingerprint import fingerprint, fingerprint_bytes, fingerprint_texts
 from fute.spans import MIN_ANSWERED_SPANS, validate_spans
 
@@ -272,25 +272,3 @@ class Model(Protocol):
 
 Features = Callable[[TextTable], Floats]
 """Surrogate features of a table: n inputs -> (n, width) float32. May read a cache."""
-
-
-class Embedder(Protocol):
-    """A method g, ready to make vectors of one space.
-
-    Attributes:
-        pseudo_tasks: how many of the pool's own tasks it embeds for the space's frame: what it can afford.
-    """
-
-    pseudo_tasks: int
-
-    def dataset(self, dataset: Dataset) -> TaskEmbedding:
-        """DTE: from labels."""
-        ...
-
-    def model(self, outputs: Outputs) -> TaskEmbedding:
-        """MTE: from outputs on the pool."""
-        ...
-
-    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
-        """MTEs of several models, made together where the method can. Each gets its vector, or its own error."""
-        ...

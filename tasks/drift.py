@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,7 @@ from fute.config import DriftConfig, PromptModel
 from fute.drift import Baseline, Comparison, changed_settings, compare, panel_rows
 from fute.errors import DataError, NoAnswersError
 from fute.fingerprint import fingerprint
-from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.space import space_id
-from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool
 from storage.drift import DriftStore
 from tasks import resources
@@ -195,13 +190,10 @@ def _answered(outputs: Outputs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 def _features(run: Run, parts: StudyParts, pool: Pool, pool_id: str, rows: np.ndarray) -> Doubles:
     """(n, d) of the panel's rows, whitened as in the study's crosscov space."""
-    method = CrosscovConfig()
-    space = space_id(surrogate_identity(parts.surrogate, run.folder), method, pool_id, run.seed)
-    embedder = cast(Crosscov, resources.space(run, space, parts.surrogate, method, pool_id))
     asked = np.zeros(len(pool), bool)
     asked[rows] = True
     nothing = Outputs(kind="scores", values=np.zeros((len(pool), 1), np.float32), answered=asked)
-    return embedder.model_rows(nothing)[0]
+    return resources.crosscov(run, parts.surrogate, pool_id).model_rows(nothing)[0]
 
 
 def _tell(run: Run, model: str, baseline: str, found: Comparison) -> None:

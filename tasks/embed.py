@@ -12,14 +12,14 @@ from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
-from fute.llm.client import service_of
+from fute.llm.client.endpoint import service_of
 from fute.llm.providers import PROVIDERS
-from fute.methods.tupate.config import TupateConfig
+from fute.methods.embedder import Embedder
 from fute.space import embedding_id
-from fute.spans import check_spans
+from fute.span_contexts import check_spans
 from fute.surrogate.device import find_device
 from fute.train.training import train
-from fute.types import Embedder, Kind, Outputs, TaskEmbedding
+from fute.types import Kind, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
@@ -211,7 +211,7 @@ def _failure(space: SpaceRef, model: OutputsRef, error: FuteError) -> Failure:
 
 def models_at_once(space: SpaceRef) -> int:
     """Models of one embed_models task; 1: a task for each (embed_model)."""
-    if not isinstance(space.method, TupateConfig):
+    if not space.method.takes_groups:
         return 1
     return space.method.group_size(find_device(space.surrogate.device).type)
 

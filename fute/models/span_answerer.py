@@ -17,7 +17,8 @@ from fute.models.encoding import pad
 from fute.models.foreign import foreign_code
 from fute.models.pretrained import Checkpoint
 from fute.models.span_candidates import Candidate, best_candidates, span_scores
-from fute.spans import NO_ANSWER, UNUSED, context_lengths, pack_spans
+from fute.span_contexts import context_lengths
+from fute.spans import NO_ANSWER, UNUSED, pack_spans
 from fute.types import Outputs, TextTable
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import FuteError, SpaceError
-from fute.types import UNRELATED, Embedder, Features, Floats, Kind, Pool
+from fute.methods.embedder import Embedder
+from fute.types import UNRELATED, Features, Floats, Kind, Pool
 from fute.unify.pseudo_tasks import pseudo_tasks
 
 Doubles = NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.methods.crosscov.intervals import Draws, interval, resample, resampled_cosines
+from fute.methods.crosscov.intervals import DRAWS_KEPT, Bootstrap, Draws, interval, resample
 from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vector, without_identity
 
 pytestmark = pytest.mark.kernels
@@ -38,7 +38,7 @@ def test_resampled_cosines_are_those_of_resampled_rows(mean: np.ndarray) -> None
     matrix = to_matrix(mean)
     draws = Draws.of(Z, times=4, seed=7)
     one, other = (resample(draws, y, matrix) for y in (Y, OTHER))
-    np.testing.assert_allclose(resampled_cosines(one, other, matrix), slow_cosines(Y, OTHER, mean), atol=1e-6)
+    np.testing.assert_allclose(one.cosines(other), slow_cosines(Y, OTHER, mean), atol=1e-6)
 
 
 @pytest.mark.parametrize("likeness", [0.0, 0.9, 1.0])
@@ -54,17 +54,15 @@ def test_intervals_of_probabilities_are_those_of_resampled_rows_in_doubles(liken
     one, other = (resample(draws, y, to_matrix(MEAN)) for y in (y1, y2))
     assert one.root.axes.shape == (4, 6, D)
     slow = slow_cosines(y1, y2, MEAN)
-    np.testing.assert_allclose(resampled_cosines(one, other, to_matrix(MEAN)), slow, atol=1e-6)
+    np.testing.assert_allclose(one.cosines(other), slow, atol=1e-6)
     score = float(slow.mean())
-    np.testing.assert_allclose(
-        interval(score, resampled_cosines(one, other, to_matrix(MEAN))), interval(score, slow), atol=5e-6
-    )
+    np.testing.assert_allclose(interval(score, one.cosines(other)), interval(score, slow), atol=5e-6)
 
 
 def test_outputs_of_lower_rank_than_columns_are_handled() -> None:
     doubled = np.hstack([Y, Y[:, :1]])
     one = resample(Draws.of(Z, times=4, seed=7), doubled, NONE)
-    np.testing.assert_allclose(resampled_cosines(one, one, NONE), 1, atol=1e-6)
+    np.testing.assert_allclose(one.cosines(one), 1, atol=1e-6)
 
 
 def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
@@ -74,7 +72,7 @@ def test_the_interval_holds_the_score_and_narrows_with_more_rows() -> None:
         z = rng.normal(size=(n, D))
         draws = Draws.of(z, times=200, seed=0)
         one, other = (resample(draws, z[:, :2] + rng.normal(size=(n, 2)), NONE) for _ in range(2))
-        cosines = resampled_cosines(one, other, NONE)
+        cosines = one.cosines(other)
         low, high = interval(0.8, cosines)
         assert (low + high) / 2 == pytest.approx(0.8)
         assert high - low == pytest.approx(2 * 1.96 * cosines.std(ddof=1), rel=1e-4)
@@ -101,7 +99,22 @@ def test_intervals_cover_the_true_similarity_about_as_often_as_they_say() -> Non
         z, y1, y2 = draw(400)
         draws = Draws.of(z, times=100, seed=trial)
         one, other = (resample(draws, y, NONE) for y in (y1, y2))
-        cosines = resampled_cosines(one, other, NONE)
+        cosines = one.cosines(other)
         low, high = interval(similarity(z, y1, y2), cosines)
         covered.append(low <= truth <= high)
     assert 0.85 <= np.mean(covered) <= 1.0
+
+
+def test_the_same_rows_are_drawn_once_and_others_anew() -> None:
+    rng = np.random.default_rng(0)
+    pool, *datasets = (rng.normal(size=(n, 3)) for n in (20, 20, 11, 12, 13))
+    assert len(datasets) > DRAWS_KEPT
+    bootstrap = Bootstrap(lambda _: (Z, Y), lambda _: (Z, Y), NONE, times=5, seed=1)
+    first = bootstrap.draws(pool)
+    for z in datasets:
+        expected = Draws.of(z, times=5, seed=1)
+        made = bootstrap.draws(z)
+        np.testing.assert_array_equal(made.z, expected.z)
+        np.testing.assert_array_equal(made.counts, expected.counts)
+        assert bootstrap.draws(pool) is first
+    assert len(bootstrap._drawn) == DRAWS_KEPT

@@ -9,15 +9,17 @@ the similarity as measured and takes only its spread from the resamples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from fute.methods.crosscov.root import Root
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Floats
+from fute.types import Dataset, Floats, Outputs
 
 NORMAL_95 = 1.959964
+DRAWS_KEPT = 2  # of the pool's rows, and of what was drawn last
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,60 @@ class Resamples:
         root: (B,) of them.
         overlaps: (B,) <V, M> with the frame's mean M.
         lengths: (B,) |V - M|.
+        shared: |M|^2.
     """
 
     root: Root
     overlaps: Doubles
     lengths: Doubles
+    shared: float
+
+    @property
+    def nbytes(self) -> int:
+        return self.root.axes.nbytes
+
+    def cosines(self, other: Resamples) -> Doubles:
+        """(B,) of both sides' resampled embeddings, in the frame."""
+        dots = self.root.cosine(other.root) - self.overlaps - other.overlaps + self.shared
+        return dots / (self.lengths * other.lengths)
+
+
+class Bootstrap:
+    """Resamples of the subjects of a space. Draws of the latest rows are kept: most models answered the whole pool.
+
+    Args:
+        dataset_rows, model_rows: (n, d) features and (n, c) outputs of a subject; the same features for the same rows.
+        mean: the frame's, as a matrix, (d, d).
+    """
+
+    def __init__(
+        self,
+        dataset_rows: Callable[[Dataset], tuple[Doubles, Doubles]],
+        model_rows: Callable[[Outputs], tuple[Doubles, Doubles]],
+        mean: Doubles,
+        times: int,
+        seed: int,
+    ) -> None:
+        self._dataset_rows, self._model_rows = dataset_rows, model_rows
+        self._mean, self._times, self._seed = mean, times, seed
+        self._drawn: list[tuple[Doubles, Draws]] = []
+
+    def dataset(self, dataset: Dataset) -> Resamples:
+        return self._resample(*self._dataset_rows(dataset))
+
+    def model(self, outputs: Outputs) -> Resamples:
+        return self._resample(*self._model_rows(outputs))
+
+    def _resample(self, z: Doubles, y: Doubles) -> Resamples:
+        return resample(self.draws(z), y, self._mean)
+
+    def draws(self, z: Doubles) -> Draws:
+        found = next((draws for rows, draws in self._drawn if rows is z), None)
+        if found is None:
+            found = Draws.of(z, times=self._times, seed=self._seed)
+        others = [(rows, draws) for rows, draws in self._drawn if rows is not z]
+        self._drawn = [*others, (z, found)][-DRAWS_KEPT:]
+        return found
 
 
 def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
@@ -75,9 +126,8 @@ def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
     a = a / n - y_means[:, :, None] * draws.z_means[:, None, :]
     root = Root.of(a.transpose(0, 2, 1))
     root = Root(root.axes.astype(np.float32), root.strengths)
-    overlaps = _overlap_with(root, mean) / root.rest
-    lengths = np.sqrt(np.maximum(1 - 2 * overlaps + (mean**2).sum(), 1e-12))
-    return Resamples(root, overlaps, lengths)
+    overlaps, shared = _overlap_with(root, mean) / root.rest, float((mean**2).sum())
+    return Resamples(root, overlaps, np.sqrt(np.maximum(1 - 2 * overlaps + shared, 1e-12)), shared)
 
 
 def _independent(y: Doubles) -> Doubles:
@@ -85,12 +135,6 @@ def _independent(y: Doubles) -> Doubles:
     centred = y - y.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred)
     return centred @ directions[:, variances > 1e-12 * variances[-1]]
-
-
-def resampled_cosines(one: Resamples, other: Resamples, mean: Doubles) -> Doubles:
-    """(B,) cosines of the resampled embeddings in the frame of that mean."""
-    dots = one.root.cosine(other.root)
-    return (dots - one.overlaps - other.overlaps + (mean**2).sum()) / (one.lengths * other.lengths)
 
 
 def interval(measured: float, resampled: Doubles) -> tuple[float, float]:
