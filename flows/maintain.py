@@ -59,9 +59,10 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
     done, failures = settle([(f, fold_folder.submit(opened.address, f, min_files)) for f in small], "fold")
     failures += [Failure(subject=f.folder, stage="fold", reason=fault) for f in done for fault in f.faults]
     create_table_artifact(
-        [{"folder": f.folder, "folded": f.files, "into": f.parts} for f in done], key="maintenance",
+        [{"folder": f.folder, "folded": f.files, "into": f.parts} for f in done],
+        key="maintenance",
         description="What was folded",
-    )  # fmt: skip
+    )
     result = Maintained(folders=done, failures=failures)
     row = {
         "study": name,
@@ -73,8 +74,12 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
     }
     opened.put_run(row, Stamp(None, flow_run.id))
     opened.push()
-    log.info("maintain: %d files folded into %d, %d failures",
-             sum(f.files for f in done), sum(f.parts for f in done), len(failures))  # fmt: skip
+    log.info(
+        "maintain: %d files folded into %d, %d failures",
+        sum(f.files for f in done),
+        sum(f.parts for f in done),
+        len(failures),
+    )
     if failures:
         return failed_state("; ".join(f"{f.subject} ({f.stage}): {f.reason}" for f in failures))
     return result

@@ -8,9 +8,14 @@ from storage.summary import SpaceSummary
 
 READ_FROM = {"from_logprobs": "log-probabilities", "from_text": "text", "from_samples": "samples"}
 MISSING = {
-    "refusals": "refused", "too_long": "too long", "failed": "failed", "unparsable": "not to be read", "empty": "empty",
-    "cut_short": "of these cut short", "prompts_cut": "prompts cut in their middle",
-}  # fmt: skip
+    "refusals": "refused",
+    "too_long": "too long",
+    "failed": "failed",
+    "unparsable": "not to be read",
+    "empty": "empty",
+    "cut_short": "of these cut short",
+    "prompts_cut": "prompts cut in their middle",
+}
 
 
 def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:

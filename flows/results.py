@@ -73,13 +73,25 @@ def datasets_table(summary: SpaceSummary) -> PlainTable:
 
 def models_table(summary: SpaceSummary) -> PlainTable:
     """For each model, its task: what it was made for where known, and the dataset nearest to it."""
-    table = PlainTable("model", "kind", "made for", "held-out score", "nearest dataset", "nearest model",
-                  title=f"What each model does ({summary.space['method']})")  # fmt: skip
+    table = PlainTable(
+        "model",
+        "kind",
+        "made for",
+        "held-out score",
+        "nearest dataset",
+        "nearest model",
+        title=f"What each model does ({summary.space['method']})",
+    )
     for e in summary.population:
         if e.kind == "model":
             card = summary.model_cards[e.subject]
             score = "" if card["score"] is None else f"{card['score']:.2f} {card['score_name']}"
             near = [summary.nearest("model", e.subject, kind, 1) for kind in ("dataset", "model")]
-            table.add_row(e.subject, e.row["subject_kind"], e.row["task"] or "", score,
-                          *[near_in_words(rows[0]) if rows else "" for rows in near])  # fmt: skip
+            table.add_row(
+                e.subject,
+                e.row["subject_kind"],
+                e.row["task"] or "",
+                score,
+                *[near_in_words(rows[0]) if rows else "" for rows in near],
+            )
     return table

@@ -69,8 +69,9 @@ class RunRecord:
             self.tracker.metrics(self.run.run_id, {"seconds": seconds, "failures": len(self.failures), **self.metrics})
             self.tracker.end(self.run.run_id, failed=state != "Completed", killed=state == INTERRUPTED)
         if self.tracker.gap is not None:
-            log.warning("this run is not in MLflow, or only a part of it (%s); the store has all of it",
-                        self.tracker.gap)  # fmt: skip
+            log.warning(
+                "this run is not in MLflow, or only a part of it (%s); the store has all of it", self.tracker.gap
+            )
         return row
 
 
@@ -81,9 +82,15 @@ def tracker_of(study: Study, store: Store) -> Tracker:
 
 
 def start_run(
-    study: Study, flow: str, store: Store, tracker: Tracker, *,
-    name: str | None = None, flow_run_id: str | None = None, scattered: bool = False,
-) -> Run:  # fmt: skip
+    study: Study,
+    flow: str,
+    store: Store,
+    tracker: Tracker,
+    *,
+    name: str | None = None,
+    flow_run_id: str | None = None,
+    scattered: bool = False,
+) -> Run:
     """Open a run in MLflow.
 
     Args:
@@ -105,5 +112,12 @@ def start_run(
         },
     )
     tracker.text(run_id, json_text(study.model_dump(mode="json"), indent=2), "study.json")
-    return Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed,
-               run_id=run_id, flow_run_id=flow_run_id, scattered=scattered)  # fmt: skip
+    return Run(
+        study=study.name,
+        store=store.address,
+        base_dir=str(study.base_dir),
+        seed=study.seed,
+        run_id=run_id,
+        flow_run_id=flow_run_id,
+        scattered=scattered,
+    )

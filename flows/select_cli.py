@@ -24,8 +24,12 @@ def select() -> None:
 
 @select.command()
 @study_argument
-@click.option("--target", required=True, metavar="DATASET_OR_FILE",
-              help="A dataset of the study (labels are not looked at), or a Parquet, CSV or JSONL file.")  # fmt: skip
+@click.option(
+    "--target",
+    required=True,
+    metavar="DATASET_OR_FILE",
+    help="A dataset of the study (labels are not looked at), or a Parquet, CSV or JSONL file.",
+)
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts.")
 @click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
@@ -68,9 +72,16 @@ def prompts(
     from tasks.select import read_selection
 
     state = run_flow(
-        loaded.store_address, select_prompts, str(study), named, text, text_pair, list(prompts) or None, share,
+        loaded.store_address,
+        select_prompts,
+        str(study),
+        named,
+        text,
+        text_pair,
+        list(prompts) or None,
+        share,
         base_urls or None,
-    )  # fmt: skip
+    )
     store = Store(loaded.store_address)
     flow_run_id = str(state.state_details.flow_run_id)
     sys.exit(

@@ -70,8 +70,13 @@ def select_prompts(
         session.failures += selection.failures
         session.report = selection.report
         track(session, selection)
-        log.info("select: %s is expected to do best on %s; %d calls, %d tokens", selection.choices[0].id, texts.name,
-                 sum(c.calls for c in selection.choices), sum(c.tokens for c in selection.choices))  # fmt: skip
+        log.info(
+            "select: %s is expected to do best on %s; %d calls, %d tokens",
+            selection.choices[0].id,
+            texts.name,
+            sum(c.calls for c in selection.choices),
+            sum(c.tokens for c in selection.choices),
+        )
         return session.end_state(selection)
 
 
@@ -85,8 +90,9 @@ def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | 
     known = {p.id: p for p in study.prompts}
     for name in prompts or ():
         if name not in known:
-            raise ConfigError(f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; "
-                              f"there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; there are: {listed(known)}"
+            )
     prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
     found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
     if labels and not prompts:
@@ -127,11 +133,15 @@ def trusted_models(study: Study, names: Sequence[str]) -> list[ModelConfig]:
     known = {str(m.id): m for m in expand_models(study)}
     for name in names:
         if name not in known:
-            raise ConfigError(f"select.trusted: no model {name!r} in study {study.name}{did_you_mean(name, known)}; "
-                              f"there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"select.trusted: no model {name!r} in study {study.name}{did_you_mean(name, known)}; "
+                f"there are: {listed(known)}"
+            )
         if isinstance(known[name], PromptModel):
-            raise ConfigError(f"select.trusted: {name} is a prompted LLM, which is a candidate and no judge; "
-                              "name models of other kinds")  # fmt: skip
+            raise ConfigError(
+                f"select.trusted: {name} is a prompted LLM, which is a candidate and no judge; "
+                "name models of other kinds"
+            )
     return [known[name] for name in names]
 
 
@@ -161,8 +171,10 @@ def ingest_all(session: Session, config: SelectConfig, target: str, sources: Seq
     known = [d.id for d in session.study.datasets]
     for name in names:
         if name != "*" and name not in known:
-            raise ConfigError(f"select.references: {name!r} is none of the study's datasets"
-                              f"{did_you_mean(name, known)}; there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"select.references: {name!r} is none of the study's datasets"
+                f"{did_you_mean(name, known)}; there are: {listed(known)}"
+            )
     wanted = [d for d in session.study.datasets if d.id == target or d.id in sources or is_reference(d.id, config)]
     found, failures = settle([(d.id, ingest_dataset.submit(session.run, d)) for d in wanted], "ingest")
     if any(f.subject == target for f in failures):

@@ -24,8 +24,12 @@ FORMATS = ("table", "json", "csv", "parquet")
 @click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
 @click.option("--csv", "form", flag_value="csv", help="As CSV.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead.")
-@click.option("--export", type=click.Path(dir_okay=False, path_type=Path), metavar="CATALOG.duckdb",
-              help="No query: write a DuckDB file with all views, for BI tools and notebooks.")  # fmt: skip
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CATALOG.duckdb",
+    help="No query: write a DuckDB file with all views, for BI tools and notebooks.",
+)
 @store_option
 def sql(query: str | None, form: str | None, out: Path | None, export: Path | None, store: Path) -> None:
     """Run a SQL query over the store's views (see `fute ls`)."""

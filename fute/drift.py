@@ -114,9 +114,16 @@ class Comparison:
     def impossible(cls, reason: str, rows: int, answered: float) -> Comparison:
         """Of what cannot be compared, which is an alarm."""
         return cls(
-            distance=1.0, distance_threshold=0.0, noise=0.0, spread=0.0, change=1.0, change_threshold=0.0,
-            rows=rows, answered=answered, reasons=(reason,),
-        )  # fmt: skip
+            distance=1.0,
+            distance_threshold=0.0,
+            noise=0.0,
+            spread=0.0,
+            change=1.0,
+            change_threshold=0.0,
+            rows=rows,
+            answered=answered,
+            reasons=(reason,),
+        )
 
     def explained(self, why: str) -> Comparison:
         """With a further reason, where there is drift."""

@@ -59,8 +59,9 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
     if all(rows is None for rows in found.values()):
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}; `fute ls embeddings` lists what there is")
-    return [{"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items()
-            for row in rows or ()]  # fmt: skip
+    return [
+        {"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items() for row in rows or ()
+    ]
 
 
 def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[dict[str, Any]] | None:
@@ -88,10 +89,16 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
                 metrics = (population[own].metrics, population[i].metrics)
                 p = frame.p_value(told, (population[own].kind, kind), len(here), metrics)
             rows.append(
-                {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject,
-                 "score": None if told is None else max(0.0, told), "p_value": p, "verdict": verdict(p),
-                 "similarity": float(cosines[i])}
-            )  # fmt: skip
+                {
+                    "candidate_kind": kind,
+                    "rank": rank,
+                    "candidate": population[i].subject,
+                    "score": None if told is None else max(0.0, told),
+                    "p_value": p,
+                    "verdict": verdict(p),
+                    "similarity": float(cosines[i]),
+                }
+            )
     return rows
 
 

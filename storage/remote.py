@@ -30,9 +30,23 @@ from fute.errors import StoreError
 from storage.files import CARD, Scratch, write_file
 
 MIRRORED = (
-    "schema", "prompts", "responses", "datasets", "pools", "models", "outputs", "spaces", "embeddings", "frames",
-    "members", "neighbors", "drift", "evaluations", "reports", "runs",
-)  # fmt: skip
+    "schema",
+    "prompts",
+    "responses",
+    "datasets",
+    "pools",
+    "models",
+    "outputs",
+    "spaces",
+    "embeddings",
+    "frames",
+    "members",
+    "neighbors",
+    "drift",
+    "evaluations",
+    "reports",
+    "runs",
+)
 """Folders of a store that object storage holds (of the responses, the Parquet files), each after those it refers to."""
 
 TRIES = 5

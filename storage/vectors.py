@@ -172,8 +172,9 @@ class VectorStore:
             own = told[f"{a} {b}"]
             nulls[a, b] = nulls[b, a] = Null(**{**own, "quantiles": np.array(own["quantiles"])})
         own_first: dict[tuple[Kind, Kind], float] = {
-            ("dataset", "model"): row["own_model_first"], ("model", "dataset"): row["own_dataset_first"]
-        }  # fmt: skip
+            ("dataset", "model"): row["own_model_first"],
+            ("model", "dataset"): row["own_dataset_first"],
+        }
         return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"])
 
     def ranked_frame(self, space: str) -> Frame | None:
@@ -252,8 +253,12 @@ class VectorStore:
 
     def _latest(self, space: str) -> datetime:
         """The time of the latest ranking or embedding of a space: the next is later, also when the clock went back."""
-        made = [at for kind in get_args(Kind) for path in files_of(self.folder(space, kind))
-                for _, at in _versions(path).values()]  # fmt: skip
+        made = [
+            at
+            for kind in get_args(Kind)
+            for path in files_of(self.folder(space, kind))
+            for _, at in _versions(path).values()
+        ]
         ranked = [at for name in ("members", "neighbors") for at in self._times(name, space).values()]
         return max([*made, *ranked], default=EARLIEST)
 

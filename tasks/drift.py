@@ -96,8 +96,10 @@ def check_drift(
     this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day, renew)
     fault = None if known is None else known.baseline.fault()
     if known is not None and known.ref == ref and fault is not None:  # of an earlier fute, which kept any
-        raise DataError(f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
-                        "fute drift STUDY --renew")  # fmt: skip
+        raise DataError(
+            f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
+            "fute drift STUDY --renew"
+        )
     features = _features(run, parts, inputs, pool, rows)  # which may fail: before anything is paid
     if known is None:
         first = _baseline(ask(drift.askings))
@@ -144,10 +146,18 @@ def check_drift(
     if renewed := bool(changed) and new.fault() is None:
         keep(new)
     return DriftCheck(
-        model=looked_at.id, baseline=known.name, new_baseline=renewed, calls=calls, drifted=found.drifted,
-        reasons=list(found.reasons), changed=list(changed), distance=found.distance,
-        distance_threshold=found.distance_threshold, change=found.change, change_threshold=found.change_threshold,
-    )  # fmt: skip
+        model=looked_at.id,
+        baseline=known.name,
+        new_baseline=renewed,
+        calls=calls,
+        drifted=found.drifted,
+        reasons=list(found.reasons),
+        changed=list(changed),
+        distance=found.distance,
+        distance_threshold=found.distance_threshold,
+        change=found.change,
+        change_threshold=found.change_threshold,
+    )
 
 
 def panel_id(pool: str, rows: NDArray[np.intp]) -> str:

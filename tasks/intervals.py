@@ -68,8 +68,10 @@ def _resampled(
 ) -> NDArray[np.float64]:
     """(B,) scores of a pair, less a constant: their spread is wanted."""
     a, b = population[n.query].kind, population[n.candidate].kind
-    scales = ((chance.of[b][0][n.query], chance.of[b][1][n.query]),
-              (chance.of[a][0][n.candidate], chance.of[a][1][n.candidate]))  # fmt: skip
+    scales = (
+        (chance.of[b][0][n.query], chance.of[b][1][n.query]),
+        (chance.of[a][0][n.candidate], chance.of[a][1][n.candidate]),
+    )
     return score(of(n.query).cosines(of(n.candidate)), *scales)
 
 

@@ -21,8 +21,13 @@ def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
         return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
     store = run.open_store()
     folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
-    return build_model(config, run.folder, surrogate_config=parts.surrogate, trained_folder=folder,
-                       features_of=partial(resources.features, store))  # fmt: skip
+    return build_model(
+        config,
+        run.folder,
+        surrogate_config=parts.surrogate,
+        trained_folder=folder,
+        features_of=partial(resources.features, store),
+    )
 
 
 def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:

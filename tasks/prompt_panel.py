@@ -96,9 +96,11 @@ class Panel:
         found = self._each(members, rows, self._answers)
         listed = members.tolist()
         return Candidates.of(
-            [self.models[m].id for m in listed], [found[m] for m in listed], [int(self._calls[m]) for m in listed],
+            [self.models[m].id for m in listed],
+            [found[m] for m in listed],
+            [int(self._calls[m]) for m in listed],
             label_names=self.label_names,
-        )  # fmt: skip
+        )
 
     def perplexities(self) -> Doubles:
         """(m, n) how improbable each candidate's prompt reads with each text; NaN for a candidate that failed.

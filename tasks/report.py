@@ -38,8 +38,11 @@ def publish_result(run: Run, unified: Unified, pages: Pages, failures: list[Fail
     """The result table of one space, as an artifact of the Prefect run."""
     summary = summarise(run.open_store(), unified.space)
     told = f"{result_markdown(summary, failures)}\n\nPage: `{pages.study}`\n\nMLflow run: `{run.run_id}`"
-    create_markdown_artifact(markdown=told, key=f"fute-{summary.space['method']}-result",
-                             description=f"Nearest subjects in space {unified.space}")  # fmt: skip
+    create_markdown_artifact(
+        markdown=told,
+        key=f"fute-{summary.space['method']}-result",
+        description=f"Nearest subjects in space {unified.space}",
+    )
 
 
 @task(cache_policy=NO_CACHE, task_run_name="links-{run.study}")

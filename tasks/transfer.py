@@ -76,17 +76,29 @@ def transfer_to_target(
                 done.failures.append(Failure(subject=f"{source} to {target.id}", stage="transfer", reason=str(exc)))
                 continue
             settings = {
-                **config.training_settings(), "rows": len(rows.training), "eval_rows": len(rows.held_out),
-                "target": target.ref, "source_model": ref, "backbone": backbone.revision,
-            }  # fmt: skip
+                **config.training_settings(),
+                "rows": len(rows.training),
+                "eval_rows": len(rows.held_out),
+                "target": target.ref,
+                "source_model": ref,
+                "backbone": backbone.revision,
+            }
             details = {
-                "macro_f1": result.macro_f1, "majority": result.majority, "seconds": result.seconds,
-                "rows_left_out_as_shared": rows.n_shared, **result.metrics,
-            }  # fmt: skip
+                "macro_f1": result.macro_f1,
+                "majority": result.majority,
+                "seconds": result.seconds,
+                "rows_left_out_as_shared": rows.n_shared,
+                **result.metrics,
+            }
             row = {
-                "subject": target.id, "candidate": source, "seed": drawn, "measure": MEASURE,
-                "value": result.accuracy, "settings": to_json(settings), "details": to_json(details),
-            }  # fmt: skip
+                "subject": target.id,
+                "candidate": source,
+                "seed": drawn,
+                "measure": MEASURE,
+                "value": result.accuracy,
+                "settings": to_json(settings),
+                "details": to_json(details),
+            }
             store.put_evaluations(EVALUATION, [row], run.stamp, key)
         done.scores[source] = store.evaluations(key)[0]["value"]
     return done

@@ -75,13 +75,15 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
             "rank": [n.rank for n in neighbors],
             # Below chance is no nearer than chance.
             "score": pa.array([None if frame is None else max(0.0, n.score) for n in neighbors], pa.float32()),
-            **{name: pa.array([getattr(i, name) for i in intervals], pa.float32())
-               for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")},
+            **{
+                name: pa.array([getattr(i, name) for i in intervals], pa.float32())
+                for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")
+            },
             "p_value": pa.array(p_values, pa.float64()),
             "verdict": pa.array([verdict(p) for p in p_values], pa.string()),
             "similarity": pa.array([n.cosine for n in neighbors], pa.float32()),
         }
-    )  # fmt: skip
+    )
     vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
     return _told(frame, space.id, len(population))
 

@@ -131,8 +131,9 @@ class PromptedCount:
             logger.warning(
                 "%s: %d prompts did not fit into the model and were cut in their middle; "
                 "take a model that reads longer ones, or shorter texts",
-                model_id, self._counts["prompts cut"],
-            )  # fmt: skip
+                model_id,
+                self._counts["prompts cut"],
+            )
 
     def warn_if_many_are_missing(self, model_id: str) -> None:
         missing = sum(self._counts[source] for source in MISSING)

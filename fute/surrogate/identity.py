@@ -46,6 +46,8 @@ def resolve_dtype(config: SurrogateConfig) -> SurrogateConfig:
     try:
         found = "bfloat16" if has_bfloat16(find_device(config.device)) else "float32"
     except SurrogateError as exc:
-        raise SurrogateError(f"surrogate.dtype auto is decided where the run starts, and there {exc}; or name the "
-                             "dtype: float32 or bfloat16") from exc  # fmt: skip
+        raise SurrogateError(
+            f"surrogate.dtype auto is decided where the run starts, and there {exc}; or name the "
+            "dtype: float32 or bfloat16"
+        ) from exc
     return config.model_copy(update={"dtype": found})

@@ -69,9 +69,18 @@ def train(
     partial = Path(tempfile.mkdtemp(prefix=".training-", dir=out_dir.parent))
     try:
         probabilities, metrics = _fit(
-            config, training, held_out, names, partial, dataset.id,
-            base_dir=base_dir, surrogate_config=surrogate_config, seed=seed, features_of=features_of, progress=progress,
-        )  # fmt: skip
+            config,
+            training,
+            held_out,
+            names,
+            partial,
+            dataset.id,
+            base_dir=base_dir,
+            surrogate_config=surrogate_config,
+            seed=seed,
+            features_of=features_of,
+            progress=progress,
+        )
         score, majority, measured = _scores(probabilities, held_out, training)
         result = TrainingResult(
             fingerprint=identity,
@@ -132,9 +141,15 @@ def _fit(
             probe.save(folder)
             return probe.probabilities(held_out.inputs), metrics
         metrics = finetune(
-            training, names, config, backbone_source(config, surrogate_config, base_dir), folder,
-            seed=seed, device=find_device(surrogate_config.device), progress=progress,
-        )  # fmt: skip
+            training,
+            names,
+            config,
+            backbone_source(config, surrogate_config, base_dir),
+            folder,
+            seed=seed,
+            device=find_device(surrogate_config.device),
+            progress=progress,
+        )
         saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
         return saved.outputs(held_out.inputs).values, metrics
     except (ModelError, SurrogateError) as exc:

@@ -35,8 +35,11 @@ class Places:
             if most != self.most:
                 logger.warning(
                     "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
-                    service, self.most, most, min(most, self.most),
-                )  # fmt: skip
+                    service,
+                    self.most,
+                    most,
+                    min(most, self.most),
+                )
             self.most = min(most, self.most)
 
     def __enter__(self) -> None:
