@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Raised with every change after which a method makes other vectors from the same input, its settings being the same:
 # other rows sampled, other batches or another order of them, another start, loss or reading of the answers. Not for
 # float rounding alone. What was made before keeps its space; vectors of two versions are never compared.
-METHOD_VERSIONS = {"crosscov": 2, "tupate": 2, "taskemb": 2, "python": 1}
+METHOD_VERSIONS = {"crosscov": 3, "tupate": 2, "taskemb": 2, "python": 1}
 
 
 def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, base_dir: Path = Path()) -> str:

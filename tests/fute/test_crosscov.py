@@ -18,6 +18,7 @@ from fute.methods.crosscov.embed import (
 )
 from fute.methods.crosscov.root import Root, cross_covariance, without_identity
 from fute.methods.crosscov.whitening import centred_within, source_groups
+from fute.space import METHOD_VERSIONS
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
@@ -324,3 +325,12 @@ def test_a_root_that_is_the_identity_is_no_task() -> None:
     z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z)).T
     with pytest.raises(MethodError, match="vary alike along all of the pool's 4 axes"):
         embedding_of(z, z @ np.eye(4), np.zeros(12, dtype=np.intp))
+
+
+def test_what_another_version_embeds_is_not_compared_with_this_one() -> None:
+    """If these cosines change, what stores hold is of another space: raise METHOD_VERSIONS, then write the new ones."""
+    embedder = opened()
+    zoo = [probabilities(0), probabilities(1), probabilities(2, classes=2)]
+    a, b, c = (embedder.model(Outputs("probabilities", values)).vector for values in zoo)
+    assert METHOD_VERSIONS["crosscov"] == 3
+    assert (a @ b, a @ c, b @ c) == pytest.approx((-0.2758735, -0.3314325, 0.2367819), abs=1e-5)
