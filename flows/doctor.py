@@ -358,7 +358,7 @@ def _store(store: Path) -> Iterator[Finding]:
             "store",
             "problem",
             f"{folder}: {fault}",
-            "give yourself the right to write there, or put the store on a local disk",
+            "get write permission there, or put the store on a local disk",
         )
     if not faults:
         made = "can be written; rename, locks and SQLite work" if store.exists() else f"can be made in {folder}"

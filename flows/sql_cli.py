@@ -53,7 +53,7 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
     with Catalog(root) as catalog:
         if out is not None and form == "parquet":
             table = catalog.arrow(str(query))
-            with _told_if_unwritable(out):
+            with _explain_unwritable(out):
                 pq.write_table(table, out, compression="zstd")
             count = table.num_rows
         else:
@@ -61,14 +61,14 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
             if out is None:
                 print_rows(answer.columns, answer.rows, None if form == "table" else form)
                 return
-            with _told_if_unwritable(out), out.open("w", newline="", encoding="utf-8") as file:
+            with _explain_unwritable(out), out.open("w", newline="", encoding="utf-8") as file:
                 write_rows(answer.columns, answer.rows, form, file)
             count = len(answer.rows)
     click.echo(f"{out}: {count} row{'' if count == 1 else 's'}", err=True)
 
 
 @contextmanager
-def _told_if_unwritable(path: Path) -> Iterator[None]:
+def _explain_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

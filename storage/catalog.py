@@ -363,7 +363,7 @@ class Catalog:
         self._root = root
 
     def __enter__(self) -> Catalog:
-        with _told_as_ours():
+        with _as_store_errors():
             self._open()
         return self
 
@@ -393,7 +393,7 @@ class Catalog:
         self._files: dict[str, list[Path]] = {}
 
     def _run(self, sql: str, fetch: Callable[[duckdb.Statement], T]) -> T:
-        with _told_as_ours():
+        with _as_store_errors():
             for _ in range(TRIES):
                 asked = only_looking(self._con, sql, _TABLE_MACROS)
                 needed = {view for name in asked.names for view in _behind().get(name, ())}
@@ -446,7 +446,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _told_as_ours() -> Iterator[None]:
+def _as_store_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, *UNREADABLE) as exc:

@@ -88,7 +88,7 @@ def _last_change(entry: Path) -> float:
 
 
 @contextmanager
-def told_if_unwritable(target: Path) -> Iterator[None]:
+def explain_unwritable(target: Path) -> Iterator[None]:
     """A full or write-protected disk is no riddle: what could not be written, and what to do."""
     try:
         yield
@@ -96,7 +96,7 @@ def told_if_unwritable(target: Path) -> Iterator[None]:
         number = errno_of(exc)
         if number not in CANNOT_WRITE:
             raise
-        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
+        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "get write permission"
         raise StoreError(
             f"{target} could not be written ({os.strerror(number)}); {what} and run again: what is stored stays"
         ) from exc
@@ -114,10 +114,10 @@ def errno_of(exc: BaseException) -> int | None:
 
 def write_file(scratch: Scratch, target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
-    with told_if_unwritable(target):
+    with explain_unwritable(target):
         temporary = scratch.path()
     try:
-        with told_if_unwritable(target):
+        with explain_unwritable(target):
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -176,11 +176,11 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
 
     Unless its card is missing: it was damaged, and somebody deleted the card to have it made again.
     """
-    with told_if_unwritable(target):
+    with explain_unwritable(target):
         temporary = scratch.path()
         temporary.mkdir(parents=True)
     try:
-        with told_if_unwritable(target):
+        with explain_unwritable(target):
             write(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir() and not (target / CARD).is_file():

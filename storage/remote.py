@@ -103,14 +103,14 @@ class Mirror:
 
     def folders(self) -> list[str]:
         """Which of a store's folders object storage holds, none of a new store. Raises StoreError: as for `pull`."""
-        with self._told("it cannot be listed"):
+        with self._explained("it cannot be listed"):
             return sorted({name.partition("/")[0] for name in _listed(*_connect(self.address, self.root, os.getpid()))})
 
     def _synchronize(self, fault: str, step: Callable[[Any, str, Known], None]) -> None:
         """Take one step with the file system, the path in it and the list; one process or thread at a time."""
         self.root.mkdir(parents=True, exist_ok=True)
         path = self.root / "mirror.json"
-        with (self.root / "mirror.lock").open("ab") as lock, self._told(fault):
+        with (self.root / "mirror.lock").open("ab") as lock, self._explained(fault):
             fcntl.flock(lock, fcntl.LOCK_EX)
             text = path.read_text() if path.exists() else "{}"
             known = {relative: Version(*version) for relative, version in json.loads(text).items()}
@@ -168,7 +168,7 @@ class Mirror:
                 fs.rm_file(f"{prefix}/{relative}")
 
     @contextmanager
-    def _told(self, fault: str) -> Iterator[None]:
+    def _explained(self, fault: str) -> Iterator[None]:
         try:
             yield
         except StoreError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fute.errors import ModelError
-from fute.llm.conversation import Heard
+from fute.llm.conversation import Reply
 from fute.llm.protocols.failures import InputFailed
 from fute.llm.types import Answer
 from fute.types import MIN_ANSWERED
@@ -44,7 +44,7 @@ class PromptedCount:
         self._models: set[str] = set()
         self._lock = threading.Lock()
 
-    def add(self, heard: Heard) -> None:
+    def add(self, heard: Reply) -> None:
         with self._lock:
             self._counts[heard.reading.source] += 1
             if heard.reading.probabilities is None and heard.text is None and _cut_short(heard.answers):
