@@ -69,7 +69,8 @@ def main() -> None:
         wall, processor = (round(median(one[name][i] for one in rounds), 2) for i in (0, 1))
         rows.append({"command": name, "wall_s": wall, "processor_s": processor, "target_s": target})
         print(f"{name:20}{wall:8.2f}{processor:8.2f}{target:8.1f}")
-    machine = {"git_commit": code_version(), "cores": os.cpu_count(), "python": platform.python_version()}
+    machine = {"git_commit": code_version(), "cores": os.cpu_count(), "python": platform.python_version(),
+               "load": os.getloadavg()[0]}  # fmt: skip
     record = {"command": as_run(__file__), **machine, "rounds": options.rounds, "rows": rows}
     write_record(record, options.out)
 
