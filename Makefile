@@ -19,7 +19,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/fute demo examples/quickstart.yaml
+	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -35,7 +35,7 @@ lint: $(VENV)/.dev
 
 # Prefect server, worker and MLflow on loopback, until interrupted.
 up: $(VENV)/.installed
-	$(BIN)/fute demo --data-only
+	$(BIN)/python -m examples.demo --data-only
 	$(BIN)/fute up --store demo/store
 
 clean:

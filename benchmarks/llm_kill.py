@@ -20,9 +20,10 @@ from typing import Any
 from llm import PROMPT, TEXT, counts, endpoint
 
 from fute.config import EndpointConfig
-from fute.llm.client import connect
+from fute.llm.client.layers import connect
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
+from storage import catalog
 from storage.responses import ResponseStore
 from storage.stamp import code_version
 
@@ -54,7 +55,7 @@ def main() -> None:
 def ask(base_url: str, folder: Path, calls: int, in_flight: int) -> dict[str, Any]:
     """All texts, with a store in `folder`; what was asked now and what was found."""
     config = EndpointConfig(id="e", base_url=base_url, service="kill", model="benchmark", max_concurrency=in_flight)
-    with ResponseStore(folder) as store:
+    with ResponseStore(folder / "responses") as store:
         completer = connect(config, ledger=store, api_key="none-at-all")
         model = PromptedModel("m", PROMPT, config, completer=completer)
         outputs = model.outputs(TextTable([f"{TEXT} ({i})." for i in range(calls)]))
@@ -74,8 +75,7 @@ def measure(calls: int, in_flight: int, latency_s: float, at: float) -> dict[str
             process.kill()
         time.sleep(SETTLES_S)
         before = counts(base_url)["requests"]
-        with ResponseStore(Path(folder)) as store:
-            kept = len(store.arrow_table())
+        ((kept,),) = catalog.query(Path(folder), "SELECT count(*) FROM responses").rows
         second = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         details = json.loads(second.stdout)
         after = counts(base_url)

@@ -43,7 +43,8 @@ from fute.select.references import labelled_texts
 from fute.select.strength import TargetSpace
 from fute.select.zps import zps
 from fute.surrogate.features import compute_features
-from fute.surrogate.load import load_surrogate, surrogate_identity
+from fute.surrogate.identity import surrogate_identity
+from fute.surrogate.load import load_surrogate
 from fute.types import Dataset, Features, Floats, Outputs, TextTable
 from storage.stamp import code_version
 from storage.store import Store

@@ -43,12 +43,14 @@ from fute.config import SurrogateConfig
 from fute.evaluate.transfer import evaluate_selection
 from fute.evaluate.transfer_scores import TransferScores
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.embedder import Embedder
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.space import open_space, space_id
 from fute.surrogate.features import compute_features
-from fute.surrogate.load import load_surrogate, surrogate_identity
-from fute.types import Embedder, Features, Floats, Outputs, Pool
+from fute.surrogate.identity import surrogate_identity
+from fute.surrogate.load import load_surrogate
+from fute.types import Features, Floats, Outputs, Pool
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks
 from storage.stamp import code_version
 from storage.store import Store

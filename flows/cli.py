@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Before Prefect is imported. Its console lines are left to warnings, since ours say what goes on; the Prefect UI gets
 # both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
@@ -24,22 +22,23 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import click
-from rich.console import Console
 
-from flows.rows import to_json, write_rows
+from flows.console import console, show_progress
+from flows.rows import print_rows, to_json
+from flows.run_command import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_WITH_FAILURES,
+    base_urls_option,
+    end_of_run,
+    study_argument,
+)
 from flows.select_cli import select
 from flows.sql_cli import maintain, nearest, sql
-from flows.store_option import store_address_option, store_option
+from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import FuteError
 from fute.json_text import json_text
 from fute.terminal import printable
-
-if TYPE_CHECKING:
-    from prefect.states import State
-
-EXIT_FAILED = 1
-EXIT_WITH_FAILURES = 3
-EXIT_INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -61,50 +60,13 @@ def main() -> None:
     """Datasets, models and prompted LLMs in one vector space."""
 
 
-def console() -> Console:
-    """Stdout as a terminal shows it; into a pipe or file, lines are not cut at 80 columns."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
-
-
-class PlainFormatter(logging.Formatter):
-    """Lines that may quote a server or a label."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def show_progress() -> None:
-    """The flows' own lines, on stderr."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    for name in ("flows", "tasks", "fute", "storage"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.addHandler(handler)
-
-
-study_argument = click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
-
-
 @main.command()
 @study_argument
-@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+@base_urls_option
 @click.option("--go-on", is_flag=True, help="Ask about all inputs, even where the first 100 answers are the same.")
-def run(study: Path, base_urls: tuple[str, ...], go_on: bool) -> None:
+def run(study: Path, base_urls: dict[str, str], go_on: bool) -> None:
     """Run a study: ingest, surrogate, embed, unify, report."""
-    sys.exit(run_study(study, moved_endpoints(base_urls), go_on=go_on))
-
-
-def moved_endpoints(base_urls: tuple[str, ...]) -> dict[str, str]:
-    """What --base-url says: endpoint id to address."""
-    moved = {}
-    for item in base_urls:
-        endpoint, separator, url = item.partition("=")
-        if not separator:
-            raise click.BadParameter(f"{item!r}: write it as ID=URL", param_hint="--base-url")
-        moved[endpoint] = url
-    return moved
+    sys.exit(run_study(study, base_urls, go_on=go_on))
 
 
 def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bool = False) -> int:
@@ -119,35 +81,29 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
     check_keys(loaded, blocks=False)  # those need a Prefect server: the flow looks for them
     show_progress()
 
-    from flows.pipeline import pipeline
-    from flows.results import print_results
-    from flows.signals import run_flow
+    from flows.results import print_results, print_run
+    from flows.unchanged import run_unchanged
     from storage.store import Store
 
-    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
     store = Store(loaded.store_address)
+    if (finished := run_unchanged(loaded, base_urls)) is not None:
+        print_run(console(), store, finished)
+        return 0
+
+    from flows.pipeline import pipeline
+    from flows.signals import run_flow
+
+    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
     return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
-
-
-def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
-    """Show what a flow came to, or say why it came to nothing; the exit code."""
-    if state.is_completed() or state.name == "CompletedWithFailures":
-        show()
-        return 0 if state.is_completed() else EXIT_WITH_FAILURES
-    cause = state.result(raise_on_failure=False)
-    if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
-        click.echo(f"error: {printable(cause if isinstance(cause, FuteError) else state.message)}", err=True)
-        return EXIT_FAILED
-    raise cause
 
 
 @main.command()
 @study_argument
 @click.option("--renew", is_flag=True, help="Make new baselines of the models as they are now, and check nothing.")
-@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+@base_urls_option
 @click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="The dry run as JSON.")
-def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as_json: bool) -> None:
     """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
     from fute.check_study import check_study
     from fute.load_study import load_study
@@ -159,7 +115,7 @@ def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, a
         from flows.dry_runs import drift_plan
         from flows.plan_results import print_plan
 
-        print_plan(console(), loaded.name, drift_plan(loaded, renew, moved_endpoints(base_urls)), as_json)
+        print_plan(console(), loaded.name, drift_plan(loaded, renew, base_urls), as_json)
         return
     check_keys(loaded, blocks=False)
     show_progress()
@@ -170,8 +126,7 @@ def drift(study: Path, renew: bool, base_urls: tuple[str, ...], dry_run: bool, a
     from flows.signals import run_flow
     from storage.store import Store
 
-    moved = moved_endpoints(base_urls) or None
-    state = run_flow(loaded.store_address, drift_flow, str(study), base_urls=moved, renew=renew)
+    state = run_flow(loaded.store_address, drift_flow, str(study), base_urls=base_urls or None, renew=renew)
     store = Store(loaded.store_address)
 
     def show() -> None:
@@ -246,19 +201,6 @@ def schema(as_json: bool) -> None:
     click.echo(json.dumps(Study.model_json_schema(), indent=2) if as_json else describe(Study))
 
 
-def known_store(store: Path) -> Path:
-    """The folder, made absolute; one that is not there is read as empty, and said to be missing."""
-    if not store.is_dir():
-        click.echo(f"no store at {store.resolve()}; give --store (the demo's is demo/store)", err=True)
-    return store.resolve()
-
-
-def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None) -> None:
-    write_rows(columns, rows, form, sys.stdout)
-    if form is None:
-        click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
-
-
 @main.command()
 @click.argument("view", required=False)
 @click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
@@ -297,27 +239,17 @@ def show(subject: str, as_json: bool, store: Path) -> None:
 
 
 @main.command()
-@store_option
-def atlas(store: Path) -> None:
+@store_address_option
+def atlas(store: str) -> None:
     """Write one page of everything in the store: maps, groups, drift, and a view of each subject."""
     from storage.store import Store
     from tasks.atlas import AtlasReader, write_store_page
 
-    with AtlasReader(Store(known_store(store))) as reader:
+    opened = Store(store).pull()
+    known_store(opened.root)
+    with AtlasReader(opened) as reader:
         click.echo(write_store_page(reader, reader.failures()))
-
-
-@main.command()
-@click.argument("study", type=click.Path(dir_okay=False, path_type=Path), default="examples/quickstart.yaml")
-@click.option("--data-only", is_flag=True, help="Write the data that the examples read, and stop.")
-def demo(study: Path, data_only: bool) -> None:
-    """Make the demo's data, start its loopback endpoint, and run its study."""
-    from flows.demo import demo_data, run_demo
-
-    if data_only:
-        click.echo(demo_data(study))
-    else:
-        sys.exit(run_demo(study))
+    opened.push()
 
 
 @main.command()

@@ -1,7 +1,9 @@
-"""What commands print with rich: every text as it is, never as markup, and never obeyed by the terminal."""
+"""What commands print: every text as it is, never as markup, and never obeyed by the terminal."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -30,3 +32,26 @@ class PlainTable(Table):
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*map(plain, cells), **options)
+
+
+def console() -> Console:
+    """Stdout as a terminal shows it; into a pipe or file, lines are not cut at 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines that may quote a server or a label."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def show_progress() -> None:
+    """The flows' own lines, on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name in ("flows", "tasks", "fute", "storage"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)

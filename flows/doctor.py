@@ -63,8 +63,11 @@ def examine(study_file: Path | None, store: str) -> list[Finding]:
         try:
             study = load_study(study_file)
             check_study(study)
-            findings.append(Finding("study", "ok", f"{study_file}: {len(study.datasets)} datasets, "
-                                    f"{len(expand_models(study))} models"))  # fmt: skip
+            findings.append(
+                Finding(
+                    "study", "ok", f"{study_file}: {len(study.datasets)} datasets, {len(expand_models(study))} models"
+                )
+            )
         except FuteError as exc:
             findings.append(Finding("study", "problem", str(exc), f"mend {study_file}; `fute schema` explains fields"))
     address = store if study is None else study.store_address
@@ -105,8 +108,12 @@ def _packages() -> Iterator[Finding]:
             found = "missing"
         if found == "missing" or not requirement.specifier.contains(found, prereleases=True):
             wrong = True
-            yield Finding("packages", "problem", f"{requirement.name} is {found}, fute needs {requirement.specifier}",
-                          f"pip install '{requirement.name}{requirement.specifier}'")  # fmt: skip
+            yield Finding(
+                "packages",
+                "problem",
+                f"{requirement.name} is {found}, fute needs {requirement.specifier}",
+                f"pip install '{requirement.name}{requirement.specifier}'",
+            )
     if not wrong:
         yield Finding("packages", "ok", f"{len(needed)} requirements within their bounds")
 
@@ -125,7 +132,8 @@ def _surrogate() -> Iterator[Finding]:
 def _device(study: Study | None) -> Iterator[Finding]:
     import torch
 
-    from fute.surrogate.load import find_device, surrogate_identity
+    from fute.surrogate.device import find_device
+    from fute.surrogate.identity import surrogate_identity
 
     wanted = study.surrogate.device if study else "auto"
     try:
@@ -137,8 +145,12 @@ def _device(study: Study | None) -> Iterator[Finding]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     told = f"{device.type} ({name}), {'with' if auto == 'bfloat16' else 'without'} bfloat16 arithmetic"
     if device.type == "cpu" and shutil.which("nvidia-smi") and not torch.cuda.is_available():
-        yield Finding("device", "warning", f"{told}; there is an NVIDIA driver, but torch sees no GPU",
-                      "install a CUDA build of torch (pytorch.org)")  # fmt: skip
+        yield Finding(
+            "device",
+            "warning",
+            f"{told}; there is an NVIDIA driver, but torch sees no GPU",
+            "install a CUDA build of torch (pytorch.org)",
+        )
     else:
         yield Finding("device", "ok", told)
 
@@ -190,8 +202,12 @@ def _prefect() -> Iterator[Finding]:
     if fault is None:
         yield Finding("prefect", "ok", f"the server at {_place(api.url)} answers")
     else:
-        yield Finding("prefect", "problem", f"the server at {_place(api.url)} {fault}",
-                      "start it (`fute up`), or unset PREFECT_API_URL to run without one")  # fmt: skip
+        yield Finding(
+            "prefect",
+            "problem",
+            f"the server at {_place(api.url)} {fault}",
+            "start it (`fute up`), or unset PREFECT_API_URL to run without one",
+        )
 
 
 def _mlflow(study: Study | None, store: Path) -> Iterator[Finding]:
@@ -206,13 +222,21 @@ def _mlflow(study: Study | None, store: Path) -> Iterator[Finding]:
             yield Finding("mlflow", "ok", f"the server at {_place(uri)} answers")
         else:
             # Not a problem: runs go on without tracking, and say so.
-            yield Finding("mlflow", "warning", f"the server at {_place(uri)} {fault}; runs go on without tracking",
-                          "start it, or take tracking.uri out to track in the store")  # fmt: skip
+            yield Finding(
+                "mlflow",
+                "warning",
+                f"the server at {_place(uri)} {fault}; runs go on without tracking",
+                "start it, or take tracking.uri out to track in the store",
+            )
     elif uri.startswith("sqlite:"):
         yield _mlflow_file(Path(uri.removeprefix("sqlite:///")))
     else:
-        yield Finding("mlflow", "warning", f"{urlsplit(uri).scheme} databases are not looked at here",
-                      "`mlflow doctor` and the database's own client tell more")  # fmt: skip
+        yield Finding(
+            "mlflow",
+            "warning",
+            f"{urlsplit(uri).scheme} databases are not looked at here",
+            "`mlflow doctor` and the database's own client tell more",
+        )
 
 
 def _mlflow_file(path: Path) -> Finding:
@@ -225,8 +249,12 @@ def _mlflow_file(path: Path) -> Finding:
         finally:
             db.close()
     except sqlite3.Error as exc:
-        return Finding("mlflow", "warning", f"{path} cannot be read ({exc}); runs go on without tracking",
-                       "move it away: the next run makes a new one")  # fmt: skip
+        return Finding(
+            "mlflow",
+            "warning",
+            f"{path} cannot be read ({exc}); runs go on without tracking",
+            "move it away: the next run makes a new one",
+        )
     return Finding("mlflow", "ok", f"{path} can be read")
 
 
@@ -235,15 +263,20 @@ def _hub(study: Study | None) -> Iterator[Finding]:
 
     fix = "use local folders and the embedded surrogate, or open the way to the hub"
     if constants.is_offline_mode():
-        yield Finding("hub", "warning", "HF_HUB_OFFLINE is set: only what was fetched before can be had by name",
-                      f"unset it, or {fix}")  # fmt: skip
+        yield Finding(
+            "hub",
+            "warning",
+            "HF_HUB_OFFLINE is set: only what was fetched before can be had by name",
+            f"unset it, or {fix}",
+        )
         return
     fault = _answer(constants.ENDPOINT)
     if fault is None:
         yield Finding("hub", "ok", f"{_place(constants.ENDPOINT)} answers")
     else:
-        yield Finding("hub", "warning", f"{_place(constants.ENDPOINT)} {fault}: nothing can be had by its hub name",
-                      fix)  # fmt: skip
+        yield Finding(
+            "hub", "warning", f"{_place(constants.ENDPOINT)} {fault}: nothing can be had by its hub name", fix
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- keys
@@ -262,15 +295,22 @@ def _keys(study: Study) -> Iterator[Finding]:
             continue
         where = endpoint.api_key_env or f"Prefect Secret block {endpoint.api_key_block}"
         if endpoint.api_key_env is None and not get_current_settings().api.url:
-            yield Finding("keys", "warning", f"endpoint {endpoint.id}: {where} is looked for when a run starts",
-                          "set PREFECT_API_URL to have it looked for now")  # fmt: skip
+            yield Finding(
+                "keys",
+                "warning",
+                f"endpoint {endpoint.id}: {where} is looked for when a run starts",
+                "set PREFECT_API_URL to have it looked for now",
+            )
             continue
         try:
             api_key(endpoint)
         except ConfigError:
-            yield Finding("keys", "warning" if unused else "problem",
-                          f"endpoint {endpoint.id}: {where} is not there{unused}",
-                          "put the API key there; api_key_env: null where none is needed")  # fmt: skip
+            yield Finding(
+                "keys",
+                "warning" if unused else "problem",
+                f"endpoint {endpoint.id}: {where} is not there{unused}",
+                "put the API key there; api_key_env: null where none is needed",
+            )
         else:
             yield Finding("keys", "ok", f"endpoint {endpoint.id}: {where} is there{unused}")
 
@@ -295,8 +335,14 @@ def _opened(address: str) -> tuple[Path, list[Finding]]:
     try:
         held = mirror.folders()
     except StoreError as exc:
-        return mirror.root, [Finding("storage", "problem", f"{address} cannot be opened ({_kind(exc)})",
-                                     "look at the address, the network and the credentials")]  # fmt: skip
+        return mirror.root, [
+            Finding(
+                "storage",
+                "problem",
+                f"{address} cannot be opened ({_kind(exc)})",
+                "look at the address, the network and the credentials",
+            )
+        ]
     told = f"has {', '.join(held)}" if held else "has no store yet"
     return mirror.root, [Finding("storage", "ok", f"{address} answers and {told}; its mirror here is {mirror.root}")]
 
@@ -308,8 +354,12 @@ def _store(store: Path) -> Iterator[Finding]:
     folder = nearest_existing(store)
     faults = list(file_system_faults(folder))
     for fault in faults:
-        yield Finding("store", "problem", f"{folder}: {fault}",
-                      "give yourself the right to write there, or put the store on a local disk")  # fmt: skip
+        yield Finding(
+            "store",
+            "problem",
+            f"{folder}: {fault}",
+            "get write permission there, or put the store on a local disk",
+        )
     if not faults:
         made = "can be written; rename, locks and SQLite work" if store.exists() else f"can be made in {folder}"
         yield Finding("store", "ok", f"{store} {made}")
@@ -318,8 +368,12 @@ def _store(store: Path) -> Iterator[Finding]:
     if free >= LITTLE_SPACE_BYTES:
         yield Finding("disk", "ok", told)
     else:
-        yield Finding("disk", "problem" if free < NO_SPACE_BYTES else "warning", told,
-                      "free some: features/ below a store is a cache and may be deleted at any time")  # fmt: skip
+        yield Finding(
+            "disk",
+            "problem" if free < NO_SPACE_BYTES else "warning",
+            told,
+            "free some: features/ below a store is a cache and may be deleted at any time",
+        )
 
 
 def print_findings(findings: list[Finding], echo: Callable[[str], None]) -> None:

@@ -16,7 +16,6 @@ from fute.errors import ConfigError
 from fute.expand import expand_models
 from tasks.drift import DriftCheck, check_drift
 from tasks.endpoints import check_keys
-from tasks.prompts import fold_responses
 from tasks.run import Failure, Run
 from tasks.study import parts_of
 
@@ -62,20 +61,28 @@ def drift(
             for m in models
         ]
         checks, failures = settle(futures, "drift")
-        fold_responses(session.run)
         drifted = [check for check in checks if check.drifted]
         for check in checks:
             if check.changed and check.new_baseline and not check.drifted:
-                log.warning("%s: the study has changed its %s; it answers as before, and what it answers now is its "
-                            "baseline from now on", check.model, " and ".join(check.changed))  # fmt: skip
+                log.warning(
+                    "%s: the study has changed its %s; it answers as before, and what it answers now is its "
+                    "baseline from now on",
+                    check.model,
+                    " and ".join(check.changed),
+                )
         session.failures += failures
         session.failures += [Failure(subject=c.model, stage="drift", reason="; ".join(c.reasons)) for c in drifted]
         session.tracker.metrics(
             session.run.run_id,
             {"drift_checked": len(checks), "drifted": len(drifted), "llm_calls": sum(c.calls for c in checks)},
         )
-        log.info("drift: %d models checked, %d drifted, %d new baselines, %d failed", len(checks), len(drifted),
-                 sum(c.new_baseline for c in checks), len(failures))  # fmt: skip
+        log.info(
+            "drift: %d models checked, %d drifted, %d new baselines, %d failed",
+            len(checks),
+            len(drifted),
+            sum(c.new_baseline for c in checks),
+            len(failures),
+        )
         if drifted:
             listed = "; ".join(f"{c.model}: {', '.join(c.reasons)}" for c in drifted)
             return Failed(name=DRIFTED, message=f"{len(drifted)} of {len(checks)} models drifted: {listed}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flows.base_urls import with_base_urls
 from flows.select_prompts import candidates
-from flows.session import with_base_urls
 from fute.config import PromptModel, SelectConfig, Study
 from fute.errors import ConfigError
 from fute.expand import expand_models

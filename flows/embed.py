@@ -28,7 +28,7 @@ from tasks.embed import (
 )
 from tasks.endpoints import check_keys
 from tasks.fold import fold_embeddings
-from tasks.prompts import fold_responses, record_prompts
+from tasks.prompts import record_prompts
 from tasks.run import Failure, Run
 from tasks.study import StudyParts, parts_of
 from tasks.surrogate import SpaceRef
@@ -92,8 +92,12 @@ def embed(
             session.failures += failures + failed
             fold_embeddings(session.run, [s.id for s in spaces])
         track_models(session, outputs, trained, embeddings, spaces)
-        log.info("embed: %d embeddings (%d from the store), %d failed", len(embeddings),
-                 sum(e.reused for e in embeddings), len(session.failures))  # fmt: skip
+        log.info(
+            "embed: %d embeddings (%d from the store), %d failed",
+            len(embeddings),
+            sum(e.reused for e in embeddings),
+            len(session.failures),
+        )
         return session.end_state(Embedded(embeddings=embeddings, failures=session.failures))
 
 
@@ -128,10 +132,9 @@ def ask_models(session: Session, parts: StudyParts, pool: str) -> tuple[list[Out
     asked = [(str(m.id), query_model.submit(session.run, m, parts, pool)) for m in models if m.id not in untrained]
     outputs, failures = settle(asked, "outputs")
     session.failures += failures
-    if session.study.endpoints:
-        fold_responses(session.run)
-    log.info("outputs: %d models (%d from the store), %d failed", len(outputs), sum(o.reused for o in outputs),
-             len(failures))  # fmt: skip
+    log.info(
+        "outputs: %d models (%d from the store), %d failed", len(outputs), sum(o.reused for o in outputs), len(failures)
+    )
     return outputs, ready
 
 
@@ -152,10 +155,11 @@ def track_models(
             measured.setdefault(e.subject, {}).update(named)
     for output in outputs:
         child = session.tracker.start(
-            output.id, parent=run.run_id,
+            output.id,
+            parent=run.run_id,
             tags={"prefect.flow_run_id": run.flow_run_id, "subject": output.id, "model_ref": output.ref},
             params={"kind": output.kind, "task": output.task, "pool": output.pool, "reused": output.reused},
-        )  # fmt: skip
+        )
         session.tracker.metrics(child, {**output.metrics, **measured.get(output.id, {})})
         session.tracker.end(child)
     totals = {
@@ -165,7 +169,8 @@ def track_models(
     session.tracker.metrics(run.run_id, {"models": len(outputs), "embeddings": len(embeddings), **totals})
     for failure in session.failures:
         child = session.tracker.start(
-            failure.subject, parent=run.run_id,
+            failure.subject,
+            parent=run.run_id,
             tags={"prefect.flow_run_id": run.flow_run_id, "stage": failure.stage, "reason": failure.reason[:5000]},
-        )  # fmt: skip
+        )
         session.tracker.end(child, failed=True)

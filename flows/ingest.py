@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from flows.session import open_session, settle
 from fute.errors import DataError
-from tasks.ingest import DatasetRef, PoolRef, build_pool_snapshot, ingest_dataset
+from tasks.ingest import PoolRef, build_pool_snapshot, ingest_dataset
 from tasks.run import Run
+from tasks.study import DatasetRef
 
 log = logging.getLogger("flows.ingest")
 

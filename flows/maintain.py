@@ -18,12 +18,12 @@ from storage.catalog import VIEWS
 from storage.folding import MIN_FILES, Folded, folders
 from storage.stamp import Stamp
 from storage.store import Store, to_json
-from tasks.fold import fold_answers, fold_folder
+from tasks.fold import export_answers, fold_folder
 from tasks.run import Failure
 
 log = logging.getLogger("flows.maintain")
 
-SIGNS = ("schema/version.json", "responses/*.parquet", "responses/live/*.sqlite", *(view.glob for view in VIEWS))
+SIGNS = ("schema/version.json", "responses/**/*.sqlite", *(view.glob for view in VIEWS))
 """Files by which a store is told from any other folder, which may well have one called models or reports."""
 
 
@@ -54,14 +54,15 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
         name, store = loaded.name, loaded.store_address
     opened = _opened(str(store))
     opened.scratch.sweep()
-    fold_answers(opened.address)
+    export_answers(opened.address)
     small = [folder.relative_to(opened.root).as_posix() for folder in folders(opened)]
     done, failures = settle([(f, fold_folder.submit(opened.address, f, min_files)) for f in small], "fold")
     failures += [Failure(subject=f.folder, stage="fold", reason=fault) for f in done for fault in f.faults]
     create_table_artifact(
-        [{"folder": f.folder, "folded": f.files, "into": f.parts} for f in done], key="maintenance",
+        [{"folder": f.folder, "folded": f.files, "into": f.parts} for f in done],
+        key="maintenance",
         description="What was folded",
-    )  # fmt: skip
+    )
     result = Maintained(folders=done, failures=failures)
     row = {
         "study": name,
@@ -72,8 +73,13 @@ def maintain(study: str | None = None, store: str | None = None, min_files: int 
         "report": to_json(result.model_dump()),
     }
     opened.put_run(row, Stamp(None, flow_run.id))
-    log.info("maintain: %d files folded into %d, %d failures",
-             sum(f.files for f in done), sum(f.parts for f in done), len(failures))  # fmt: skip
+    opened.push()
+    log.info(
+        "maintain: %d files folded into %d, %d failures",
+        sum(f.files for f in done),
+        sum(f.parts for f in done),
+        len(failures),
+    )
     if failures:
         return failed_state("; ".join(f"{f.subject} ({f.stage}): {f.reason}" for f in failures))
     return result

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from flows.console import PlainTable
-from storage.answered import outputs_details
 from storage.store import Store
 from storage.summary import SpaceSummary
 
 READ_FROM = {"from_logprobs": "log-probabilities", "from_text": "text", "from_samples": "samples"}
 MISSING = {
-    "refusals": "refused", "too_long": "too long", "failed": "failed", "unparsable": "not to be read", "empty": "empty",
-    "cut_short": "of these cut short", "prompts_cut": "prompts cut in their middle",
-}  # fmt: skip
+    "refusals": "refused",
+    "too_long": "too long",
+    "failed": "failed",
+    "unparsable": "not to be read",
+    "empty": "empty",
+    "cut_short": "of these cut short",
+    "prompts_cut": "prompts cut in their middle",
+}
 
 
 def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
@@ -22,7 +26,7 @@ def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
         if entry.kind != "model" or entry.row["subject_kind"] != "prompt":
             continue
         ref = f"{entry.subject}@{entry.row['subject_fingerprint']}"
-        details = outputs_details(store, summary.space["pool"], ref)
+        details = store.outputs_details(summary.space["pool"], ref)
         if details:
             rows.append((entry.subject, details))
     if not rows:

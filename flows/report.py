@@ -46,10 +46,7 @@ def report(
             pages = write_pages(session.run, populated, failures or [], session.study.endpoints)
             for space in populated:
                 publish_result(session.run, space, pages, failures or [])
-            # The store's page grows with the store and is replaced by every run: MLflow keeps the study's, and a link.
-            run_id, page = session.run.run_id, Path(pages.study)
-            session.tracker.artifact(run_id, page)
-            session.tracker.text(run_id, f"{Path(pages.store).as_uri()}\n", "store-page.txt")
-            publish_pages(session.run, pages, session.tracker.address_of(run_id, page.name))
+            session.track_pages(pages)
+            publish_pages(session.run, pages, session.tracker.address_of(session.run.run_id, Path(pages.study).name))
         log.info("report: %s; the whole store: %s", pages.study, pages.store)
         return pages.study

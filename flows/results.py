@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -19,11 +21,19 @@ NEAREST = 3
 
 
 def print_results(console: Console, store: Store, flow_run_id: str) -> None:
-    """The ranked tables of a run, what failed, where everything lies, and what to try next."""
+    """What a flow run came to, as the store has it."""
     runs = catalog.query(store.root, "SELECT * FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).records()
     if not runs:
         raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
-    run = runs[0]
+    print_run(console, store, runs[0])
+
+
+def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
+    """The ranked tables of a run, what failed, where everything lies, and what to try next.
+
+    Args:
+        run: its row of `runs`.
+    """
     summaries = [summarise(store, space) for space in run["spaces"]]
     for summary in summaries:
         console.print(datasets_table(summary))
@@ -63,13 +73,25 @@ def datasets_table(summary: SpaceSummary) -> PlainTable:
 
 def models_table(summary: SpaceSummary) -> PlainTable:
     """For each model, its task: what it was made for where known, and the dataset nearest to it."""
-    table = PlainTable("model", "kind", "made for", "held-out score", "nearest dataset", "nearest model",
-                  title=f"What each model does ({summary.space['method']})")  # fmt: skip
+    table = PlainTable(
+        "model",
+        "kind",
+        "made for",
+        "held-out score",
+        "nearest dataset",
+        "nearest model",
+        title=f"What each model does ({summary.space['method']})",
+    )
     for e in summary.population:
         if e.kind == "model":
             card = summary.model_cards[e.subject]
             score = "" if card["score"] is None else f"{card['score']:.2f} {card['score_name']}"
             near = [summary.nearest("model", e.subject, kind, 1) for kind in ("dataset", "model")]
-            table.add_row(e.subject, e.row["subject_kind"], e.row["task"] or "", score,
-                          *[near_in_words(rows[0]) if rows else "" for rows in near])  # fmt: skip
+            table.add_row(
+                e.subject,
+                e.row["subject_kind"],
+                e.row["task"] or "",
+                score,
+                *[near_in_words(rows[0]) if rows else "" for rows in near],
+            )
     return table

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
+import click
 from rich.console import Console
 
 from flows.console import PlainTable
@@ -56,3 +58,10 @@ def write_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str 
     else:
         # Into a pipe or file, lines are not cut at 80 columns.
         Console(file=file, width=None if file.isatty() else 200).print(table_of(columns, rows))
+
+
+def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None) -> None:
+    """To stdout; a table with the number of its rows."""
+    write_rows(columns, rows, form, sys.stdout)
+    if form is None:
+        click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")

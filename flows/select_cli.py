@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from flows.console import console, show_progress
+from flows.run_command import base_urls_option, end_of_run, study_argument
+
 
 def a_share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not 0 < value <= 1:  # also where it is no number at all
@@ -20,14 +23,18 @@ def select() -> None:
 
 
 @select.command()
-@click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--target", required=True, metavar="DATASET_OR_FILE",
-              help="A dataset of the study (labels are not looked at), or a Parquet, CSV or JSONL file.")  # fmt: skip
+@study_argument
+@click.option(
+    "--target",
+    required=True,
+    metavar="DATASET_OR_FILE",
+    help="A dataset of the study (labels are not looked at), or a Parquet, CSV or JSONL file.",
+)
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts.")
 @click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
 @click.option("--share", type=float, callback=a_share, help="Make at most this share of all calls (1: ask everything).")
-@click.option("--base-url", "base_urls", multiple=True, metavar="ID=URL", help="Another address for an endpoint.")
+@base_urls_option
 @click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def prompts(
@@ -37,25 +44,23 @@ def prompts(
     text_pair: str | None,
     prompts: tuple[str, ...],
     share: float | None,
-    base_urls: tuple[str, ...],
+    base_urls: dict[str, str],
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Which prompt on which LLM fits a target without labels? Asks, ranks, and says what it cost."""
-    from flows.cli import console, end_of_run, moved_endpoints, show_progress
     from fute.check_study import check_study
     from fute.load_study import load_study
 
     loaded = load_study(study)
     check_study(loaded)
-    moved = moved_endpoints(base_urls)
     # A file is named from where the command runs; the flow starts relative paths at the study's folder.
     named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
     if dry_run:
         from flows.dry_runs import selection_plan
         from flows.plan_results import print_plan
 
-        plan = selection_plan(loaded, named, text, text_pair, list(prompts) or None, share, moved)
+        plan = selection_plan(loaded, named, text, text_pair, list(prompts) or None, share, base_urls)
         print_plan(console(), loaded.name, plan, as_json)
         return
     show_progress()
@@ -67,9 +72,16 @@ def prompts(
     from tasks.select import read_selection
 
     state = run_flow(
-        loaded.store_address, select_prompts, str(study), named, text, text_pair, list(prompts) or None, share,
-        moved or None,
-    )  # fmt: skip
+        loaded.store_address,
+        select_prompts,
+        str(study),
+        named,
+        text,
+        text_pair,
+        list(prompts) or None,
+        share,
+        base_urls or None,
+    )
     store = Store(loaded.store_address)
     flow_run_id = str(state.state_details.flow_run_id)
     sys.exit(

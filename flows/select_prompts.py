@@ -15,11 +15,11 @@ from fute.errors import ConfigError, DataError
 from fute.expand import expand_models
 from tasks.embed import OutputsRef, query_model, train_source_model
 from tasks.endpoints import check_keys
-from tasks.ingest import DatasetRef, ingest_dataset
-from tasks.prompts import fold_responses, record_prompts
+from tasks.ingest import ingest_dataset
+from tasks.prompts import record_prompts
 from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
-from tasks.study import StudyParts, parts_of
+from tasks.study import DatasetRef, StudyParts, parts_of
 
 log = logging.getLogger("flows.select_prompts")
 
@@ -53,7 +53,7 @@ def select_prompts(
         trusted = trusted_models(session.study, config.trusted)
         check_keys(session.study)
         refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
-        labels = session.run.open_store().dataset(refs[target].ref).label_names if target in refs else None
+        labels = session.run.open_store().pull().dataset(refs[target].ref).label_names if target in refs else None
         models = candidates(session.study, labels, prompts)
         session.failures += left_out(session.study, models, target, labels, prompts)
         parts = parts_of(session.study, refs.values())
@@ -65,16 +65,18 @@ def select_prompts(
         record_prompts(session.run, [p for p in session.study.prompts if p.id in {m.prompt for m in models}])
         references = [ref for name, ref in refs.items() if name != target and is_reference(name, config)]
         answers = ask_trusted(session, trusted, parts, texts)
-        try:
-            with session.stage("select"):
-                selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
-        finally:
-            fold_responses(session.run)
+        with session.stage("select"):
+            selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
         session.failures += selection.failures
         session.report = selection.report
         track(session, selection)
-        log.info("select: %s is expected to do best on %s; %d calls, %d tokens", selection.choices[0].id, texts.name,
-                 sum(c.calls for c in selection.choices), sum(c.tokens for c in selection.choices))  # fmt: skip
+        log.info(
+            "select: %s is expected to do best on %s; %d calls, %d tokens",
+            selection.choices[0].id,
+            texts.name,
+            sum(c.calls for c in selection.choices),
+            sum(c.tokens for c in selection.choices),
+        )
         return session.end_state(selection)
 
 
@@ -88,8 +90,9 @@ def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | 
     known = {p.id: p for p in study.prompts}
     for name in prompts or ():
         if name not in known:
-            raise ConfigError(f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; "
-                              f"there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; there are: {listed(known)}"
+            )
     prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
     found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
     if labels and not prompts:
@@ -130,11 +133,15 @@ def trusted_models(study: Study, names: Sequence[str]) -> list[ModelConfig]:
     known = {str(m.id): m for m in expand_models(study)}
     for name in names:
         if name not in known:
-            raise ConfigError(f"select.trusted: no model {name!r} in study {study.name}{did_you_mean(name, known)}; "
-                              f"there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"select.trusted: no model {name!r} in study {study.name}{did_you_mean(name, known)}; "
+                f"there are: {listed(known)}"
+            )
         if isinstance(known[name], PromptModel):
-            raise ConfigError(f"select.trusted: {name} is a prompted LLM, which is a candidate and no judge; "
-                              "name models of other kinds")  # fmt: skip
+            raise ConfigError(
+                f"select.trusted: {name} is a prompted LLM, which is a candidate and no judge; "
+                "name models of other kinds"
+            )
     return [known[name] for name in names]
 
 
@@ -164,8 +171,10 @@ def ingest_all(session: Session, config: SelectConfig, target: str, sources: Seq
     known = [d.id for d in session.study.datasets]
     for name in names:
         if name != "*" and name not in known:
-            raise ConfigError(f"select.references: {name!r} is none of the study's datasets"
-                              f"{did_you_mean(name, known)}; there are: {listed(known)}")  # fmt: skip
+            raise ConfigError(
+                f"select.references: {name!r} is none of the study's datasets"
+                f"{did_you_mean(name, known)}; there are: {listed(known)}"
+            )
     wanted = [d for d in session.study.datasets if d.id == target or d.id in sources or is_reference(d.id, config)]
     found, failures = settle([(d.id, ingest_dataset.submit(session.run, d)) for d in wanted], "ingest")
     if any(f.subject == target for f in failures):

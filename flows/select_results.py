@@ -31,14 +31,32 @@ def print_selection(console: Console, store: Path, selection: PromptSelection, a
 
 def choices_table(selection: PromptSelection) -> PlainTable:
     title = f"Which prompt fits {selection.target.name} ({selection.target.rows} texts, no labels; {selection.method})"
-    table = PlainTable("rank", "candidate", "score", "95 % interval", "best in", "expected accuracy", "texts",
-                       "answered", "calls", "tokens", title=title)  # fmt: skip
+    table = PlainTable(
+        "rank",
+        "candidate",
+        "score",
+        "95 % interval",
+        "best in",
+        "expected accuracy",
+        "texts",
+        "answered",
+        "calls",
+        "tokens",
+        title=title,
+    )
     for rank, choice in enumerate(selection.choices, start=1):
         table.add_row(
-            rank, choice.id, number(choice.score), interval(choice), f"{choice.best:.0%}",
-            accuracy(choice.expected_accuracy), choice.rows, f"{choice.answered:.0%}", choice.calls,
+            rank,
+            choice.id,
+            number(choice.score),
+            interval(choice),
+            f"{choice.best:.0%}",
+            accuracy(choice.expected_accuracy),
+            choice.rows,
+            f"{choice.answered:.0%}",
+            choice.calls,
             choice.tokens,
-        )  # fmt: skip
+        )
     return table
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from fute.errors import FuteError
-from storage.tracker import default_uri
+from storage.tracker import TRACKING_FILE, default_uri
+from storage.tracking_file import make_whole
 
 POOL = "fute"
 START_TIMEOUT_S = 180
@@ -119,15 +120,32 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
         return started[name]
 
     try:
-        server = start("the Prefect server", command("prefect"), "server", "start", "--host", "127.0.0.1",
-                       "--port", str(ports.prefect))  # fmt: skip
+        server = start(
+            "the Prefect server",
+            command("prefect"),
+            "server",
+            "start",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(ports.prefect),
+        )
         wait_until_up(f"{ports.api_url}/health", server)
         once(env, repository, "sh", "deploy/register.sh")
         start("the Prefect worker", command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
-            store.mkdir(parents=True, exist_ok=True)
-            ui = start("the MLflow UI", command("mlflow"), "ui", "--host", "127.0.0.1", "--port", str(ports.mlflow),
-                       "--backend-store-uri", default_uri(store))  # fmt: skip
+            make_whole(store / TRACKING_FILE)  # MLflow's own server would make it in its place
+            ui = start(
+                "the MLflow UI",
+                command("mlflow"),
+                "ui",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(ports.mlflow),
+                "--backend-store-uri",
+                default_uri(store),
+            )
             wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
         yield Services(env, started)
     finally:

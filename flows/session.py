@@ -5,40 +5,30 @@ A stage that the pipeline calls is given the pipeline's Run and works under it; 
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Failed, State
-from pydantic import ValidationError
 
+from flows.base_urls import with_base_urls
+from flows.run_record import CODE_FAULTS, INTERRUPTED, RunRecord, start_run, tracker_of
 from flows.runners import runner_name, tasks_run_by
 from flows.temporary_server import tie_to_this_process
 from fute import stopping
 from fute.check_study import check_study
-from fute.config import EndpointConfig, Study
-from fute.errors import ConfigError
-from fute.expand import expand_models
-from fute.llm.client import service_of
 from fute.load_study import load_study
-from storage.store import Store, to_json
-from storage.tracker import Tracker, default_uri
-from tasks import resources
+from storage.store import Store
 from tasks.run import Failure, Run
 
 log = logging.getLogger(__name__)
 
-CODE_FAULTS = "CompletedWithFailures"
-INTERRUPTED = "Interrupted"
 # Ctrl-C or SIGTERM under our command line (Stopped), Ctrl-C in a notebook, the cancelling of a deployment's run.
 INTERRUPTS = (stopping.Stopped, KeyboardInterrupt, TerminationSignal)
 POLL_S = 0.5
@@ -47,28 +37,19 @@ tie_to_this_process()  # here, for every flow imports this
 
 
 @dataclass
-class Session:
+class Session(RunRecord):
     """An open run."""
 
-    study: Study
-    flow: str
-    run: Run
-    tracker: Tracker
-    owner: bool
+    owner: bool = False
     """Whether this flow opened the run, and so closes it."""
-    started: float = field(default_factory=time.perf_counter)
-    failures: list[Failure] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-    spaces: list[str] = field(default_factory=list)
-    report: str | None = None
-    closing: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and log its seconds."""
+        """Time a stage, log its seconds, and hand in what it made."""
         stopping.check()
         started = time.perf_counter()
         yield
+        Store(self.run.store).push()
         self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
 
     def end_state(self, result: Any) -> Any:
@@ -95,29 +76,11 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
     if run is None:
         check_study(study)
     store = Store(study.store_address).pull()
-    named = study.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = (named or default_uri(store.root)) if study.tracking.enabled else None
-    tracker = Tracker(uri, study.tracking.experiment or study.name, store.root / "mlruns", store.run_state)
-    owner = run is None
+    tracker, owner = tracker_of(study, store), run is None
     if run is None:
-        flow_run_id = flow_run.id
-        run_id = tracker.start(
-            flow_run.name or flow,
-            tags={"flow": flow, "study": study.name, "prefect.flow_run_id": flow_run_id},
-            params={
-                "study": study.name,
-                "store": store.address,
-                "seed": study.seed,
-                "surrogate": study.surrogate.model,
-                "methods": ", ".join(m.method for m in study.methods),
-                "datasets": len(study.datasets),
-                "models": len(expand_models(study)),
-            },
-        )
-        run = Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed,
-                  run_id=run_id, flow_run_id=flow_run_id, scattered=runner_name(study) != "threads")  # fmt: skip
-        tracker.text(run_id, json.dumps(study.model_dump(mode="json"), indent=2, ensure_ascii=False), "study.json")
-    session = Session(study, flow, run, tracker, owner)
+        scattered = runner_name(study) != "threads"
+        run = start_run(study, flow, store, tracker, name=flow_run.name, flow_run_id=flow_run.id, scattered=scattered)
+    session = Session(study, flow, run, tracker, owner=owner)
     if owner:
         _owner = session
     try:
@@ -132,13 +95,13 @@ def open_session(path: str, flow: str, run: Run | None, base_urls: dict[str, str
                 raise
     except BaseException as exc:
         if owner:
-            close(session, INTERRUPTED if isinstance(exc, INTERRUPTS) else f"Failed: {type(exc).__name__}")
+            session.close(INTERRUPTED if isinstance(exc, INTERRUPTS) else f"Failed: {type(exc).__name__}")
         raise
     finally:
         if owner:
             stopping.reset()
     if owner:
-        close(session, CODE_FAULTS if session.failures else "Completed")
+        session.close(CODE_FAULTS if session.failures else "Completed")
 
 
 _owner: Session | None = None
@@ -148,64 +111,7 @@ _owner: Session | None = None
 def close_interrupted() -> None:
     """Close the run of this process from another thread than the flow's, which is held up."""
     if _owner is not None:
-        close(_owner, INTERRUPTED)
-
-
-def close(session: Session, state: str) -> None:
-    """Write the run's record, once, and end it in MLflow whatever becomes of that."""
-    if not session.closing.acquire(blocking=False):
-        return
-    seconds = time.perf_counter() - session.started
-    row = {
-        "study": session.study.name,
-        "flow": session.flow,
-        "state": state,
-        "seconds": seconds,
-        "spaces": session.spaces,
-        "failures": to_json([f.model_dump() for f in session.failures]),
-        "settings": to_json(session.study.model_dump(mode="json")),
-        "report": session.report,
-    }
-    try:
-        store = session.run.open_store()
-        # However the run ended: what was paid for is then on object storage too, where the store is there.
-        resources.response_store(store).fold()
-        store.put_run(row, session.run.stamp)
-    finally:
-        session.tracker.metrics(
-            session.run.run_id, {"seconds": seconds, "failures": len(session.failures), **session.metrics}
-        )
-        session.tracker.end(session.run.run_id, failed=state != "Completed", killed=state == INTERRUPTED)
-    if session.tracker.gap is not None:
-        log.warning("this run is not in MLflow, or only a part of it (%s); the store has all of it",
-                    session.tracker.gap)  # fmt: skip
-
-
-def with_base_urls(study: Study, base_urls: dict[str, str]) -> Study:
-    """The study with other addresses for some endpoints: the same service, moved.
-
-    Raises:
-        ConfigError: there is no such endpoint, or this is no address for one.
-    """
-    unknown = sorted(set(base_urls) - {e.id for e in study.endpoints})
-    if unknown:
-        known = ", ".join(e.id for e in study.endpoints) or "none"
-        raise ConfigError(f"base_urls: no endpoint {unknown[0]!r} in study {study.name}; there are: {known}")
-    endpoints = [_moved(e, base_urls[e.id]) if e.id in base_urls else e for e in study.endpoints]
-    return study.model_copy(update={"endpoints": endpoints})
-
-
-def _moved(endpoint: EndpointConfig, base_url: str) -> EndpointConfig:
-    fields = {**endpoint.model_dump(), "base_url": base_url, "service": service_of(endpoint)}
-    try:
-        return EndpointConfig.model_validate(fields)
-    except ValidationError as exc:
-        # Without the address: what should not be in it may be a password.
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'base_url'}: {e['msg']}" for e in exc.errors())
-    raise ConfigError(
-        f"base_urls: endpoint {endpoint.id}: {problems}; "
-        "give an address like https://api.openai.com/v1, without user name, password or query"
-    )
+        _owner.close(INTERRUPTED)
 
 
 def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tuple[list[Any], list[Failure]]:

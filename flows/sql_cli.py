@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
-from flows.rows import write_rows
-from flows.store_option import store_address_option, store_option
+from flows.console import show_progress
+from flows.rows import print_rows, write_rows
+from flows.run_command import end_of_run
+from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
 
 FORMATS = ("table", "json", "csv", "parquet")
@@ -22,13 +24,15 @@ FORMATS = ("table", "json", "csv", "parquet")
 @click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
 @click.option("--csv", "form", flag_value="csv", help="As CSV.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead.")
-@click.option("--export", type=click.Path(dir_okay=False, path_type=Path), metavar="CATALOG.duckdb",
-              help="No query: write a DuckDB file with all views, for BI tools and notebooks.")  # fmt: skip
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CATALOG.duckdb",
+    help="No query: write a DuckDB file with all views, for BI tools and notebooks.",
+)
 @store_option
 def sql(query: str | None, form: str | None, out: Path | None, export: Path | None, store: Path) -> None:
     """Run a SQL query over the store's views (see `fute ls`)."""
-    from flows.cli import known_store, print_rows
-
     if (query is None) == (export is None):
         raise click.UsageError("give a query, or --export and a file name")
     root = known_store(store)
@@ -49,7 +53,7 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
     with Catalog(root) as catalog:
         if out is not None and form == "parquet":
             table = catalog.arrow(str(query))
-            with _told_if_unwritable(out):
+            with _explain_unwritable(out):
                 pq.write_table(table, out, compression="zstd")
             count = table.num_rows
         else:
@@ -57,14 +61,14 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
             if out is None:
                 print_rows(answer.columns, answer.rows, None if form == "table" else form)
                 return
-            with _told_if_unwritable(out), out.open("w", newline="", encoding="utf-8") as file:
+            with _explain_unwritable(out), out.open("w", newline="", encoding="utf-8") as file:
                 write_rows(answer.columns, answer.rows, form, file)
             count = len(answer.rows)
     click.echo(f"{out}: {count} row{'' if count == 1 else 's'}", err=True)
 
 
 @contextmanager
-def _told_if_unwritable(path: Path) -> Iterator[None]:
+def _explain_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
@@ -80,8 +84,7 @@ def _told_if_unwritable(path: Path) -> Iterator[None]:
 @store_option
 def nearest(subject: str, k: int, space: str | None, form: str | None, store: Path) -> None:
     """The nearest datasets and models of a subject, looked for now among all that is stored."""
-    from flows.cli import known_store, print_rows
-    from storage.door import NEAREST
+    from storage.nearest import NEAREST
     from storage.nearest import nearest as find
     from storage.store import Store
 
@@ -94,7 +97,6 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
 @store_address_option
 def maintain(min_files: int | None, store: str) -> None:
     """Fold small files into larger ones and name damaged ones; safe while runs and readers are at work."""
-    from flows.cli import end_of_run, show_progress
     from storage.store import Store
 
     address = Store(store).address

@@ -1,4 +1,4 @@
-"""The option by which a command is told its store."""
+"""How a command is told its store."""
 
 from __future__ import annotations
 
@@ -37,3 +37,10 @@ def _option(kind: click.ParamType) -> Callable[[F], F]:
 store_option = _option(StoreFolder(file_okay=False, path_type=Path))
 store_address_option = _option(click.STRING)
 """As it was given: nothing of a store on object storage is fetched."""
+
+
+def known_store(store: Path) -> Path:
+    """The folder, made absolute; one that is not there is read as empty, and said to be missing."""
+    if not store.is_dir():
+        click.echo(f"no store at {store.resolve()}; give --store (the demo's is demo/store)", err=True)
+    return store.resolve()

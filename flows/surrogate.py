@@ -29,6 +29,10 @@ def surrogate(study: str, run: Run | None = None, ingested: Ingested | None = No
             config = session.study.surrogate
             width = pool_features(session.run, config, ingested.pool)
             spaces = [register_space(session.run, config, m, ingested.pool) for m in session.study.methods]
-        log.info("surrogate: %s, %d features a text; spaces %s", config.model, width,
-                 ", ".join(f"{s.method.method} {s.id}" for s in spaces))  # fmt: skip
+        log.info(
+            "surrogate: %s, %d features a text; spaces %s",
+            config.model,
+            width,
+            ", ".join(f"{s.method.method} {s.id}" for s in spaces),
+        )
         return spaces

@@ -16,10 +16,9 @@ from fute.errors import ConfigError
 from fute.load_study import load_study
 from fute.train.transfer import source_recipe
 from tasks.embed import train_source_model
-from tasks.ingest import DatasetRef
 from tasks.run import Run
 from tasks.selection import SelectionRow, read_report, select_sources
-from tasks.study import StudyParts
+from tasks.study import DatasetRef, StudyParts
 from tasks.transfer import SourceRef, TargetScores, transfer_to_target
 
 log = logging.getLogger("flows.transfer")
@@ -67,8 +66,12 @@ def train_sources(session: Session, config: TransferConfig, parts: StudyParts) -
         [(str(r.id), train_source_model.submit(session.run, r, parts)) for r in recipes], "train"
     )
     session.failures += failures
-    log.info("transfer: %d source models (%d from the store), %d failed", len(trained),
-             sum(t.reused for t in trained), len(failures))  # fmt: skip
+    log.info(
+        "transfer: %d source models (%d from the store), %d failed",
+        len(trained),
+        sum(t.reused for t in trained),
+        len(failures),
+    )
     models = {t.id: t for t in trained}
     return [SourceRef(dataset=d, model=models.get(str(r.id))) for d, r in zip(datasets, recipes, strict=True)]
 
@@ -85,8 +88,12 @@ def transfer_to_all(
     found, failures = settle(futures, "transfer")
     session.failures += failures
     session.failures += [failure for scores in found for failure in scores.failures]
-    log.info("transfer: %d scores (%d from the store), %d failed", sum(len(f.scores) for f in found),
-             sum(f.reused for f in found), len(session.failures))  # fmt: skip
+    log.info(
+        "transfer: %d scores (%d from the store), %d failed",
+        sum(len(f.scores) for f in found),
+        sum(f.reused for f in found),
+        len(session.failures),
+    )
     return found
 
 

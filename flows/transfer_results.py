@@ -57,14 +57,32 @@ def targets_table(report: TransferReport) -> PlainTable:
 
 def methods_table(report: TransferReport) -> PlainTable:
     """Average rank of the best source, NDCG, regret and gain of the first pick, all-class and in-class."""
-    table = PlainTable("candidates", "method", "source is a", "targets", "rank of best", "NDCG",
-                  "relative NDCG", "regret", "gain of pick", "space", title=METHODS_TITLE)  # fmt: skip
+    table = PlainTable(
+        "candidates",
+        "method",
+        "source is a",
+        "targets",
+        "rank of best",
+        "NDCG",
+        "relative NDCG",
+        "regret",
+        "gain of pick",
+        "space",
+        title=METHODS_TITLE,
+    )
     for row in report.selection:
         table.add_row(
-            row.candidates, row.method, row.sources_as or "", str(row.targets), number(row.best_rank, 2),
-            number(row.ndcg), number(row.ndcg_relative), number(row.regret), number(row.pick_gain),
+            row.candidates,
+            row.method,
+            row.sources_as or "",
+            str(row.targets),
+            number(row.best_rank, 2),
+            number(row.ndcg),
+            number(row.ndcg_relative),
+            number(row.regret),
+            number(row.pick_gain),
             (row.space or "")[:8],
-        )  # fmt: skip
+        )
     return table
 
 

@@ -37,6 +37,11 @@ def unify(
         with session.stage("unify"):
             unified = [unify_space(session.run, s, session.study.unify, embedded) for s in spaces]
         for space, result in zip(spaces, unified, strict=True):
-            log.info("unify: %s, %d subjects, frame: %s%s", space.method.method, result.subjects, result.frame,
-                     f" ({result.note})" if result.note else "")  # fmt: skip
+            log.info(
+                "unify: %s, %d subjects, frame: %s%s",
+                space.method.method,
+                result.subjects,
+                result.frame,
+                f" ({result.note})" if result.note else "",
+            )
         return unified

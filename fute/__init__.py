@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from storage.door import OpenStore
+    from storage.open_store import OpenStore
 
 
 def open(store: str | Path) -> OpenStore:
@@ -17,6 +17,6 @@ def open(store: str | Path) -> OpenStore:
         store: its folder, or its URL on object storage.
     """
     # The one place where the library knows of the store, and only when it is asked for.
-    from storage.door import OpenStore
+    from storage.open_store import OpenStore
 
     return OpenStore(store)

@@ -1,9 +1,10 @@
-"""Addresses that a study or a command names: is it a URL, and does it hold what must not be stored or shown?"""
+"""What an address alone says: whether it can be one, whether it is this machine, and what secret it holds or risks."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
+from ipaddress import ip_address
+from urllib.parse import unquote, urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 WITH_A_NAME = ("abfs", "abfss", "hdfs", "sftp", "smb", "ssh", "webhdfs")
@@ -46,3 +47,37 @@ def store_fault(address: str) -> str | None:
     if not re.match(r"[a-z][a-z0-9+.-]+://", address):
         return "write a URL in small letters, as s3://bucket/prefix, and a folder with a colon in its name as ./name"
     return None
+
+
+def address_problem(base_url: str) -> str | None:
+    """Why no request can go there, without quoting it; None for an address that can be tried."""
+    try:
+        url = urlsplit(base_url)
+        host, port = url.hostname or "", url.port
+        if url.scheme not in ("http", "https"):
+            return "an address begins with http:// or https://"
+        if not host or port == 0:
+            return "it names no host" if not host else "port 0 is none to connect to"
+        # What the resolver does first, and where it would raise in the middle of a run.
+        ip_address(host) if "[" in url.netloc else host.encode("idna")
+    except ValueError as exc:  # UnicodeError is one
+        return str(exc)
+    return None
+
+
+def is_loopback(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def sent_in_the_clear(base_url: str) -> str | None:
+    """Why no key is sent there, and what to do; None where one may be."""
+    if urlsplit(base_url).scheme != "http" or is_loopback(base_url):
+        return None
+    return (
+        f"the API key would be sent to {base_url} over plain http, where everyone on the way can read it; "
+        "use https, or no key"
+    )

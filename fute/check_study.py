@@ -90,7 +90,7 @@ def _datasets(study: Study) -> Iterator[str]:
 
 
 def _dataset(dataset: DatasetConfig, base_dir: Path) -> Iterator[str]:
-    yield from split_name_problems(dataset.data)
+    yield from split_name_problems(dataset.data, base_dir)
     named = {"text": dataset.text, "text_pair": dataset.text_pair, "label": dataset.label}
     columns = [column for column in named.values() if column is not None]
     if len(set(columns)) < len(columns):

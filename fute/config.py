@@ -11,16 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from fute.address import decoded, is_url, store_fault
+from fute.address import address_problem, decoded, is_url, store_fault
 from fute.did_you_mean import did_you_mean
-from fute.free_fields import FreeFields
-from fute.llm.address import address_problem
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
-from fute.settings import Settings
+from fute.settings import FreeFields, Settings
 from fute.types import OutputKind, TaskType
 
 

@@ -29,6 +29,7 @@ from scipy.stats import chi2
 
 from fute.config import DriftConfig
 from fute.errors import OutputsError
+from fute.methods.crosscov.root import Root, cross_covariance
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Floats
 
@@ -113,9 +114,16 @@ class Comparison:
     def impossible(cls, reason: str, rows: int, answered: float) -> Comparison:
         """Of what cannot be compared, which is an alarm."""
         return cls(
-            distance=1.0, distance_threshold=0.0, noise=0.0, spread=0.0, change=1.0, change_threshold=0.0,
-            rows=rows, answered=answered, reasons=(reason,),
-        )  # fmt: skip
+            distance=1.0,
+            distance_threshold=0.0,
+            noise=0.0,
+            spread=0.0,
+            change=1.0,
+            change_threshold=0.0,
+            rows=rows,
+            answered=answered,
+            reasons=(reason,),
+        )
 
     def explained(self, why: str) -> Comparison:
         """With a further reason, where there is drift."""
@@ -237,11 +245,11 @@ class Measure:
     def _from_baseline(self, taken: Doubles) -> tuple[float, float]:
         """Of answers (n, c') along the directions."""
         root = _root_of(self.features, taken)
-        distances = [max(0.0, 1.0 - _cosine(asked, root)) for asked in self._roots]
+        distances = [_distance(asked, root) for asked in self._roots]
         return float(np.mean(distances)), _change(self.askings, taken)
 
     @cached_property
-    def _roots(self) -> list[tuple[Doubles, Doubles]]:
+    def _roots(self) -> list[Root]:
         return [_root_of(self.features, asking) for asking in self.askings]
 
     def limits(self, config: DriftConfig, seed: int) -> Limits:
@@ -257,8 +265,8 @@ class Measure:
         )
 
     def _between(self, one: Doubles, other: Doubles) -> tuple[float, float]:
-        distance = 1.0 - _cosine(_root_of(self.features, one), _root_of(self.features, other))
-        return max(0.0, distance), _change(one, other)
+        distance = _distance(_root_of(self.features, one), _root_of(self.features, other))
+        return distance, _change(one, other)
 
     def _unchanged_checks(self, rng: np.random.Generator) -> Doubles:
         """(SIMULATED, 2) distance and change of made-up pairs of askings of an unchanged model.
@@ -291,7 +299,7 @@ class Measure:
         distances = []
         for _ in range(SIMULATED):
             rows = rng.integers(n, size=n)
-            distances.append(1.0 - _cosine(whole, _root_of(self.features[rows], mean[rows])))
+            distances.append(_distance(whole, _root_of(self.features[rows], mean[rows])))
         return float(np.median(distances))
 
     def _rows_changed_unseen(self, rng: np.random.Generator, sigmas: float) -> tuple[float, float]:
@@ -336,12 +344,9 @@ def _change(one: Doubles, other: Doubles) -> float:
     return float(0.5 * np.abs(one - other).sum(axis=-1).mean())
 
 
-def _root_of(features: Doubles, answers: Doubles) -> tuple[Doubles, Doubles]:
-    """(A A')^1/2 = U diag(s) U' of the cross-covariance A, as U (d, r) and s (r,) of norm 1."""
-    a = (features - features.mean(axis=0)).T @ (answers - answers.mean(axis=0)) / len(features)
-    axes, strengths, _ = np.linalg.svd(a, full_matrices=False)
-    return axes, strengths / max(float(np.linalg.norm(strengths)), 1e-300)
+def _root_of(features: Doubles, answers: Doubles) -> Root:
+    return Root.of(cross_covariance(features, answers))
 
 
-def _cosine(one: tuple[Doubles, Doubles], other: tuple[Doubles, Doubles]) -> float:
-    return float(one[1] @ (one[0].T @ other[0]) ** 2 @ other[1])
+def _distance(one: Root, other: Root) -> float:
+    return max(0.0, 1.0 - float(one.cosine(other)))

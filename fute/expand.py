@@ -38,11 +38,17 @@ def _prompted(model: PromptModel, study: Study, where: str) -> list[ModelConfig]
     _one_id(model.id, len(prompts) * len(endpoints), where)
     tasks = {prompt.id: prompt.task for prompt in study.prompts}
     return [
-        _checked(model, where, id=model.id or f"{prompt}/{endpoint}", prompt=prompt, endpoint=endpoint,
-                 task=model.task or tasks.get(prompt))
+        _checked(
+            model,
+            where,
+            id=model.id or f"{prompt}/{endpoint}",
+            prompt=prompt,
+            endpoint=endpoint,
+            task=model.task or tasks.get(prompt),
+        )
         for prompt in prompts
         for endpoint in endpoints
-    ]  # fmt: skip
+    ]
 
 
 def _trained(model: TrainedModel, study: Study, where: str) -> list[ModelConfig]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+
+from fute.secret_in import secret_in
 
 
 class Settings(BaseModel):
@@ -29,3 +32,37 @@ class Settings(BaseModel):
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """The settings as JSON values, for a fingerprint. `exclude` names what cannot change a result."""
         return self.model_dump(mode="json", exclude=exclude)
+
+
+class MethodSettings(Settings):
+    """Settings of a method, and what can be asked of it before its space is opened, which may load a surrogate."""
+
+    takes_groups: ClassVar[bool] = False
+    """Whether models are embedded faster together; how many at once says `group_size`."""
+
+    @property
+    def resamples(self) -> int:
+        """Draws of the rows for the interval of a similarity; 0: none are asked for, or the method has none."""
+        return 0
+
+    def group_size(self, device_type: str) -> int:
+        """Models that are embedded together, if so many are to be embedded."""
+        return 1
+
+
+def _storable(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"holds what JSON cannot hold, and settings are stored as JSON ({exc})") from exc
+    if (where := secret_in(fields)) is not None:
+        raise ValueError(
+            f"{where} looks like a key or a password, and what stands in a study is stored and shown; take it out, and "
+            "let an environment variable hold it (api_key_env of an endpoint names one)"
+        )
+    return fields
+
+
+FreeFields = Annotated[dict[str, Any], AfterValidator(_storable)]
+"""Fields that fute does not know: arguments of functions, fields of requests. They are stored and shown like all other
+settings, so they hold what JSON holds, and no key."""

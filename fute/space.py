@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fute.config import Method
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
+from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.python_method import PythonMethod, method_code
 from fute.methods.taskemb.config import TaskembConfig
-from fute.methods.taskemb.embed import Taskemb
 from fute.methods.tupate.config import TupateConfig
-from fute.methods.tupate.embed import Tupate
-from fute.surrogate.load import Surrogate
-from fute.types import Embedder, Features, Kind, Pool
+from fute.types import Features, Kind, Pool
+
+if TYPE_CHECKING:
+    from fute.surrogate.load import Surrogate
 
 # Raised with every change after which a method makes other vectors from the same input, its settings being the same:
 # other rows sampled, other batches or another order of them, another start, loss or reading of the answers. Not for
 # float rounding alone. What was made before keeps its space; vectors of two versions are never compared.
-METHOD_VERSIONS = {"crosscov": 2, "tupate": 2, "taskemb": 2, "python": 1}
+METHOD_VERSIONS = {"crosscov": 3, "tupate": 2, "taskemb": 2, "python": 1}
 
 
 def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, base_dir: Path = Path()) -> str:
@@ -68,11 +68,18 @@ def open_space(
         features: surrogate features of any table, cached or not.
         base_dir: where a method of the user's own is looked for first.
     """
+    # Each here, for each brings libraries of its own, and a space can be named without any.
     if isinstance(method, CrosscovConfig):
+        from fute.methods.crosscov.embed import Crosscov
+
         return Crosscov(method, features, pool)
     if isinstance(method, TupateConfig):
+        from fute.methods.tupate.embed import Tupate
+
         return Tupate(method, surrogate(), pool, seed)
     if isinstance(method, TaskembConfig):
+        from fute.methods.taskemb.embed import Taskemb
+
         return Taskemb(method, surrogate(), pool, seed)
     if isinstance(method, PythonMethodConfig):
         return PythonMethod(method, base_dir, surrogate=surrogate, features=features, pool=pool, seed=seed)

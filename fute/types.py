@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.errors import FuteError, OutputsError
+from fute.errors import OutputsError
 from fute.fingerprint import fingerprint, fingerprint_bytes, fingerprint_texts
 from fute.spans import MIN_ANSWERED_SPANS, validate_spans
 
@@ -151,6 +151,8 @@ class Outputs:
         label_names: what the c columns stand for, where known.
         answered: (n,) bool, False where the model gave no usable answer. None: all answered.
         details: counts worth keeping (calls, tokens, refusals).
+        answer_keys: for each input the keys of the LLM's answers that it came from, the last one read last (before it
+            are its reasoning and other samples); empty where there is none. None: nothing came from an LLM.
     """
 
     kind: OutputKind
@@ -158,6 +160,7 @@ class Outputs:
     label_names: tuple[str, ...] | None = None
     answered: NDArray[np.bool_] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    answer_keys: Sequence[Sequence[str]] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -182,7 +185,8 @@ class Outputs:
 
     def take(self, rows: NDArray[np.integer]) -> Outputs:
         answered = None if self.answered is None else self.answered[rows]
-        return replace(self, values=self.values[rows], answered=answered)
+        keys = None if self.answer_keys is None else [self.answer_keys[row] for row in rows]
+        return replace(self, values=self.values[rows], answered=answered, answer_keys=keys)
 
     def validate(self, n_rows: int, *, min_answered: float = MIN_ANSWERED) -> Outputs:
         """Refuse outputs from which no task can be read; return self.
@@ -268,25 +272,3 @@ class Model(Protocol):
 
 Features = Callable[[TextTable], Floats]
 """Surrogate features of a table: n inputs -> (n, width) float32. May read a cache."""
-
-
-class Embedder(Protocol):
-    """A method g, ready to make vectors of one space.
-
-    Attributes:
-        pseudo_tasks: how many of the pool's own tasks it embeds for the space's frame: what it can afford.
-    """
-
-    pseudo_tasks: int
-
-    def dataset(self, dataset: Dataset) -> TaskEmbedding:
-        """DTE: from labels."""
-        ...
-
-    def model(self, outputs: Outputs) -> TaskEmbedding:
-        """MTE: from outputs on the pool."""
-        ...
-
-    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
-        """MTEs of several models, made together where the method can. Each gets its vector, or its own error."""
-        ...

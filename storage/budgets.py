@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fute.config import BudgetConfig
 from fute.errors import StoreError
-from fute.llm.budget import Refusal, Spending
+from fute.llm.client.budget import Refusal, Spending
 
 MOST_UNWRITTEN = 4  # settled requests of a worker; the next reservation usually follows at once
 _TABLE = "spending"
@@ -110,9 +110,13 @@ class StoredAccount:
         held = reserve - self._freed
         values = {
             **self._values,
-            "spent_calls": self._spent.calls, "spent_tokens": self._spent.tokens, "spent_usd": self._spent.usd,
-            "held_calls": held.calls, "held_tokens": held.tokens, "held_usd": held.usd,
-        }  # fmt: skip
+            "spent_calls": self._spent.calls,
+            "spent_tokens": self._spent.tokens,
+            "spent_usd": self._spent.usd,
+            "held_calls": held.calls,
+            "held_tokens": held.tokens,
+            "held_usd": held.usd,
+        }
         if self._open().execute(_WRITE + _WITHIN if within_limits else _WRITE, values).rowcount != 1:
             return False
         self._unwritten, self._spent, self._freed = 0, Spending(), Spending()

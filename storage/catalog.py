@@ -27,7 +27,7 @@ from fute.errors import StoreError
 from storage import schemas
 from storage.looking import names_in, only_looking
 from storage.parts import FOLDED
-from storage.responses import RESPONSES, ResponseStore
+from storage.responses import LEDGER, ResponseStore
 from storage.schema_version import require_readable
 from storage.seal import UNREADABLE
 from storage.view_files import View, first_damaged, live_files, rows_of
@@ -35,32 +35,74 @@ from storage.view_files import View, first_damaged, live_files, rows_of
 VIEWS = [
     View("datasets", "datasets/*/card.parquet", schemas.DATASETS, "labelled datasets as sampled"),
     View("pools", "pools/cards/*.parquet", schemas.POOLS, "unlabelled inputs given to every model"),
-    View("pool_rows", "pools/*.parquet", schemas.POOL_ROWS, "the pools' inputs, row by row",
-         made=("pool",)),
+    View("pool_rows", "pools/*.parquet", schemas.POOL_ROWS, "the pools' inputs, row by row", made=("pool",)),
     View("models", "models/*/card.parquet", schemas.MODELS, "models of the zoo, with held-out score where known"),
-    View("prompts", "prompts/*.parquet", schemas.PROMPTS, "prompt templates and verbalizers",
-         later=("cot", "follow_up", "answer", "parse")),
-    View("outputs", "outputs/*/*.parquet", schemas.OUTPUTS, "what each model answered on each pool row"),
+    View(
+        "prompts",
+        "prompts/*.parquet",
+        schemas.PROMPTS,
+        "prompt templates and verbalizers",
+        later=("cot", "follow_up", "answer", "parse"),
+    ),
+    View(
+        "outputs",
+        "outputs/*/*.parquet",
+        schemas.OUTPUTS,
+        "what each model answered on each pool row",
+        later=("answer_key", "other_keys"),
+    ),
     View("spaces", "spaces/*.parquet", schemas.SPACES, "surrogate + method + settings + pool"),
-    View("embeddings", "embeddings/*/*/*.parquet", schemas.EMBEDDINGS, "the vectors, with everything they came from",
-         key="space, kind, fingerprint"),
+    View(
+        "embeddings",
+        "embeddings/*/*/*.parquet",
+        schemas.EMBEDDINGS,
+        "the vectors, with everything they came from",
+        key="space, kind, fingerprint",
+    ),
     View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
-    View("evaluations", "evaluations/*.parquet", schemas.EVALUATIONS, "measures of retrieval and ranking",
-         later=("candidate", "seed", "details")),
-    View("drift", "drift/checks/*/*.parquet", schemas.DRIFT,
-         "checks whether a prompted model still answers as it did", later=("changed",), key="model_ref, created_at"),
-    View("drift_baselines", "drift/baselines/*/*.parquet", schemas.DRIFT_BASELINES, "what it answered at first",
-         later=("study", "settings")),
+    View(
+        "evaluations",
+        "evaluations/*.parquet",
+        schemas.EVALUATIONS,
+        "measures of retrieval and ranking",
+        later=("candidate", "seed", "details"),
+    ),
+    View(
+        "drift",
+        "drift/checks/*/*.parquet",
+        schemas.DRIFT,
+        "checks whether a prompted model still answers as it did",
+        later=("changed",),
+        key="model_ref, created_at",
+    ),
+    View(
+        "drift_baselines",
+        "drift/baselines/*/*.parquet",
+        schemas.DRIFT_BASELINES,
+        "what it answered at first",
+        later=("study", "settings"),
+    ),
     # A run that is tried again once its record is folded has two.
-    View("runs", "runs/*.parquet", schemas.RUNS, "flow runs, their state and what failed",
-         key="coalesce(flow_run_id, CAST(created_at AS VARCHAR))"),
-    # Answers that are folded; those of running processes come beside them. One may be there twice: folded while it was
-    # read, or paid for by two processes.
-    View("responses", "responses/*.parquet", RESPONSES,
-         "every LLM request and answer, with tokens, cost, latency and run",
-         later=("cost_usd", "run_id", "flow_run_id"), key="key", counts="min"),
-]  # fmt: skip
+    View(
+        "runs",
+        "runs/*.parquet",
+        schemas.RUNS,
+        "flow runs, their state and what failed",
+        key="coalesce(flow_run_id, CAST(created_at AS VARCHAR))",
+    ),
+    # Those that are exported; the others come beside them. One may be there twice: exported while it was read, or paid
+    # for by two machines.
+    View(
+        "responses",
+        "responses/*.parquet",
+        schemas.RESPONSES,
+        "every LLM request and answer, with tokens, cost, latency and run",
+        later=("cost_usd", "run_id", "flow_run_id"),
+        key="key",
+        counts="min",
+    ),
+]
 
 # Rows of the datasets, whose label becomes a name in the view dataset_rows.
 DATASET_FILES = View(
@@ -119,25 +161,17 @@ DERIVED = {
         FROM dataset_files f LEFT JOIN (SELECT DISTINCT ref, label_names FROM datasets) d ON d.ref = f.dataset
         """,
     ),
-    # A prompt with a pool's row in it is the question that was asked, word for word.
     "prompt_answers": (
         "what was asked of an LLM with which prompt about which pool row, and what it cost",
-        r"""
-        WITH asked AS (
-            SELECT * EXCLUDE (messages),
-                   list_filter(messages, lambda m: m.role = 'user')[1].content AS question,
-                   list_filter(messages, lambda m: m.role = 'system')[1].content AS instruction
-            FROM (SELECT * REPLACE (from_json(messages, '[{"role": "VARCHAR", "content": "VARCHAR"}]') AS messages)
-                  FROM responses)
-        ), questions AS (
-            SELECT p.id AS prompt, p.fingerprint AS prompt_fingerprint, p.system AS instruction, i.pool, i.row,
-                   fill_in(p.template, i.text, i.text_pair) AS question
-            FROM (SELECT DISTINCT ON (fingerprint) * FROM prompts) p, pool_rows i
-        )
-        SELECT q.prompt, q.prompt_fingerprint, q.pool, q.row, a.key, a.service, a.model AS llm, a.answer,
+        """
+        SELECT m.settings->>'prompt' AS prompt, o.model, o.pool, o.row, a.key, a.service, a.model AS llm, a.answer,
                a.tokens_in, a.tokens_out, a.cost_usd, a.latency_ms, a.run_id, a.flow_run_id, a.created_at
-        FROM asked a JOIN questions q
-          ON a.question = q.question AND a.instruction IS NOT DISTINCT FROM q.instruction
+        FROM (
+            SELECT model, pool, row, unnest(list_append(coalesce(other_keys, []), answer_key)) AS key
+            FROM outputs WHERE answer_key IS NOT NULL
+        ) o
+        JOIN responses a USING (key)
+        LEFT JOIN (SELECT DISTINCT ON (ref) ref, settings FROM models) m ON m.ref = o.model
         """,
     ),
 }
@@ -160,16 +194,6 @@ COUNTED = """
 """
 
 MACROS = [
-    # A prompt's template with an input in it, as fute.llm.prompts fills it in. A character without a meaning keeps the
-    # pair's place until the first text is in, whose words may look like a place. Backslashes would be taken as groups.
-    r"""
-    CREATE MACRO fill_in(template, words, second) AS
-        replace(
-            regexp_replace(
-                regexp_replace(template, '\{\{\s*(text_pair|hypothesis|context|sentence2)\s*\}\}', chr(57344), 'g'),
-                '\{\{\s*(text|premise|question|sentence|sentence1)\s*\}\}', replace(words, '\', '\\'), 'g'),
-            chr(57344), coalesce(second, ''))
-    """,
     # The k nearest of each kind, in every space that the subject is in.
     """
     CREATE MACRO nearest(subject_id, k := 5) AS TABLE
@@ -229,7 +253,6 @@ MACRO_NAMES = {
     "near_duplicates('space', 0.99, of_kind := 'model')": "pairs in a space with a raw cosine from a threshold on",
     "compare('a', 'b')": "raw cosine of two subjects in every space that holds both",
     "task_similarity(space_a, vector_a, space_b, vector_b)": "cosine of two vectors; an error across spaces",
-    "fill_in(template, text, text_pair)": "a prompt's template with an input in it",
 }
 
 _QUERIES = {
@@ -295,10 +318,9 @@ def create_views(con: duckdb.DuckDBPyConnection, rows: Callable[[View], str]) ->
     Args:
         rows: the query for what a view's files hold.
     """
-    con.execute(MACROS[0])  # the views need this one
     for name, query in {**{view.files.name: rows(view.files) for view in READ}, **_QUERIES}.items():
         con.execute(f"CREATE VIEW {name} AS {query}")
-    for macro in MACROS[1:]:
+    for macro in MACROS:
         con.execute(macro)
 
 
@@ -341,7 +363,7 @@ class Catalog:
         self._root = root
 
     def __enter__(self) -> Catalog:
-        with _told_as_ours():
+        with _as_store_errors():
             self._open()
         return self
 
@@ -371,7 +393,7 @@ class Catalog:
         self._files: dict[str, list[Path]] = {}
 
     def _run(self, sql: str, fetch: Callable[[duckdb.Statement], T]) -> T:
-        with _told_as_ours():
+        with _as_store_errors():
             for _ in range(TRIES):
                 asked = only_looking(self._con, sql, _TABLE_MACROS)
                 needed = {view for name in asked.names for view in _behind().get(name, ())}
@@ -400,9 +422,9 @@ class Catalog:
         every = view.files.name
         rows = f"SELECT * FROM files_{every}"
         if view.name == "responses":
-            # Before the folded files are listed: one that is folded meanwhile is then seen twice, and not missed.
-            self._con.register("live_responses", ResponseStore(self._root / "responses").live_table())
-            rows += " UNION ALL BY NAME SELECT * FROM live_responses"
+            # Before the exported files are listed: one that is exported meanwhile is then seen twice, and not missed.
+            self._con.register("unexported_responses", ResponseStore(self._root / "responses").unexported())
+            rows += f" UNION ALL BY NAME SELECT *, '{LEDGER}' AS origin FROM unexported_responses"
         paths = live_files(self._root, view)
         self._con.register(f"files_{every}", rows_of(view.files, paths))
         self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")
@@ -424,7 +446,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _told_as_ours() -> Iterator[None]:
+def _as_store_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, *UNREADABLE) as exc:

@@ -84,7 +84,7 @@ def _lock_faults(trial: Path) -> Iterator[str]:
 
 
 def _sqlite_faults(trial: Path) -> Iterator[str]:
-    """Answers of LLMs are kept in SQLite files with a write-ahead log."""
+    """Answers of LLMs are kept in an SQLite file with a write-ahead log."""
     try:
         db = sqlite3.connect(trial / "trial.sqlite")
         try:

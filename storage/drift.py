@@ -145,8 +145,11 @@ class DriftStore:
         parts = parts_of(folder)
         if not parts:  # on nearly every day that is asked for: their names tell
             return len(singles)
-        rows = [row for path in (*singles, *parts)
-                for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist()]  # fmt: skip
+        rows = [
+            row
+            for path in (*singles, *parts)
+            for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist()
+        ]
         return len({row["created_at"] for row in rows if (row["study"], row["model"]) == (study, model)})
 
     def _checks(self, day: date) -> Path:

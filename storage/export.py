@@ -13,9 +13,8 @@ import duckdb
 
 from fute.errors import StoreError
 from storage.catalog import COMMENTS, create_views, nulls
-from storage.responses import ORIGIN
 from storage.schema_version import require_readable
-from storage.view_files import MADE, View
+from storage.view_files import MADE, ORIGIN, View
 
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
 ALLOW_EMPTY = ", allow_empty = true" if int(duckdb.__version__.partition(".")[0]) >= 2 else ""

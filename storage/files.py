@@ -1,4 +1,4 @@
-"""Atomic files: written under the store's tmp/ folder, then renamed into place (and uploaded: see remote.py).
+"""Atomic files: written under the store's tmp/ folder, then renamed into place.
 
 The temporary name is not beside the target but in one folder of the same store, since DuckDB's globs also match
 hidden files, and a half-written file must never be seen by a reader.
@@ -22,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fute.errors import StoreError
-from storage.remote import removed_through, written_through
 from storage.seal import opened, write_sealed
 
 STALE_AFTER_S = 24 * 3600
@@ -89,7 +88,7 @@ def _last_change(entry: Path) -> float:
 
 
 @contextmanager
-def told_if_unwritable(target: Path) -> Iterator[None]:
+def explain_unwritable(target: Path) -> Iterator[None]:
     """A full or write-protected disk is no riddle: what could not be written, and what to do."""
     try:
         yield
@@ -97,7 +96,7 @@ def told_if_unwritable(target: Path) -> Iterator[None]:
         number = errno_of(exc)
         if number not in CANNOT_WRITE:
             raise
-        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "give yourself the right to write"
+        what = "free disk space" if number in (errno.ENOSPC, errno.EDQUOT) else "get write permission"
         raise StoreError(
             f"{target} could not be written ({os.strerror(number)}); {what} and run again: what is stored stays"
         ) from exc
@@ -113,18 +112,17 @@ def errno_of(exc: BaseException) -> int | None:
     return number
 
 
-def write_file(scratch: Scratch, target: Path, write: Callable[[Path], None]) -> None:
+def write_file(scratch: Scratch, target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
-    with told_if_unwritable(target):
+    with explain_unwritable(target):
         temporary = scratch.path()
     try:
-        with told_if_unwritable(target):
+        with explain_unwritable(target):
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
-        with written_through(target):
-            os.replace(temporary, target)
+        os.replace(temporary, target)
     finally:
         with suppress(OSError):  # not there, or not to be removed: sweep() will
             temporary.unlink()
@@ -178,31 +176,24 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
 
     Unless its card is missing: it was damaged, and somebody deleted the card to have it made again.
     """
-    with told_if_unwritable(target):
+    with explain_unwritable(target):
         temporary = scratch.path()
         temporary.mkdir(parents=True)
     try:
-        with told_if_unwritable(target):
+        with explain_unwritable(target):
             write(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir() and not (target / CARD).is_file():
             aside = scratch.path()
             os.rename(target, aside)
             shutil.rmtree(aside, ignore_errors=True)
-        with written_through(target):
-            try:
-                os.rename(temporary, target)
-            except OSError:
-                if not target.is_dir():  # not "another writer was first", but a real fault
-                    raise
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():  # not "another writer was first", but a real fault
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def remove_file(path: Path) -> None:
-    """Delete a file whose content stands elsewhere by now."""
-    removed_through(path)  # first: what is here and not there is dropped by the next pull, and the other way fetched
-    path.unlink(missing_ok=True)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

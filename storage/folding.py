@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fute.errors import StoreError
 from fute.fingerprint import fingerprint_texts
-from storage.files import read_parquet, remove_file, write_parquet
+from storage.files import read_parquet, write_parquet
 from storage.parts import FOLDED, files_of, singles_of
 from storage.schema_version import mark_current
 from storage.store import Store, slug
@@ -64,8 +64,9 @@ def fold(store: Store, folder: Path, *, min_files: int = MIN_FILES, part_bytes: 
         for singles in _batches(folder, min_files, part_bytes, done.faults) if locked else ():
             try:
                 _write_part(store, folder, singles)
+                store.push(folded=list(singles))  # first: what is missing here and not there is pulled again
                 for path in singles:
-                    remove_file(path)
+                    path.unlink(missing_ok=True)
             except (StoreError, pa.ArrowException, OSError) as exc:
                 done.faults.append(f"{done.folder}: {exc}")
                 continue
@@ -133,7 +134,7 @@ def _write_part(store: Store, folder: Path, singles: Mapping[Path, pa.Table]) ->
         if not _same(read_parquet(part), table):
             raise StoreError(f"{part} reads otherwise than it was written; its singles are kept. Check the disk")
     except StoreError:
-        remove_file(part)
+        part.unlink(missing_ok=True)
         raise
 
 

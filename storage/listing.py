@@ -28,7 +28,7 @@ LISTED = {
     "responses": "*",
     "pool_rows": "pool, row, text, text_pair, source_id",
     "dataset_rows": "dataset, split, row, text, text_pair, label, label_name",
-    "prompt_answers": "prompt, pool, row, llm, answer, tokens_in, tokens_out, cost_usd, created_at",
+    "prompt_answers": "prompt, model, pool, row, llm, answer, tokens_in, tokens_out, cost_usd, created_at",
     "neighbor_history": "created_at, space, query, candidate, rank, score, verdict",
 }
 

@@ -28,10 +28,27 @@ _QUERIES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE
 # Table functions that make their rows of what they are given, or tell what the connection knows. Others read files,
 # run SQL from a text, or change a setting.
 _TABLE_FUNCTIONS = {
-    "unnest", "range", "generate_series", "repeat", "repeat_row", "json_each", "json_tree", "regexp_split_to_table",
-    "duckdb_columns", "duckdb_views", "duckdb_tables", "duckdb_schemas", "duckdb_databases", "duckdb_functions",
-    "duckdb_types", "duckdb_keywords", "pragma_table_info", "pragma_show", "pragma_version", "pg_timezone_names",
-}  # fmt: skip
+    "unnest",
+    "range",
+    "generate_series",
+    "repeat",
+    "repeat_row",
+    "json_each",
+    "json_tree",
+    "regexp_split_to_table",
+    "duckdb_columns",
+    "duckdb_views",
+    "duckdb_tables",
+    "duckdb_schemas",
+    "duckdb_databases",
+    "duckdb_functions",
+    "duckdb_types",
+    "duckdb_keywords",
+    "pragma_table_info",
+    "pragma_show",
+    "pragma_version",
+    "pg_timezone_names",
+}
 # Functions that do more than compute a value.
 _FUNCTIONS = {"getenv", "write_log", "nextval", "currval", "setval", "json_serialize_plan"}
 # A table is named by one word; anything else is a file or an address.

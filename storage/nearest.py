@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fute.errors import NotInStoreError
@@ -19,6 +20,20 @@ from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
 BLOCK = 2048  # subjects
+
+NEAREST = pa.schema(
+    [
+        pa.field("space", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("candidate_kind", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("candidate", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("p_value", pa.float64()),
+        pa.field("verdict", pa.string()),
+        pa.field("similarity", pa.float32()),
+    ]
+)
 
 
 def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:
@@ -44,8 +59,9 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
     if all(rows is None for rows in found.values()):
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}; `fute ls embeddings` lists what there is")
-    return [{"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items()
-            for row in rows or ()]  # fmt: skip
+    return [
+        {"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items() for row in rows or ()
+    ]
 
 
 def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[dict[str, Any]] | None:
@@ -73,10 +89,16 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
                 metrics = (population[own].metrics, population[i].metrics)
                 p = frame.p_value(told, (population[own].kind, kind), len(here), metrics)
             rows.append(
-                {"candidate_kind": kind, "rank": rank, "candidate": population[i].subject,
-                 "score": None if told is None else max(0.0, told), "p_value": p, "verdict": verdict(p),
-                 "similarity": float(cosines[i])}
-            )  # fmt: skip
+                {
+                    "candidate_kind": kind,
+                    "rank": rank,
+                    "candidate": population[i].subject,
+                    "score": None if told is None else max(0.0, told),
+                    "p_value": p,
+                    "verdict": verdict(p),
+                    "similarity": float(cosines[i]),
+                }
+            )
     return rows
 
 

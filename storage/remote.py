@@ -1,62 +1,185 @@
-"""A store on object storage (any fsspec address): a folder on this machine mirrors it, and every write goes through.
+"""A store on object storage (any fsspec address) and its mirror, a folder on this machine.
 
-What is stored is named by its fingerprint, so a mirror is at worst incomplete. It is pulled when a flow opens the store
-(and by every task that runs on another machine than its flow); a file counts as written when object storage has it.
+A run pulls what it lacks when it begins and pushes what it made when a stage ends; a task on another machine than its
+flow does both itself. Files are named by what they were made from, so a mirror is at worst incomplete.
 
-    <mirror>/outbox/    one entry for each file whose upload is not known to be done; the next pull sends it
+    <mirror>/mirror.json    the files that object storage is known to hold
 
-Features, running SQLite files and an MLflow database in the store stay on the machine that made them.
+What is not in this list, or has changed since, was made here and is pushed: also when the run that made it was killed.
+What is in the list and no longer on object storage was folded by another machine, and the next pull drops it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
-import threading
-import time
-import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fute.address import store_fault
 from fute.errors import StoreError
+from storage.files import CARD, Scratch, write_file
 
 MIRRORED = (
-    "datasets", "pools", "models", "outputs", "spaces", "embeddings", "frames", "neighbors", "members",
-    "drift", "evaluations", "runs", "reports", "prompts", "responses", "schema",
-)  # fmt: skip
-"""Folders of a store that object storage holds; of the responses, what is folded."""
-
-CARD = "card.parquet"
-"""In datasets/<ref>/ and models/<ref>/ it is uploaded last: with it the folder is whole."""
+    "schema",
+    "prompts",
+    "responses",
+    "datasets",
+    "pools",
+    "models",
+    "outputs",
+    "spaces",
+    "embeddings",
+    "frames",
+    "members",
+    "neighbors",
+    "drift",
+    "evaluations",
+    "reports",
+    "runs",
+)
+"""Folders of a store that object storage holds (of the responses, the Parquet files), each after those it refers to."""
 
 TRIES = 5
-"""How often a pull lists object storage, where other machines delete what it is about to fetch."""
+"""How often a pull or push begins anew, where others delete what it has listed and is about to copy."""
 
-AT_ONCE = 32
-"""Files that are fetched at the same time."""
+BATCH = 256
+"""Files that are asked for together, and put in place when all of them are here."""
 
-NOTE_KEPT_S = 24 * 3600.0
-"""How long a note of something that never came is kept; its file is put in place right after it."""
+FIXES = {
+    PermissionError: "; no permission: look at the keys in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) "
+    "and at what they may do in the bucket",
+    FileNotFoundError: "; no such bucket or file: create the bucket, or mend the address",
+}
 
-Version = tuple[int, int]
-"""Size in bytes and time of change in whole seconds, which is as fine as S3 tells it."""
 
-_mirrors: dict[Path, Mirror] = {}
-_mirrors_lock = threading.Lock()
+class Version(NamedTuple):
+    """What a file was like when it was last copied: here, and there (empty: as it is there, if of this size)."""
+
+    size: int
+    changed_ns: int
+    state: str
+
+
+Known = dict[str, Version]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One store on object storage and its folder on this machine. Safe between threads and processes.
+
+    Keys are taken by the fsspec library from the environment (for S3: AWS_ACCESS_KEY_ID and its kin), never from here.
+    """
+
+    address: str
+    root: Path
+
+    def pull(self) -> None:
+        """Fetch what is missing here, and drop what is gone there.
+
+        Raises:
+            StoreError: object storage cannot be reached, refuses, or has no such bucket.
+        """
+        self._synchronize("it cannot be read", self._fetch)
+
+    def push(self, folded: Sequence[Path] = ()) -> None:
+        """Upload what was made here since the last push, then delete there what was folded here.
+
+        Raises:
+            StoreError: as for `pull`. What could not be uploaded stays here, and the next push uploads it.
+        """
+        gone = {path.relative_to(self.root).as_posix() for path in folded}
+        fault = f"what was made here cannot be uploaded; it stays in {self.root}, and the next run sends it"
+        self._synchronize(fault, lambda fs, prefix, known: self._send(fs, prefix, known, gone))
+
+    def folders(self) -> list[str]:
+        """Which of a store's folders object storage holds, none of a new store. Raises StoreError: as for `pull`."""
+        with self._explained("it cannot be listed"):
+            return sorted({name.partition("/")[0] for name in _listed(*_connect(self.address, self.root, os.getpid()))})
+
+    def _synchronize(self, fault: str, step: Callable[[Any, str, Known], None]) -> None:
+        """Take one step with the file system, the path in it and the list; one process or thread at a time."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / "mirror.json"
+        with (self.root / "mirror.lock").open("ab") as lock, self._explained(fault):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            text = path.read_text() if path.exists() else "{}"
+            known = {relative: Version(*version) for relative, version in json.loads(text).items()}
+            try:
+                for left in reversed(range(TRIES)):
+                    try:
+                        return step(*_connect(self.address, self.root, os.getpid()), known)
+                    except FileNotFoundError:
+                        if not left:
+                            raise
+            finally:
+                if (changed := json.dumps(known)) != text:
+                    write_file(Scratch(self.root), path, lambda temporary: temporary.write_text(changed))
+
+    def _fetch(self, fs: Any, prefix: str, known: Known) -> None:
+        there = _listed(fs, prefix)
+        if known and not there:
+            raise StoreError(
+                f"{self.address} is empty, but {self.root}, which mirrors it, is not; was it emptied, or is the "
+                "address wrong? To begin with an empty store, delete that folder"
+            )
+        here, wanted = _files(self.root), []
+        for relative, (size, state) in there.items():
+            version = known.get(relative)
+            if relative not in here:
+                wanted.append(relative)
+            elif here[relative][0] == size and version in (None, (*here[relative], "")):
+                known[relative] = Version(*here[relative], state)  # uploaded by a killed push, or since the last pull
+            elif version and version[:2] == here[relative] and version.state != state:
+                wanted.append(relative)
+        for batch in _in_order(wanted):
+            arriving = Scratch(self.root).path()
+            try:
+                fs.get([f"{prefix}/{r}" for r in batch], [str(arriving / r) for r in batch])
+                for relative in batch:
+                    write_file(Scratch(self.root), self.root / relative, (arriving / relative).replace)
+                    known[relative] = Version(*_stat(self.root / relative), there[relative][1])
+            finally:
+                shutil.rmtree(arriving, ignore_errors=True)
+        for relative in known.keys() - there.keys():
+            (self.root / relative).unlink(missing_ok=True)
+            del known[relative]
+
+    def _send(self, fs: Any, prefix: str, known: Known, gone: set[str]) -> None:
+        made = {r: file for r, file in _files(self.root).items() if r not in gone and known.get(r, ())[:2] != file}
+        # Where another machine was first with a dataset or model, its folder counts: the next pull fetches it.
+        folders = {folder for r in made if (folder := _folder_of(r)) and f"{folder}/{CARD}" not in known}
+        theirs = {folder for folder in folders if fs.exists(f"{prefix}/{folder}/{CARD}")}
+        for batch in _in_order(made):
+            ours = [r for r in batch if _folder_of(r) not in theirs]
+            fs.put([str(self.root / r) for r in ours], [f"{prefix}/{r}" for r in ours])
+            known.update({r: Version(*made[r], "") for r in batch})
+        for relative in gone & known.keys():
+            with suppress(FileNotFoundError):
+                fs.rm_file(f"{prefix}/{relative}")
+
+    @contextmanager
+    def _explained(self, fault: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as exc:  # each library has its own: no connection, no keys, a time-out
+            fix = next((fix for kind, fix in FIXES.items() if isinstance(exc, kind)), "")
+            raise StoreError(f"store {self.address}: {fault} ({type(exc).__name__}: {exc}){fix}") from exc
 
 
 def mirror_at(address: str) -> Mirror:
-    """The mirror of a store on this machine; one object for all who ask.
-
-    It lies in the folder FUTE_MIRROR, else in the user's cache.
+    """The mirror of a store on this machine, in the folder FUTE_MIRROR, else in the user's cache.
 
     Raises:
         StoreError: the address is of a folder, or has a key or password in it.
@@ -70,41 +193,7 @@ def mirror_at(address: str) -> Mirror:
     address = address.rstrip("/")
     # Readable, and not the same for two addresses that differ only in what a file name may not hold.
     name = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', address)}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
-    with _mirrors_lock:
-        return _mirrors.setdefault(folder / name, Mirror(address, folder / name))
-
-
-@contextmanager
-def written_through(target: Path) -> Iterator[None]:
-    """Around the step that puts a file or folder in its place: uploads it too, where the store is a mirror.
-
-    Raises:
-        StoreError: it could not be uploaded. It lies in the mirror, and the next run that opens the store sends it.
-    """
-    found = _place_of(target)
-    if found is None:
-        yield
-        return
-    mirror, relative = found
-    entry = mirror.note(relative)  # first: killed between the two steps, the file is still sent
-    yield
-    mirror.send(relative)
-    entry.unlink(missing_ok=True)
-
-
-def removed_through(target: Path) -> None:
-    """After a file was deleted: deletes it in object storage too, where the store is a mirror."""
-    if (found := _place_of(target)) is not None:
-        mirror, relative = found
-        mirror.remove(relative)
-
-
-def _place_of(target: Path) -> tuple[Mirror, str] | None:
-    """The mirror that a file lies in and its path there; None in a store that is a folder, and for what stays here."""
-    for root, mirror in list(_mirrors.items()):
-        if target.is_relative_to(root) and is_mirrored(relative := target.relative_to(root).as_posix()):
-            return mirror, relative
-    return None
+    return Mirror(address, folder / name)
 
 
 def is_mirrored(relative: str) -> bool:
@@ -115,261 +204,59 @@ def is_mirrored(relative: str) -> bool:
     return top in MIRRORED and (top != "responses" or ("/" not in rest and rest.endswith(".parquet")))
 
 
-class Mirror:
-    """One store on object storage and its folder on this machine. Safe between threads and processes.
+@lru_cache
+def _connect(address: str, root: Path, process: int) -> tuple[Any, str]:
+    """The file system and the path in it; another for each process, for it has threads and connections."""
+    import fsspec  # slow to import, and most stores are folders
 
-    Keys are taken by the fsspec library from the environment (for S3: AWS_ACCESS_KEY_ID and its kin), never from here.
-    """
-
-    def __init__(self, address: str, root: Path) -> None:
-        self.address = address
-        self.root = root
-        self._outbox = root / "outbox"
-        self._arriving = root / "tmp" / "pull"  # one for all processes: only one pulls at a time
-        self._lock = threading.Lock()
-        self._opened: tuple[int, Any, str] | None = None
-
-    def pull(self) -> None:
-        """Send what an earlier run could not, fetch what is missing here, and drop what is gone there.
-
-        Raises:
-            StoreError: object storage cannot be reached, refuses, or has no such bucket.
-        """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "pull.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: several workers here need not fetch everything twice
-            for _ in range(TRIES):
-                lost = self._pull_once()
-                if not lost:
-                    return
-            raise StoreError(
-                f"store {self.address}: {len(lost)} of the files that it lists are not there, such as {lost[0]}, and "
-                f"so {TRIES} times in turn; is something deleting files? What was fetched is kept: run again"
-            )
-
-    def folders(self) -> list[str]:
-        """Which of a store's folders object storage holds, none of a new store. Fetches nothing.
-
-        Raises:
-            StoreError: as for `pull`.
-        """
-        with self._told("it cannot be listed"):
-            fs, prefix = self._open()
-            try:
-                listed = fs.ls(prefix, detail=False)
-            except FileNotFoundError:
-                listed = []
-            if not listed:
-                with suppress(PermissionError):
-                    fs.ls(prefix.partition("/")[0])  # as in _there: is there such a bucket?
-            names = {path.rstrip("/").rpartition("/")[2] for path in listed}
-            return [name for name in MIRRORED if name in names]
-
-    def note(self, relative: str) -> Path:
-        """Remember that something is to be sent; the entry to delete when it was."""
-        self._outbox.mkdir(parents=True, exist_ok=True)
-        entry = self._outbox / uuid.uuid4().hex
-        entry.write_text(relative)
-        return entry
-
-    def send(self, relative: str) -> None:
-        """Upload a file, or a folder with its card last. A folder that is there already stays.
-
-        Raises:
-            StoreError: as for `pull`.
-        """
-        path = self.root / relative
-        with self._told(f"{relative} cannot be uploaded; it stays in {self.root}, and the next run sends it"):
-            fs, prefix = self._open()
-            if not path.is_dir():
-                fs.put_file(str(path), f"{prefix}/{relative}")
-                _set_time(path, _version(fs.info(f"{prefix}/{relative}"))[1])
-            elif not fs.exists(f"{prefix}/{relative}/{CARD}"):
-                files = [p for p in path.rglob("*") if p.is_file()]
-                for file in sorted(files, key=lambda p: (p == path / CARD, p)):
-                    self.send(file.relative_to(self.root).as_posix())
-
-    def remove(self, relative: str) -> None:
-        """Delete a file there. Raises StoreError: as for `pull`."""
-        with self._told(f"{relative} cannot be deleted"):
-            fs, prefix = self._open()
-            with suppress(FileNotFoundError):
-                fs.rm_file(f"{prefix}/{relative}")
-
-    # --------------------------------------------------------------------------------------------------------- inside
-
-    def _open(self) -> tuple[Any, str]:
-        """The file system and the path in it. Opened again after a fork, for it has threads and connections."""
-        with self._lock:
-            if self._opened is None or self._opened[0] != os.getpid():
-                import fsspec  # slow to import, and most stores are folders
-
-                try:
-                    fs, prefix = fsspec.url_to_fs(self.address, use_listings_cache=False, skip_instance_cache=True)
-                except (ImportError, ValueError) as exc:
-                    raise StoreError(
-                        f"store {self.address}: {exc}; for S3 install fute[s3], for another kind the fsspec "
-                        "library that it names"
-                    ) from exc
-                self._opened = (os.getpid(), fs, prefix.rstrip("/"))
-            return self._opened[1:]
-
-    def _pull_once(self) -> list[str]:
-        """Pull; or change nothing and return what was deleted there between the listing and the fetching."""
-        # In this order: a file that another process writes meanwhile is either in the outbox or in the listing.
-        here = self._here()
-        waiting = self._waiting()
-        for entry, relative in waiting.items():
-            self.send(relative)
-            entry.unlink(missing_ok=True)
-        there = self._there()
-        sent = set(waiting.values())
-        gone = [r for r in here if r not in there and not sent.intersection(_and_parents(r))]
-        if gone and not there:
-            raise StoreError(
-                f"{self.address} is empty, but {self.root}, which mirrors it, is not; was it emptied, or is the "
-                "address wrong? To begin with an empty store, delete that folder"
-            )
-        wanted = {r: version for r, version in there.items() if here.get(r) != version}
-        if lost := self._fetch(wanted):
-            return lost
-        self._put_in_place(list(wanted))
-        for relative in gone:
-            (self.root / relative).unlink(missing_ok=True)
-        return []
-
-    def _waiting(self) -> dict[Path, str]:
-        """What is noted in the outbox and in its place here, by entry. Notes of what never came are dropped."""
-        waiting = {}
-        for entry in self._outbox.iterdir() if self._outbox.is_dir() else ():
-            with suppress(FileNotFoundError):  # sent meanwhile
-                relative = entry.read_text()
-                # Else the note is being written, or its file is about to come; or their writer was killed in between.
-                if is_mirrored(relative) and (self.root / relative).exists():
-                    waiting[entry] = relative
-                elif time.time() - entry.stat().st_mtime > NOTE_KEPT_S:
-                    entry.unlink()
-        return waiting
-
-    def _here(self) -> dict[str, Version]:
-        """The mirrored files of this machine."""
-        found = {}
-        for top in MIRRORED:
-            for folder, _, names in os.walk(self.root / top):
-                for name in names:
-                    relative = os.path.relpath(os.path.join(folder, name), self.root)
-                    if is_mirrored(relative) and (version := _version_of(self.root / relative)) is not None:
-                        found[relative] = version
-        return found
-
-    def _there(self) -> dict[str, Version]:
-        """What object storage holds; of a folder that is being uploaded, nothing yet."""
-        with self._told("it cannot be listed"):
-            fs, prefix = self._open()
-            listed = fs.find(prefix, detail=True)
-            if not listed:
-                with suppress(PermissionError):  # keys may be for this prefix alone
-                    fs.ls(prefix.partition("/")[0])  # an empty listing hides that there is no such bucket
-            names = {path[len(prefix) + 1 :]: info for path, info in listed.items()}
-            whole = {name.rpartition("/")[0] for name in names if name.endswith(f"/{CARD}")}
-            return {
-                name: _version(info)
-                for name, info in names.items()
-                if is_mirrored(name) and (_folder_of(name) is None or _folder_of(name) in whole)
-            }
-
-    def _fetch(self, wanted: dict[str, Version]) -> list[str]:
-        """Download into the mirror's tmp/ folder; returns what is not there any more.
-
-        What has arrived stays there until it is put in its place, also if the rest of it fails.
-        """
-        if not wanted:
-            return []
-        missing = [r for r, version in wanted.items() if _version_of(self._arriving / r) != version]
-        for folder in {(self._arriving / r).parent for r in missing}:
-            folder.mkdir(parents=True, exist_ok=True)
-        with self._told("it cannot be read"):
-            fs, prefix = self._open()
-
-            def fetch(relative: str) -> bool:
-                try:
-                    fs.get_file(f"{prefix}/{relative}", str(self._arriving / relative))
-                except FileNotFoundError:  # folded and deleted by another machine's maintenance, most likely
-                    return False
-                _set_time(self._arriving / relative, wanted[relative][1])
-                return True
-
-            # One by one, and not by the library's `get` of many, which ends at the first that is not there.
-            with ThreadPoolExecutor(AT_ONCE if fs.async_impl else 1) as pool:
-                return [r for r, arrived in zip(missing, pool.map(fetch, missing), strict=True) if not arrived]
-
-    def _put_in_place(self, relatives: list[str]) -> None:
-        """Move what has arrived into its place, files and whole folders."""
-        arrived = self._arriving
-        for whole in sorted({folder for r in relatives if (folder := _folder_of(r))}):
-            if not (self.root / whole).exists():
-                (self.root / whole).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(arrived / whole, self.root / whole)
-        for relative in relatives:
-            if (arrived / relative).exists():  # not moved with its folder
-                (self.root / relative).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(arrived / relative, self.root / relative)
-        if any(r.startswith("responses/") for r in relatives):
-            # A response store looks for folded answers when its live folder has changed.
-            live = self.root / "responses" / "live"
-            live.mkdir(parents=True, exist_ok=True)
-            os.utime(live)
-        shutil.rmtree(arrived, ignore_errors=True)
-
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:
-            raise
-        except PermissionError as exc:
-            raise StoreError(
-                f"store {self.address}: {what}: no permission ({exc}); look at the keys in the environment "
-                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and at what they may do in the bucket"
-            ) from exc
-        except FileNotFoundError as exc:
-            raise StoreError(
-                f"store {self.address}: {what}: no such bucket or file ({exc}); create the bucket, or mend the address"
-            ) from exc
-        except Exception as exc:  # each library has its own: no connection, no keys, a time-out
-            raise StoreError(f"store {self.address}: {what} ({type(exc).__name__}: {exc})") from exc
-
-
-def _folder_of(relative: str) -> str | None:
-    """The folder that appears whole or not at all, of a file in one."""
-    parts = relative.split("/")
-    return "/".join(parts[:2]) if parts[0] in ("datasets", "models") and len(parts) > 2 else None
-
-
-def _and_parents(relative: str) -> list[str]:
-    parts = relative.split("/")
-    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
-
-
-def _version(info: dict[str, Any]) -> Version:
-    changed = next((info[k] for k in ("LastModified", "last_modified", "updated", "mtime", "created") if k in info), 0)
-    if isinstance(changed, str):
-        changed = datetime.fromisoformat(changed)
-    return int(info["size"]), int(changed.timestamp() if isinstance(changed, datetime) else changed)
-
-
-def _version_of(path: Path) -> Version | None:
-    """Of a file here; None of one that is not."""
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_size, int(status.st_mtime)
+        fs, prefix = fsspec.url_to_fs(address, use_listings_cache=False, skip_instance_cache=True)
+    except (ImportError, ValueError) as exc:
+        raise StoreError(
+            f"store {address}: {exc}; for S3 install fute[s3], for another kind the fsspec library that it names"
+        ) from exc
+    return fs, prefix.rstrip("/")
 
 
-def _set_time(path: Path, seconds: int) -> None:
-    """Files here have the times of those there: by them a changed file is told."""
-    try:
-        os.utime(path, (seconds, seconds))
-    except FileNotFoundError:  # another writer has just put a newer one there
-        return
+def _listed(fs: Any, prefix: str) -> dict[str, tuple[int, str]]:
+    """What object storage holds, with size and state; of a folder that is being uploaded, nothing yet."""
+    listed = fs.find(prefix, detail=True)
+    found = {path[len(prefix) + 1 :]: (info["size"], _state(info)) for path, info in listed.items()}
+    if not found:
+        with suppress(PermissionError):  # keys may be for this prefix alone
+            fs.ls(prefix.partition("/")[0])  # an empty listing hides that there is no such bucket
+    whole = {"", *(name.rpartition("/")[0] for name in found if name.endswith(f"/{CARD}"))}
+    return {name: file for name, file in found.items() if is_mirrored(name) and _folder_of(name) in whole}
+
+
+def _state(info: dict[str, Any]) -> str:
+    """By which a file there is known to be the same: its hash where the library tells it, else its time."""
+    return next((str(info[name]) for name in ("ETag", "etag", "mtime", "created") if name in info), "")
+
+
+def _files(root: Path) -> dict[str, tuple[int, int]]:
+    """The mirrored files of this machine, by path below the store."""
+    paths = (path for top in MIRRORED for path in (root / top).rglob("*") if path.is_file())
+    return {relative: _stat(path) for path in paths if is_mirrored(relative := path.relative_to(root).as_posix())}
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _folder_of(relative: str) -> str:
+    """The folder that counts once its card is there, of a file in one; else empty."""
+    parts = relative.split("/")
+    return "/".join(parts[:2]) if parts[0] in ("datasets", "models") and len(parts) > 2 else ""
+
+
+def _in_order(relatives: Iterable[str]) -> Iterator[list[str]]:
+    """Files as they are to be copied, so that whoever looks meanwhile finds what a file refers to, and cards last."""
+
+    def turn(relative: str) -> tuple[int, bool]:
+        return MIRRORED.index(relative.partition("/")[0]), relative.endswith(f"/{CARD}")
+
+    for _, group in groupby(sorted(relatives, key=turn), turn):
+        files = list(group)
+        yield from (files[i : i + BATCH] for i in range(0, len(files), BATCH))

@@ -1,11 +1,16 @@
-"""Every LLM request and its answer.
+"""The ledger: every LLM request and its answer, kept the moment the answer arrives.
 
-    responses/live/<day>-<unique>.sqlite     one for each running process, folded when it has ended
-    responses/<day>-<unique>.parquet         folded; the same name, so that folding twice makes one file
-    responses/claims                         who is asking for what
+    responses/answers.sqlite    the ledger, one file for all processes of a machine; it stays on the machine
+    responses/<name>.parquet    what was exported when a run ended, for SQL, buckets and other machines
+    responses/claims            who is asking for what (storage/claims.py)
 
-Reading looks at live files first and at Parquet second: folding writes the Parquet file before it removes the live
-one, so in this order an answer is seen once or twice, never not at all. Twice does no harm: the key decides.
+An answer is one committed transaction. In WAL mode with synchronous=NORMAL a commit is with the operating system before
+`put` returns, so it survives the death of the process at any moment; only a power cut can take the last ones. FULL
+would guard against that too, with a disk flush for each answer: fewer than 200 answers a second where it was measured.
+
+Parquet files that another machine or an earlier version wrote, and the SQLite files that earlier versions had for each
+process (responses/live/), are loaded into the ledger once. Lost, it is made anew from Parquet, but for what was not
+exported.
 """
 
 from __future__ import annotations
@@ -16,80 +21,77 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from fute.errors import StoreError
+from fute.fingerprint import fingerprint_texts
 from fute.llm.types import Answer, ChatRequest
-from storage.claims import Claims, claims_at
-from storage.files import Scratch, read_parquet, write_parquet
-from storage.folded_responses import ROW_GROUP_SIZE, FoldedAnswers
-from storage.key_filter import KeyFilter
-from storage.live_responses import (
+from storage.answer_rows import (
+    ANSWER_COLUMNS,
     COLUMNS,
     NO_BILL,
-    SUFFIX,
     Bill,
-    LiveFile,
-    files_in,
-    remove,
+    answer_of,
+    connect,
+    damaged,
+    may_write,
     row_of,
-    try_lock,
+    rows_in,
+    table_of,
+    unexported_in,
 )
+from storage.claims import Claims, claims_at
+from storage.files import Scratch, write_parquet
 
 logger = logging.getLogger(__name__)
 
-RESPONSES = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("service", pa.string()),
-        pa.field("base_url", pa.string()),
-        pa.field("model", pa.string()),
-        pa.field("resolved_model", pa.string()),
-        pa.field("messages", pa.string()),  # JSON [{role, content}]
-        pa.field("params", pa.string()),  # JSON
-        pa.field("answer", pa.string()),
-        pa.field("logprobs", pa.string()),  # JSON [[token, logprob, [[token, logprob], ...]], ...], or null
-        pa.field("tokens_in", pa.int64()),
-        pa.field("tokens_out", pa.int64()),
-        pa.field("cost_usd", pa.float64()),  # null where the endpoint's price or its tokens are not known
-        pa.field("latency_ms", pa.float64()),
-        pa.field("finish_reason", pa.string()),
-        pa.field("run_id", pa.string()),  # whose run asked and paid
-        pa.field("flow_run_id", pa.string()),
-        pa.field("created_at", pa.timestamp("us", tz="UTC")),
-    ]
+LEDGER = "answers.sqlite"
+
+_CREATE = (
+    f"CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, {', '.join(COLUMNS[1:])}, exported)",
+    "CREATE INDEX IF NOT EXISTS unexported ON responses (created_at, key) WHERE exported IS NULL",
+    "CREATE TABLE IF NOT EXISTS loaded (file TEXT PRIMARY KEY)",
 )
+_PLACES = ", ".join("?" * len(COLUMNS))
+_PUT = f"INSERT OR IGNORE INTO responses VALUES ({_PLACES}, NULL)"
+# Of two answers to one request, paid for by two machines, the one that is here stays, and is exported too.
+_LOAD = f"""
+    INSERT INTO responses VALUES ({_PLACES}, ?) ON CONFLICT (key) DO UPDATE SET exported = true
+    WHERE excluded.exported AND created_at = excluded.created_at
+"""
+_GET = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM responses WHERE key = ?"
+_UNEXPORTED = f"SELECT {', '.join(COLUMNS)} FROM responses WHERE exported IS NULL ORDER BY created_at, key"
 
-ORIGIN = pa.field("origin", pa.string())
-
-
+OPENING_S = 30.0  # SQLite itself does not wait while another process turns a new file into one in WAL mode
 TICK_NS = 100_000_000
 """A folder's time of change may be this coarse: what changes so soon after a look is looked at again."""
 
+_lock = threading.RLock()
+"""Held by whoever uses an SQLite handle, and by a fork, which finds all of them closed: neither a handle nor SQLite's
+own knowledge of its locks may be on both sides of one."""
+
+_stores: weakref.WeakSet[ResponseStore] = weakref.WeakSet()
+
 
 class ResponseStore:
-    """The answers of one store. Safe between threads; open one for each process. Creates nothing before the first put.
+    """The ledger of one store. Safe between threads, processes and forks. Makes no file before the first answer.
 
     It is a ResponseLedger: `get`, `put`, `claim` and `release` are what the client's cache layer calls.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.path = self.folder / LEDGER
         self.n_kept = 0  # by this object
-        self._live_folder = self.folder / "live"
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._own: LiveFile | None = None
-        self._others: dict[Path, LiveFile] = {}
-        self._folded = FoldedAnswers()
-        self._written = KeyFilter()  # what stands in this process's own file
-        self._listed_ns = 0  # when the folders were looked into
+        self._db: sqlite3.Connection | None = None
+        self._in_memory = False
+        self._looked_ns = 0  # when files to load were looked for
         self._claims_here: Claims | None = None
-        self._left_to_parent: list[object] = []
         _stores.add(self)
 
     def __enter__(self) -> ResponseStore:
@@ -98,26 +100,36 @@ class ResponseStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ------------------------------------------------------------------------------------------------- the ledger
-
     def get(self, key: str) -> Answer | None:
-        if self._surely_new(key):
-            return None
-        with self._lock:
-            self._notice_fork()
-            found = self._look(key)
-            # What other processes have begun or folded since the last look. Only before a miss, which costs a call.
-            if found is None and self._look_around():
-                found = self._look(key)
-            return found
+        """The answer under a key, also one that another process has kept just now.
+
+        Raises:
+            StoreError: the ledger, or a file that is to be loaded, is damaged or cannot be read.
+        """
+        with self._using("cannot be read"):
+            if self._db is None and not self._files():
+                return None
+            self._load_new()
+            rows = self._open().execute(_GET, (key,)).fetchall()
+        return answer_of(*rows[0]) if rows else None
 
     def put(self, request: ChatRequest, answer: Answer, bill: Bill = NO_BILL) -> None:
-        """Keep an answer. On return it survives the death of this process."""
+        """Keep an answer; on return it survives the death of this process. A key that is there stays as it is.
+
+        Raises:
+            StoreError: it could not be written, or cannot be: half a character, a number past 64 bits.
+        """
         row = row_of(request, answer, bill)  # outside: other threads need not wait for it
-        with self._lock:
-            self._notice_fork()
-            self._writer().put(row)
-            self._written.add(request.key)
+        with self._using("an answer could not be kept"):
+            db = self._open()
+            if self._in_memory:
+                raise PermissionError("no write permission")
+            try:
+                db.execute(_PUT, row)
+            except (ArithmeticError, TypeError, ValueError, sqlite3.DataError) as exc:
+                raise StoreError(
+                    f"{self.path}: an answer cannot be kept as it is ({type(exc).__name__}: {exc})"
+                ) from exc
             self.n_kept += 1
 
     def claim(self, key: str) -> bool:
@@ -126,188 +138,156 @@ class ResponseStore:
     def release(self, key: str) -> None:
         self._claims().release(key)
 
-    # ------------------------------------------------------------------------------------------------ the whole of it
+    def unexported(self) -> pa.Table:
+        """The answers that may not be in Parquet yet, for SQL. Loads nothing: looking changes no store."""
+        with _lock:
+            return table_of([row for path in (self.path, *self._live_files()) for row in unexported_in(path)])
 
-    def live_table(self) -> pa.Table:
-        """The answers that are not folded yet, with the file that each stands in as `origin`."""
-        live = [RESPONSES.append(ORIGIN).empty_table()]
-        for path in files_in(self._live_folder, SUFFIX):
-            if (file := _open(path)) is not None:
-                table = _table(file.rows())
-                file.close()
-                live.append(table.append_column(ORIGIN, pa.repeat(pa.scalar(path.name), len(table))))
-        return pa.concat_tables(live)
+    def export(self) -> int:
+        """Write the answers that are not in Parquet yet to a file; return how many.
 
-    def arrow_table(self) -> pa.Table:
-        """All answers, each key once; an empty table of the right columns where there are none. All in memory."""
-        live = self.live_table().drop_columns([ORIGIN.name])
-        folded = [_whole(read_parquet(path)) for path in files_in(self.folder, ".parquet")]
-        table = pa.concat_tables([live, *folded])
-        _, first = np.unique(np.asarray(table["key"].to_pylist(), dtype=str), return_index=True)
-        keep = np.zeros(len(table), bool)
-        keep[first] = True
-        # A filter and not a take: taking joins all chunks of a column, and texts may then pass 2 GB.
-        return table.filter(pa.array(keep))
-
-    def fold(self) -> int:
-        """Move the live files of ended processes, and this store's own, into Parquet; return how many were moved.
-
-        May be killed at any step and run by several processes at once.
+        May be killed at any step, and run by several processes at once. An answer counts as exported once its file was
+        read back; the file's name is made of what is in it, so that exporting twice makes one file.
         """
-        with self._lock:
-            self._close_files()
         scratch = Scratch(self.folder)
-        scratch.sweep()  # of foldings that were killed
-        folded = 0
-        for path in files_in(self._live_folder, SUFFIX):
-            lock = try_lock(path)
-            if lock is None:  # its process is running
-                continue
-            with lock:
-                folded += self._fold_one(path, scratch)
-        return folded
+        scratch.sweep()  # of exports that were killed
+        with self._using("cannot be exported"):
+            if not self.path.exists() and not self._live_files():
+                return 0
+            try:
+                self._load_new()
+            except StoreError as exc:  # the other answers must not suffer from it, and every reading names it
+                logger.warning("%s", exc)
+            rows = self._open().execute(_UNEXPORTED).fetchall()
+        if rows:
+            named = fingerprint_texts([[row[0] for row in rows], [str(row[-1]) for row in rows]])
+            day = datetime.fromtimestamp(rows[0][-1] // 10**6, UTC)
+            path = self.folder / f"{day:%Y%m%d}-{named}.parquet"
+            write_parquet(scratch, path, table_of(rows))
+            with self._using("cannot be exported"):
+                self._load(path)
+        self.close()
+        return len(rows)
 
     def close(self) -> None:
-        """Let go of all files. The store can still be used: the next put opens a new live file."""
-        with self._lock:
-            self._close_files()
+        """Let go of the file. The store can still be used."""
+        with _lock:
+            if self._db is not None:
+                self._db.close()
+            self._db, self._looked_ns = None, 0
 
     # --------------------------------------------------------------------------------------------------------- inside
 
-    def _surely_new(self, key: str) -> bool:
-        """The usual case just before a call, told without the lock, which another thread holds while it writes."""
-        return (
-            self._pid == os.getpid()
-            and not self._others
-            and not self._written.may_hold(key)
-            and key not in self._folded
-            and self._nothing_changed()
-        )
+    @contextmanager
+    def _using(self, what: str) -> Iterator[None]:
+        """One thread at a time. Raises StoreError: what failed, and what to do."""
+        with _lock:
+            try:
+                yield
+            except (sqlite3.OperationalError, OSError) as exc:
+                raise StoreError(
+                    f"{self.path}: {what} ({exc}); look at the disk's space, your permissions and whether the file "
+                    "system can lock files, and run again: what is kept stays"
+                ) from exc
+            except sqlite3.DatabaseError as exc:
+                self.close()  # so that the next use finds what was put in its place
+                raise damaged(self.path, exc) from exc
 
-    def _nothing_changed(self) -> bool:
-        # Folding removes a live file when its Parquet file is there, so one folder tells of both.
-        return self._listed_ns > 0 and _changed_ns(self._live_folder) < self._listed_ns
+    def _open(self) -> sqlite3.Connection:
+        """The ledger, made if need be. Without write permission a copy in memory of all that is there."""
+        if self._db is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._in_memory = not may_write(self.path)
+            db = connect(None if self._in_memory else self.path, "rwc")
+            try:
+                _prepare(db, self.path)
+            except BaseException:
+                db.close()
+                raise
+            self._db = db
+        return self._db
 
-    def _look(self, key: str) -> Answer | None:
-        if (found := self._folded.get(key)) is not None:
-            return found
-        if self._own is not None and self._written.may_hold(key) and (found := self._own.get(key)) is not None:
-            return found
-        for file in self._others.values():
-            if (found := file.get(key)) is not None:
-                return found
-        return None
-
-    def _look_around(self) -> bool:
-        """Open live files and load Parquet files that are new; whether there were any."""
+    def _load_new(self) -> None:
+        """Load files that came since the last look. Raises StoreError: one is damaged; the others are loaded."""
         looked_ns = time.time_ns()
-        if self._nothing_changed():
-            return False
-        changed = False
-        live = set(files_in(self._live_folder, SUFFIX))
-        for path in self._others.keys() - live:
-            self._others.pop(path).close()
-        for path in live - self._others.keys():
-            if (self._own is None or path != self._own.path) and (file := _open(path)) is not None:
-                self._others[path] = file
-                changed = True
-        for path in files_in(self.folder, ".parquet"):
-            changed |= self._folded.load(path)
-        self._listed_ns = looked_ns - TICK_NS
-        return changed
+        if self._looked_ns > os.stat(self.folder).st_mtime_ns:
+            return
+        db = self._open()
+        known = {name for (name,) in db.execute("SELECT file FROM loaded")}
+        if not self._in_memory:
+            known.add(LEDGER)
+        faults = []
+        for path in self._files():
+            if self._name(path) in known:
+                continue
+            try:
+                self._load(path)
+            except StoreError as exc:
+                faults.append(exc)
+            except FileNotFoundError:  # dropped by a pull
+                pass
+        if faults:
+            raise faults[0]
+        self._looked_ns = looked_ns - TICK_NS
+
+    def _files(self) -> list[Path]:
+        """Every file with answers."""
+        return [*self.folder.glob(LEDGER), *self._live_files(), *sorted(self.folder.glob("*.parquet"))]
+
+    def _load(self, path: Path) -> None:
+        db = self._open()
+        exported = path.suffix == ".parquet" or None
+        for rows in rows_in(path):
+            db.execute("BEGIN IMMEDIATE")
+            with db:
+                db.executemany(_LOAD, [(*row, exported) for row in rows])
+        if path != self.path:  # of which more may come
+            db.execute("INSERT OR IGNORE INTO loaded VALUES (?)", (self._name(path),))
+
+    def _live_files(self) -> list[Path]:
+        """SQLite files of earlier versions, one for each process."""
+        return sorted(self.folder.glob("live/*.sqlite"))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def _claims(self) -> Claims:
-        claims = self._claims_here
-        if claims is not None and self._pid == os.getpid():
-            return claims  # the usual case, told without the lock, which another thread holds while it writes
-        with self._lock:
-            self._notice_fork()
-            if self._claims_here is None:
-                self._claims_here = claims_at(self.folder / "claims")
-            return self._claims_here
+        if self._claims_here is None:
+            self._claims_here = claims_at(self.folder / "claims")
+        return self._claims_here
 
-    def _notice_fork(self) -> None:
-        # Database handles and claims must not be used on both sides of a fork. The parent's are left to the parent:
-        # kept here, for closing one in the child would drop locks and end a log that the parent still writes.
-        if self._pid != os.getpid():
-            self._left_to_parent += [self._own, *self._others.values(), self._claims_here]
-            self._pid, self._own, self._others, self._claims_here = os.getpid(), None, {}, None
-            self._written = KeyFilter()
-            self._listed_ns = 0
 
-    def _writer(self) -> LiveFile:
-        if self._own is None:
-            self._own = LiveFile.create(self._live_folder)
-        return self._own
-
-    def _close_files(self) -> None:
-        for file in (self._own, *self._others.values()):
-            if file is not None:
-                file.close()
-        self._own, self._others, self._listed_ns = None, {}, 0
-
-    def _fold_one(self, path: Path, scratch: Scratch) -> int:
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    give_up = time.monotonic() + OPENING_S
+    while True:
         try:
-            file = _open(path)
-            if file is None:  # folded by another process in the meantime
-                remove(path)
-                return 0
-            rows = file.rows()
-            file.close()
-        except StoreError as exc:
-            # Left where it is: the others must not suffer from it, and every reading names it.
-            logger.warning("not folded: %s", exc)
-            return 0
-        if rows:
-            target = self.folder / f"{path.stem}.parquet"
-            write_parquet(scratch, target, _table(rows), row_group_size=ROW_GROUP_SIZE)
-        remove(path)
-        return 1
+            ((mode,),) = db.execute("PRAGMA journal_mode = WAL").fetchall()
+            break
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+    if mode not in ("wal", "memory"):
+        raise StoreError(
+            f"{path}: SQLite has no write-ahead log on this file system (its mode is {mode}); put the store on a local "
+            "disk, or on object storage, whose mirror is on one"
+        )
+    db.execute("PRAGMA synchronous = NORMAL")
+    for statement in _CREATE:
+        db.execute(statement)
 
 
-_stores: weakref.WeakSet[ResponseStore] = weakref.WeakSet()
+def _before_fork() -> None:
+    _lock.acquire()
+    for store in list(_stores):
+        with suppress(sqlite3.Error):
+            store.close()
 
 
 def _in_child() -> None:
-    """After a fork, before anything else: the lock of a live file belongs to whoever has its file open, and a child
-    that outlives its parent would make the parent's file look as if its process were running."""
     for store in list(_stores):
-        store._lock = threading.RLock()  # another thread of the parent may have held it, and is not here
-        if store._own is not None:
-            store._own.close_lock()
+        store._claims_here = None  # the parent's: a child has none of its parent's locks
+    _lock.release()
 
 
-os.register_at_fork(after_in_child=_in_child)
-
-
-def _changed_ns(folder: Path) -> int:
-    """When a file in it was made or removed last; before each call this is quicker than to list them."""
-    try:
-        return os.stat(folder).st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _open(path: Path) -> LiveFile | None:
-    """A live file to read from; None if it was folded in the meantime."""
-    try:
-        return LiveFile(path)
-    except sqlite3.OperationalError as exc:
-        if path.exists():
-            raise StoreError(f"{path} cannot be opened: {exc}") from exc
-        return None
-
-
-def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
-    return pa.table(
-        {name: pa.array(values, RESPONSES.field(name).type) for name, values in zip(COLUMNS, columns, strict=True)},
-        schema=RESPONSES,
-    )
-
-
-def _whole(table: pa.Table) -> pa.Table:
-    """With nulls for the columns that a file was written before."""
-    for name in set(RESPONSES.names) - set(table.column_names):
-        table = table.append_column(name, pa.nulls(len(table), RESPONSES.field(name).type))
-    return table.select(RESPONSES.names).cast(RESPONSES)
+os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_in_child)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fute.config import EndpointConfig
-from fute.llm.budget import cost_usd
+from fute.llm.client.budget import cost_usd
 from fute.llm.types import Answer, ChatRequest
-from storage.live_responses import Bill
+from storage.answer_rows import Bill
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
 

@@ -96,6 +96,28 @@ PROMPTS = pa.schema(
     ]
 )
 
+RESPONSES = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("service", pa.string()),
+        pa.field("base_url", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("resolved_model", pa.string()),
+        pa.field("messages", pa.string()),  # JSON [{role, content}]
+        pa.field("params", pa.string()),  # JSON
+        pa.field("answer", pa.string()),
+        pa.field("logprobs", pa.string()),  # JSON [[token, logprob, [[token, logprob], ...]], ...], or null
+        pa.field("tokens_in", pa.int64()),
+        pa.field("tokens_out", pa.int64()),
+        pa.field("cost_usd", pa.float64()),  # null where the endpoint's price or its tokens are not known
+        pa.field("latency_ms", pa.float64()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("run_id", pa.string()),  # whose run asked and paid
+        pa.field("flow_run_id", pa.string()),
+        pa.field("created_at", UTC),
+    ]
+)
+
 OUTPUTS = pa.schema(
     [
         pa.field("pool", pa.string()),
@@ -104,6 +126,8 @@ OUTPUTS = pa.schema(
         pa.field("answered", pa.bool_()),
         pa.field("label", pa.string()),  # the most probable label; null for scores, embeddings and spans
         pa.field("values", pa.list_(pa.float32())),
+        pa.field("answer_key", pa.string()),  # of the LLM's answer that was read; null where there is none
+        pa.field("other_keys", pa.list_(pa.string())),  # of those on the way to it: reasoning, other samples
         *STAMP,
     ]
 )

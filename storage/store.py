@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ from storage.files import Scratch, read_parquet, write_file, write_folder, write
 from storage.parts import parts_of
 from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
+from storage.seal import opened
 from storage.stamp import Stamp
 
 SPLITS = ("train", "validation", "test")
@@ -88,6 +89,15 @@ class Store:
         if self.mirror is not None:
             self.mirror.pull()
         return self
+
+    def push(self, folded: Sequence[Path] = ()) -> None:
+        """Hand in what was made here, where the store is a mirror of object storage.
+
+        Args:
+            folded: files whose records stand in a part by now, and that are to be deleted there.
+        """
+        if self.mirror is not None:
+            self.mirror.push(folded)
 
     # ------------------------------------------------------------------------------------------------ datasets
 
@@ -266,6 +276,7 @@ class Store:
             label = pa.array(names, pa.string()).take(pa.array(values.argmax(axis=1)))
         answered = np.ones(n, dtype=bool) if outputs.answered is None else outputs.answered
         offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        keys = outputs.answer_keys or [()] * n
         table = pa.table(
             {
                 "pool": pa.repeat(pa.scalar(pool), n),
@@ -274,6 +285,8 @@ class Store:
                 "answered": pa.array(answered),
                 "label": label,
                 "values": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
+                "answer_key": pa.array([of_row[-1] if of_row else None for of_row in keys], pa.string()),
+                "other_keys": pa.array([list(of_row[:-1]) or None for of_row in keys], pa.list_(pa.string())),
                 **stamp.columns(n),
             },
             schema=schemas.OUTPUTS,
@@ -303,14 +316,32 @@ class Store:
             details=meta["details"],
         )
 
+    def outputs_details(self, pool: str, ref: str) -> dict[str, Any]:
+        """What was counted while a model was asked (calls, tokens, refusals ...), read without its outputs; empty where
+        there are none."""
+        path = self.outputs_path(pool, ref)
+        if not path.is_file():
+            return {}
+        with opened(path) as file:
+            return dict(json.loads(file.schema_arrow.metadata[b"fute.outputs"])["details"])
+
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 
+    def _prompt_path(self, row: Mapping[str, Any]) -> Path:
+        named = [
+            name
+            for name in schemas.PROMPTS.names
+            if name not in ("fingerprint", *(field.name for field in schemas.STAMP))
+        ]
+        return self.root / "prompts" / f"{fingerprint(**{name: row.get(name) for name in named})}.parquet"
+
+    def has_prompt(self, row: Mapping[str, Any]) -> bool:
+        return self._prompt_path(row).is_file()
+
     def put_prompt(self, row: Mapping[str, Any], stamp: Stamp) -> None:
-        named = [name for name in schemas.PROMPTS.names if name not in ("fingerprint", *stamp.columns(1))]
-        key = fingerprint(**{name: row.get(name) for name in named})
-        path = self.root / "prompts" / f"{key}.parquet"
+        path = self._prompt_path(row)
         if not path.is_file():
-            write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": key}, stamp))
+            write_parquet(self.scratch, path, card(schemas.PROMPTS, {**row, "fingerprint": path.stem}, stamp))
 
     def evaluations_path(self, key: str) -> Path:
         return self.root / "evaluations" / f"{slug(key)}.parquet"

@@ -114,8 +114,12 @@ class Tracker:
     def _give_up(self, exc: Exception) -> None:
         # MLFLOW_TRACKING_URI may hold a password, and an error may quote it.
         place = _PASSWORD.sub("//", str(self.uri))
-        log.warning("MLflow at %s does not work (%s: %s); the run goes on without tracking",
-                    place, type(exc).__name__, _PASSWORD.sub("//", str(exc)))  # fmt: skip
+        log.warning(
+            "MLflow at %s does not work (%s: %s); the run goes on without tracking",
+            place,
+            type(exc).__name__,
+            _PASSWORD.sub("//", str(exc)),
+        )
         self.gap = f"{place}: {type(exc).__name__}"
         self._client = None
 
@@ -144,8 +148,14 @@ class Tracker:
                 )
                 self._client.set_terminated(run.info.run_id, "FINISHED" if state == "Completed" else "FAILED")
 
-    def start(self, name: str, *, parent: str | None = None, tags: Mapping[str, str | None] | None = None,
-              params: Mapping[str, Any] | None = None) -> str | None:  # fmt: skip
+    def start(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> str | None:
         """Start a run and return its id (None when tracking is off)."""
         if self._client is None:
             return None
@@ -185,8 +195,13 @@ class Tracker:
         try:
             from mlflow.entities import Dataset, DatasetInput
 
-            entity = Dataset(name=name, digest=digest, source_type="fute", source=json_text(dict(source)),
-                             profile=json_text(dict(profile)))  # fmt: skip
+            entity = Dataset(
+                name=name,
+                digest=digest,
+                source_type="fute",
+                source=json_text(dict(source)),
+                profile=json_text(dict(profile)),
+            )
             self._client.log_inputs(run_id, [DatasetInput(entity, [])])
         except Exception as exc:
             self._give_up(exc)

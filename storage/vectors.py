@@ -65,9 +65,12 @@ class VectorStore:
     # -------------------------------------------------------------------------------------------------- spaces
 
     def put_space(self, row: Mapping[str, Any], stamp: Stamp) -> None:
-        path = self.root / "spaces" / f"{row['space']}.parquet"
+        path = self._space_path(row["space"])
         if not path.is_file():
             write_parquet(self.store.scratch, path, card(schemas.SPACES, row, stamp))
+
+    def _space_path(self, space: str) -> Path:
+        return self.root / "spaces" / f"{space}.parquet"
 
     def spaces(self) -> list[dict[str, Any]]:
         return [read_parquet(p).to_pylist()[0] for p in sorted((self.root / "spaces").glob("*.parquet"))]
@@ -169,8 +172,9 @@ class VectorStore:
             own = told[f"{a} {b}"]
             nulls[a, b] = nulls[b, a] = Null(**{**own, "quantiles": np.array(own["quantiles"])})
         own_first: dict[tuple[Kind, Kind], float] = {
-            ("dataset", "model"): row["own_model_first"], ("model", "dataset"): row["own_dataset_first"]
-        }  # fmt: skip
+            ("dataset", "model"): row["own_model_first"],
+            ("model", "dataset"): row["own_dataset_first"],
+        }
         return Frame(np.array(row["mean"], np.float32), nulls, own_first, row["tasks"])
 
     def ranked_frame(self, space: str) -> Frame | None:
@@ -230,17 +234,31 @@ class VectorStore:
         path, members = (self.root / name / f"space={space}" / f"{key}.parquet" for name in ("neighbors", "members"))
         if not (path.is_file() and members.is_file()):
             return False
-        if not key == self._last("members", space) == self._last("neighbors", space):
+        if not self._is_last(space, key):
             table = read_parquet(path)
             ids = (table[name][0].as_py() if len(table) else None for name in ("run_id", "flow_run_id"))
             chance = self._chance(space, key, [e.fingerprint for e in population])
             self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, chance, Stamp(*ids))
         return True
 
+    def has_ranked(self, space: str, key: str, population: Sequence[StoredEmbedding]) -> bool:
+        """Whether this very ranking is the last one, and the space that it is of is recorded, with its frame if any."""
+        if not (self._space_path(space).is_file() and self._is_last(space, key)):
+            return False
+        framed = self._chance(space, key, [e.fingerprint for e in population]) is not None
+        return self._frame_path(space).is_file() or not framed
+
+    def _is_last(self, space: str, key: str) -> bool:
+        return key == self._last("members", space) == self._last("neighbors", space)
+
     def _latest(self, space: str) -> datetime:
         """The time of the latest ranking or embedding of a space: the next is later, also when the clock went back."""
-        made = [at for kind in get_args(Kind) for path in files_of(self.folder(space, kind))
-                for _, at in _versions(path).values()]  # fmt: skip
+        made = [
+            at
+            for kind in get_args(Kind)
+            for path in files_of(self.folder(space, kind))
+            for _, at in _versions(path).values()
+        ]
         ranked = [at for name in ("members", "neighbors") for at in self._times(name, space).values()]
         return max([*made, *ranked], default=EARLIEST)
 

@@ -17,8 +17,10 @@ import pyarrow.fs as pafs
 
 from fute.errors import StoreError
 from storage.parts import files_of
-from storage.responses import ORIGIN
 from storage.seal import UNREADABLE, opened, unreadable
+
+ORIGIN = pa.field("origin", pa.string())
+"""The file that a row lies in."""
 
 
 @dataclass(frozen=True)
@@ -125,36 +127,8 @@ def _fragment(view: View, path: Path) -> ds.ParquetFileFragment:
         raise StoreError(f"{path} is a link; put the file itself there")
     made = [ds.field(name) == ds.scalar(MADE[name].of(path)) for name in view.made]
     with opened(path) as file:
-        columns = file.schema_arrow
+        columns = file.schema_arrow.names
     for field in view.schema:
-        if field.name in columns.names:
-            if not _alike(columns.field(field.name).type, field.type):
-                found = columns.field(field.name).type
-                raise _foreign(path, f"its column {field.name} is {found}, and not {field.type}")
-        elif field.name not in (*view.made, *view.later):
-            raise _foreign(path, f"it has no column {field.name}")
+        if field.name not in (*columns, *view.made, *view.later):
+            raise StoreError(f"{path} is foreign here (it has no column {field.name}); move it out of the store")
     return _PARQUET.make_fragment(str(path), _DISK, partition_expression=reduce(and_, made) if made else None)
-
-
-def _foreign(path: Path, reason: str) -> StoreError:
-    return StoreError(f"{path} is foreign here ({reason}); move it out of the store")
-
-
-def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether values of one type are read as the other without a change of meaning."""
-    if _is_list(found) and _is_list(wanted):
-        return _alike(found.value_type, wanted.value_type)
-    kinds: tuple[Callable[[pa.DataType], bool], ...] = (_is_text, _is_number)
-    return found == wanted or any(kind(found) and kind(wanted) for kind in kinds)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)

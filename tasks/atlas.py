@@ -213,7 +213,8 @@ def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """By id: the method, and where several have one method what tells them apart."""
     sizes = Counter(row["method"] for row in spaces)
     return {
-        row["space"]: row["method"] if sizes[row["method"]] == 1 else
-        f"{row['method']}, {str(row['surrogate']).rpartition(':')[2]}, {row['space'][:6]}"
+        row["space"]: row["method"]
+        if sizes[row["method"]] == 1
+        else f"{row['method']}, {str(row['surrogate']).rpartition(':')[2]}, {row['space'][:6]}"
         for row in spaces
-    }  # fmt: skip
+    }

@@ -10,15 +10,14 @@ from functools import cached_property
 from pydantic import BaseModel
 
 from fute.config import EndpointConfig
-from fute.llm.budget import cost_usd
-from fute.llm.cache import ResponseLedger
-from fute.llm.client import service_of
-from fute.llm.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
+from fute.llm.client.budget import cost_usd
+from fute.llm.client.cache import ResponseLedger
+from fute.llm.client.endpoint import service_of
+from fute.llm.client.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
 from fute.llm.perplexity import echo_request
 from fute.llm.types import ChatRequest
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
-from storage.catalog import Catalog
 from storage.store import Store
 
 MIN_MEASURED = 20  # kept answers from which tokens are reckoned, at least
@@ -128,6 +127,8 @@ class CostEstimate:
             FROM responses WHERE tokens_in IS NOT NULL AND tokens_out IS NOT NULL
             GROUP BY service, model, room HAVING count(*) >= $least
         """
+        from storage.catalog import Catalog
+
         with Catalog(self._store.root) as catalog:
             rows = catalog.query(query, {"least": MIN_MEASURED}).rows
         return {(service, model, room): (n, a, b) for service, model, room, n, a, b in rows}

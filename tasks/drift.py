@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from pydantic import BaseModel
 
@@ -16,16 +13,13 @@ from fute.config import DriftConfig, PromptModel
 from fute.drift import Baseline, Comparison, changed_settings, compare, panel_rows
 from fute.errors import DataError, NoAnswersError
 from fute.fingerprint import fingerprint
-from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.space import space_id
-from fute.surrogate.load import surrogate_identity
 from fute.types import Outputs, Pool
 from storage.drift import DriftStore
 from tasks import resources
 from tasks.endpoints import prompted_model
-from tasks.run import Run
+from tasks.engine import NO_CACHE, task
+from tasks.run import Run, handed_in
 from tasks.study import StudyParts
 
 EVENT = "fute.drift"
@@ -51,6 +45,7 @@ class DriftCheck(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="drift-{config.id}")
+@handed_in
 def check_drift(
     run: Run, config: PromptModel, parts: StudyParts, pool: str, drift: DriftConfig, renew: bool = False
 ) -> DriftCheck:
@@ -101,8 +96,10 @@ def check_drift(
     this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day, renew)
     fault = None if known is None else known.baseline.fault()
     if known is not None and known.ref == ref and fault is not None:  # of an earlier fute, which kept any
-        raise DataError(f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
-                        "fute drift STUDY --renew")  # fmt: skip
+        raise DataError(
+            f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
+            "fute drift STUDY --renew"
+        )
     features = _features(run, parts, inputs, pool, rows)  # which may fail: before anything is paid
     if known is None:
         first = _baseline(ask(drift.askings))
@@ -149,10 +146,18 @@ def check_drift(
     if renewed := bool(changed) and new.fault() is None:
         keep(new)
     return DriftCheck(
-        model=looked_at.id, baseline=known.name, new_baseline=renewed, calls=calls, drifted=found.drifted,
-        reasons=list(found.reasons), changed=list(changed), distance=found.distance,
-        distance_threshold=found.distance_threshold, change=found.change, change_threshold=found.change_threshold,
-    )  # fmt: skip
+        model=looked_at.id,
+        baseline=known.name,
+        new_baseline=renewed,
+        calls=calls,
+        drifted=found.drifted,
+        reasons=list(found.reasons),
+        changed=list(changed),
+        distance=found.distance,
+        distance_threshold=found.distance_threshold,
+        change=found.change,
+        change_threshold=found.change_threshold,
+    )
 
 
 def panel_id(pool: str, rows: NDArray[np.intp]) -> str:
@@ -195,13 +200,10 @@ def _answered(outputs: Outputs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 def _features(run: Run, parts: StudyParts, pool: Pool, pool_id: str, rows: np.ndarray) -> Doubles:
     """(n, d) of the panel's rows, whitened as in the study's crosscov space."""
-    method = CrosscovConfig()
-    space = space_id(surrogate_identity(parts.surrogate, run.folder), method, pool_id, run.seed)
-    embedder = cast(Crosscov, resources.space(run, space, parts.surrogate, method, pool_id))
     asked = np.zeros(len(pool), bool)
     asked[rows] = True
     nothing = Outputs(kind="scores", values=np.zeros((len(pool), 1), np.float32), answered=asked)
-    return embedder.model_rows(nothing)[0]
+    return resources.crosscov(run, parts.surrogate, pool_id).model_rows(nothing)[0]
 
 
 def _tell(run: Run, model: str, baseline: str, found: Comparison) -> None:

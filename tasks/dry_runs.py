@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.drift import panel_rows
-from fute.llm.cache import MemoryLedger
+from fute.llm.client.cache import MemoryLedger
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
 from storage.responses import ResponseStore
 from tasks.costs import Cost, CostEstimate, times
 from tasks.drift import panel_id
 from tasks.endpoints import prompted_model
-from tasks.ingest import DatasetRef
 from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
-from tasks.study import parts_of
+from tasks.study import DatasetRef, parts_of
 
 
 def plan_selection(

@@ -8,29 +8,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
-from fute.llm.client import service_of
+from fute.llm.client.endpoint import service_of
 from fute.llm.providers import PROVIDERS
-from fute.methods.tupate.config import TupateConfig
-from fute.models.build import build_model
+from fute.methods.embedder import Embedder
 from fute.space import embedding_id
-from fute.spans import check_spans
-from fute.surrogate.load import find_device
-from fute.train.backbone import backbone_identity
-from fute.train.training import recipe_fingerprint, train
-from fute.types import Embedder, Kind, Model, Outputs, TaskEmbedding
+from fute.span_contexts import check_spans
+from fute.surrogate.device import find_device
+from fute.train.training import train
+from fute.types import Kind, Outputs, TaskEmbedding
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
-from tasks.endpoints import prompted_model
-from tasks.ingest import DatasetRef
-from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.engine import NO_CACHE, task
+from tasks.models import open_model, trained_ref
+from tasks.run import Failure, Run, handed_in
+from tasks.study import DatasetRef, StudyParts
 from tasks.surrogate import SpaceRef
 
 
@@ -67,25 +63,8 @@ class TrainedRef(BaseModel):
     metrics: dict[str, float]
 
 
-def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
-    """The model that a configuration describes; a source model must have been trained before."""
-    if isinstance(config, PromptModel):
-        return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
-    store = run.open_store()
-    folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
-    return build_model(config, run.folder, surrogate_config=parts.surrogate, trained_folder=folder,
-                       features_of=partial(resources.features, store))  # fmt: skip
-
-
-def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:
-    """id@fingerprint of a source model, known before it is trained."""
-    dataset = parts.datasets[str(config.dataset)]
-    backbone = backbone_identity(config, parts.surrogate, run.folder)
-    fingerprint = recipe_fingerprint(config, dataset.ref.rpartition("@")[2], backbone, run.seed)
-    return f"{config.id}@{fingerprint}"
-
-
 @task(cache_policy=NO_CACHE, task_run_name="train-{config.id}")
+@handed_in
 def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> TrainedRef:
     """Train a source model on an ingested dataset, and keep it with its held-out score."""
     store = run.open_store()
@@ -123,6 +102,7 @@ def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> Tra
 
 
 @task(cache_policy=NO_CACHE, task_run_name="outputs-{config.id}")
+@handed_in
 def query_model(run: Run, config: ModelConfig, parts: StudyParts, pool: str) -> OutputsRef:
     """Ask a model for its outputs on the pool, once; they are stored before anything is learned from them."""
     store = run.open_store()
@@ -170,6 +150,7 @@ def _asked_at(config: ModelConfig, parts: StudyParts) -> dict[str, str]:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="dte-{dataset.id}-{space.method.method}")
+@handed_in
 def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRef:
     """DTE of one dataset in one space."""
     store = run.open_store()
@@ -184,6 +165,7 @@ def embed_dataset(run: Run, space: SpaceRef, dataset: DatasetRef) -> EmbeddingRe
 
 
 @task(cache_policy=NO_CACHE, task_run_name="mte-{model.id}-{space.method.method}")
+@handed_in
 def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
     """MTE of one model in one space, from its stored outputs."""
     store = run.open_store()
@@ -191,6 +173,7 @@ def embed_model(run: Run, space: SpaceRef, model: OutputsRef) -> EmbeddingRef:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="mte-{models[0].id}-and-others-{space.method.method}")
+@handed_in
 def embed_models(run: Run, space: SpaceRef, models: list[OutputsRef]) -> list[EmbeddingRef | Failure]:
     """MTEs of several models in one space, made together; for each its embedding, or why it has none."""
     store = run.open_store()
@@ -228,7 +211,7 @@ def _failure(space: SpaceRef, model: OutputsRef, error: FuteError) -> Failure:
 
 def models_at_once(space: SpaceRef) -> int:
     """Models of one embed_models task; 1: a task for each (embed_model)."""
-    if not isinstance(space.method, TupateConfig):
+    if not space.method.takes_groups:
         return 1
     return space.method.group_size(find_device(space.surrogate.device).type)
 

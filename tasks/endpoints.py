@@ -9,24 +9,21 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from prefect.blocks.system import Secret
-
 from fute.config import BudgetConfig, EndpointConfig, PromptModel, Study, SurrogateConfig
 from fute.errors import ConfigError
 from fute.expand import expand_models
-from fute.llm.budget import Account
-from fute.llm.client import connect
-from fute.llm.fresh import FreshSamples
-from fute.llm.limits import Pace
-from fute.llm.providers import located
+from fute.llm.client.budget import Account
+from fute.llm.client.cache import FreshSamples
+from fute.llm.client.endpoint import located
+from fute.llm.client.layers import connect
+from fute.llm.client.limits import Pace
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding
 from fute.stopping import Stopped
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from storage.budgets import StoredAccount
 from storage.run_ledger import RunLedger
 from tasks import resources
-from tasks.pace import shared_pace
 from tasks.run import Run
 from tasks.study import StudyParts
 
@@ -86,6 +83,8 @@ def completer(run: Run, endpoint: EndpointConfig, budget: BudgetConfig) -> Compl
     Raises:
         ConfigError: there is no key where the endpoint says that it is.
     """
+    from tasks.pace import shared_pace  # needs Prefect, as whoever asks has it by then
+
     return connect(
         endpoint,
         ledger=RunLedger(resources.response_store(run.open_store()), endpoint, run.stamp),
@@ -139,6 +138,8 @@ def api_key(endpoint: EndpointConfig) -> str | None:
             )
         return key
     if endpoint.api_key_block is not None:
+        from prefect.blocks.system import Secret
+
         try:
             return str(Secret.load(endpoint.api_key_block).get())  # type: ignore[union-attr]
         except Exception as exc:  # of many kinds; none of them is shown, for it may quote what it could not read

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from typing import get_args
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from fute.types import Kind
 from storage.folding import Folded, damaged, fold
 from storage.store import Store
 from storage.vectors import VectorStore
 from tasks import resources
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ def fold_folder(store: str, folder: str, min_files: int) -> Folded:
     return done
 
 
-@task(cache_policy=NO_CACHE, task_run_name="fold-answers")
-def fold_answers(store: str) -> int:
-    """Move the answers of ended processes from SQLite into Parquet; returns how many files were moved."""
-    return resources.response_store(Store(store)).fold()
+@task(cache_policy=NO_CACHE, task_run_name="export-answers")
+def export_answers(store: str) -> int:
+    """Write the answers that a killed run has left in the ledger to Parquet; returns how many."""
+    return resources.response_store(Store(store)).export()

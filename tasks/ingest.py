@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig, PoolConfig
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
-from tasks.run import Run
-
-
-class DatasetRef(BaseModel):
-    """A dataset in the store."""
-
-    id: str
-    ref: str
-    task: str
-    reused: bool
+from tasks.engine import NO_CACHE, task
+from tasks.run import Run, handed_in
+from tasks.study import DatasetRef
 
 
 class PoolRef(BaseModel):
@@ -29,6 +20,7 @@ class PoolRef(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="ingest-{config.id}")
+@handed_in
 def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
     """Snapshot one dataset; nothing is read again when its source and settings are known."""
     store = run.open_store()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.fingerprint import fingerprint
-from fute.report.layout import Projection, Tree, cluster_tree, projections
+from fute.report.types import Projection, Tree
 from fute.unify.frame import FRAME_VERSION, Frame, similarities
 from storage.nearest import placed_vectors
 from storage.store import Store
@@ -43,6 +43,8 @@ def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], f
     key = fingerprint(members=members, frame=None if frame is None else FRAME_VERSION, version=LAYOUT_VERSION)
 
     def compute() -> Arrays:
+        from fute.report.layout import cluster_tree, projections  # scikit-learn, which a kept layout does without
+
         similarity = similarities(placed_vectors(population, frame))
         return _packed(Layout(similarity, projections(similarity), cluster_tree(similarity)))
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from fute.config import DatasetConfig, PromptModel, Study, TrainedModel
+from fute.config import DatasetConfig, EndpointConfig, PromptModel, PythonModel, SklearnModel, Study, TrainedModel
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
+from fute.entry_point import load_entry_point
 from fute.expand import expand_models
-from fute.llm.budget import Spending, passed
+from fute.llm.client.budget import Spending, passed
+from fute.models.prompted import PromptedModel
 from fute.space import embedding_id, space_id
-from fute.surrogate.load import surrogate_identity
-from fute.types import Dataset, Kind, Pool
+from fute.surrogate.identity import surrogate_identity
+from fute.types import Dataset, Kind, Pool, TextTable
 from storage.responses import ResponseStore
 from storage.store import Store
-from storage.vectors import VectorStore
+from storage.vectors import SubjectKey, VectorStore
 from tasks.costs import Cost, CostEstimate, added
-from tasks.embed import open_model, trained_ref
 from tasks.endpoints import prompted_model
-from tasks.ingest import DatasetRef
+from tasks.models import open_model, trained_ref
+from tasks.ranking import ranking_key
 from tasks.run import Run
-from tasks.study import parts_of
+from tasks.study import DatasetRef, parts_of, prompt_row
 
 DONE, TODO = "in the store", "to do"
 
@@ -35,6 +38,8 @@ class Step(BaseModel):
     """LLM calls, for prompted models."""
     cost: Cost | None = None
     """What they are likely to cost, for prompted models."""
+    space: str | None = Field(default=None, exclude=True)
+    """That a ranking is of."""
 
 
 class Plan(BaseModel):
@@ -72,59 +77,91 @@ def priced(cost: Cost) -> str:
     return f", about {cost.tokens:,} tokens, {usd}"
 
 
+CostOf = Callable[[PromptedModel, EndpointConfig, TextTable], Cost]
+
+
 def plan(study: Study) -> Plan:
     """Compare a study with its store, item by item."""
-    run = Run(study=study.name, store=study.store_address, base_dir=str(study.base_dir), seed=study.seed)
-    store = run.open_store().pull()
-    vectors = VectorStore(store)
-    ledger = ResponseStore(store.root / "responses")
-    steps: list[Step] = []
+    store = Store(study.store_address).pull()
+    estimate, costs, ledger = CostEstimate(store), Costs(study), ResponseStore(store.root / "responses")
 
+    def cost_of(model: PromptedModel, endpoint: EndpointConfig, inputs: TextTable) -> Cost:
+        cost = estimate.of(model, endpoint, inputs, ledger)
+        costs.add(endpoint.id, cost)
+        return cost
+
+    return Plan(steps=list(steps(study, store, cost_of)), over_budget=costs.over_budget())
+
+
+def finished_spaces(study: Study, store: Store) -> list[str] | None:
+    """The spaces of a study of which a run would find everything; None as soon as something is missing."""
+    found = []
+    for step in steps(study, store):
+        if step.state == TODO:
+            return None
+        if step.space is not None:
+            found.append(step.space)
+    return found
+
+
+def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator[Step]:
+    """All that a run makes but its record, its pages and caches; and whether it is in the store.
+
+    Args:
+        cost_of: reckons what asking a prompted model will cost.
+    """
+    run = Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed)
+    vectors = VectorStore(store)
     refs: dict[str, DatasetRef] = {}
-    for config in study.datasets:
-        ref = f"{config.id}@{dataset_fingerprint(config, run.folder, run.seed)}"
-        known = store.has_dataset(ref)
-        refs[config.id] = DatasetRef(id=config.id, ref=ref, task=config.task, reused=known)
-        steps.append(Step(stage="ingest", subject=config.id, state=DONE if known else TODO))
+    for dataset in study.datasets:
+        ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
+        refs[dataset.id] = DatasetRef(id=dataset.id, ref=ref, task=dataset.task, reused=store.has_dataset(ref))
+        yield _step("ingest", dataset.id, refs[dataset.id].reused)
 
     pool = planned_pool(study, run, store, refs)
-    pool_known = store.pool_path(pool.id).is_file()
-    steps.append(Step(stage="pool", subject=f"{pool.id} ({len(pool)} rows)", state=DONE if pool_known else TODO))
+    yield _step("pool", f"{pool.id} ({len(pool)} rows)", store.pool_path(pool.id).is_file())
+    for prompt in study.prompts:
+        yield _step("prompt", prompt.id, store.has_prompt(prompt_row(prompt)))
 
-    identity = surrogate_identity(study.surrogate, run.folder)
-    spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
     parts = parts_of(study, refs.values())
-
-    def embedded(kind: Kind, subject: str, fingerprint: str | None) -> list[Step]:
-        found = []
-        for method, space in spaces.items():
-            known = fingerprint is not None and vectors.has(
-                space, kind, embedding_id(space, kind, subject, fingerprint)
-            )
-            found.append(Step(stage="embed", subject=f"{subject} [{method}]", state=DONE if known else TODO))
-        return found
-
-    embeddings = [s for d in refs.values() for s in embedded("dataset", d.id, d.ref.rpartition("@")[2])]
-    estimate, costs = CostEstimate(store), Costs(study)
+    subjects: list[tuple[Kind, str, str]] = [("dataset", d.id, d.ref) for d in refs.values()]
     for model in expand_models(study):
         model_id, cost = str(model.id), None
         if isinstance(model, TrainedModel):
             ref = trained_ref(run, model, parts)
-            steps.append(Step(stage="train", subject=model_id, state=DONE if store.has_model(ref) else TODO))
+            yield _step("train", model_id, store.has_model(ref, trained=True))
         elif isinstance(model, PromptModel):
             prompted = prompted_model(run, model, parts, with_key=False)
             ref = f"{model_id}@{prompted.fingerprint}"
-            endpoint = parts.endpoints[str(model.endpoint)]
-            known = store.has_outputs(pool.id, ref)
-            cost = Cost() if known else estimate.of(prompted, endpoint, pool.inputs, ledger)
-            costs.add(endpoint.id, cost)
         else:
             ref = f"{model_id}@{open_model(run, model, parts).fingerprint}"
-        known = store.has_outputs(pool.id, ref)
-        calls = None if cost is None else cost.calls
-        steps.append(Step(stage="outputs", subject=model_id, state=DONE if known else TODO, calls=calls, cost=cost))
-        embeddings += embedded("model", model_id, ref.rpartition("@")[2])
-    return Plan(steps=steps + embeddings, over_budget=costs.over_budget())
+        known = store.has_outputs(pool.id, ref) and store.has_model(ref)
+        if isinstance(model, PromptModel) and cost_of is not None:
+            endpoint = parts.endpoints[str(model.endpoint)]
+            cost = Cost() if known else cost_of(prompted, endpoint, pool.inputs)
+        if isinstance(model, SklearnModel | PythonModel) and not known:
+            load_entry_point(model.entry_point, run.folder)  # one that is not there is told now
+        yield _step("outputs", model_id, known, cost)
+        subjects.append(("model", model_id, ref))
+
+    identity = surrogate_identity(study.surrogate, run.folder)
+    spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
+    current: dict[str, dict[SubjectKey, str]] = {space: {} for space in spaces.values()}
+    for kind, subject, ref in subjects:
+        for method, space in spaces.items():
+            key = embedding_id(space, kind, subject, ref.rpartition("@")[2])
+            current[space][kind, subject] = key
+            yield _step("embed", f"{subject} [{method}]", vectors.has(space, kind, key))
+    for config in study.methods:
+        space = spaces[config.method]
+        population = vectors.population(space, current[space])
+        ranked = vectors.has_ranked(space, ranking_key(population, config, study.unify), population)
+        yield _step("unify", config.method, ranked, space=space)
+
+
+def _step(stage: str, subject: str, known: bool, cost: Cost | None = None, space: str | None = None) -> Step:
+    state, calls = DONE if known else TODO, None if cost is None else cost.calls
+    return Step(stage=stage, subject=subject, state=state, calls=calls, cost=cost, space=space)
 
 
 class Costs:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig, PromptModel
 from fute.errors import ConfigError, ModelError
-from fute.llm.budget import BudgetExhausted, cost_usd
+from fute.llm.client.budget import BudgetExhausted, cost_usd
 from fute.llm.providers import PROVIDERS
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel
@@ -96,9 +96,11 @@ class Panel:
         found = self._each(members, rows, self._answers)
         listed = members.tolist()
         return Candidates.of(
-            [self.models[m].id for m in listed], [found[m] for m in listed], [int(self._calls[m]) for m in listed],
+            [self.models[m].id for m in listed],
+            [found[m] for m in listed],
+            [int(self._calls[m]) for m in listed],
             label_names=self.label_names,
-        )  # fmt: skip
+        )
 
     def perplexities(self) -> Doubles:
         """(m, n) how improbable each candidate's prompt reads with each text; NaN for a candidate that failed.

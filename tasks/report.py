@@ -7,27 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel
 
 from fute.config import EndpointConfig
-from fute.report import types as page
-from fute.report.page import render_atlas
 from fute.terminal import printable
 from fute.unify.frame import legend
 from storage.summary import SpaceSummary, near_in_words, summarise
-from tasks.atlas import AtlasReader, write_store_page
+from tasks.engine import NO_CACHE, task
+from tasks.pages import Pages, pages_of
 from tasks.run import Failure, Run
 from tasks.unify import Unified
-
-
-class Pages(BaseModel):
-    """Where the pages of a run are."""
-
-    study: str
-    store: str
 
 
 @task(cache_policy=NO_CACHE, task_run_name="pages-{run.study}")
@@ -39,15 +28,9 @@ def write_pages(
     Args:
         endpoints: the study's, for their prices: the store learns of them when the run ends.
     """
-    store = run.open_store()
-    notes = {u.space: [f"{u.note[0].upper()}{u.note[1:]}."] for u in unified if u.note}
-    told = [page.Failure(f.subject, f"{f.stage}: {f.reason}") for f in failures]
+    notes = {u.space: [u.note] for u in unified if u.note}
     spaces = [u.space for u in unified if u.subjects]
-    with AtlasReader(store, {e.id: e for e in endpoints or []}, notes) as reader:
-        study = store.put_report(f"study-{run.study}.html", render_atlas(reader.atlas(run.study, spaces, told)))
-        ours = [page.Failure(f.id, f"{run.study}, {f.reason}") for f in told]
-        of_all = write_store_page(reader, [*ours, *reader.failures(but_of=run.study)])
-    return Pages(study=str(study), store=str(of_all))
+    return pages_of(run.open_store(), run.study, spaces, endpoints or [], notes, failures)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="artifacts-{unified.space}")
@@ -55,8 +38,11 @@ def publish_result(run: Run, unified: Unified, pages: Pages, failures: list[Fail
     """The result table of one space, as an artifact of the Prefect run."""
     summary = summarise(run.open_store(), unified.space)
     told = f"{result_markdown(summary, failures)}\n\nPage: `{pages.study}`\n\nMLflow run: `{run.run_id}`"
-    create_markdown_artifact(markdown=told, key=f"fute-{summary.space['method']}-result",
-                             description=f"Nearest subjects in space {unified.space}")  # fmt: skip
+    create_markdown_artifact(
+        markdown=told,
+        key=f"fute-{summary.space['method']}-result",
+        description=f"Nearest subjects in space {unified.space}",
+    )
 
 
 @task(cache_policy=NO_CACHE, task_run_name="links-{run.study}")

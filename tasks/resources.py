@@ -6,18 +6,22 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fute.config import Method, SurrogateConfig
 from fute.fingerprint import fingerprint
-from fute.llm.budget import Account
+from fute.llm.client.budget import Account
+from fute.methods.embedder import Embedder
 from fute.space import open_space
-from fute.surrogate.features import compute_features
-from fute.surrogate.load import Surrogate, load_surrogate, surrogate_identity
-from fute.types import Embedder, Features, TextTable
+from fute.surrogate.identity import surrogate_identity
+from fute.types import Features, TextTable
 from storage.responses import ResponseStore
 from storage.store import Store
 from tasks.run import Run
+
+if TYPE_CHECKING:
+    from fute.methods.crosscov.embed import Crosscov
+    from fute.surrogate.load import Surrogate
 
 T = TypeVar("T")
 
@@ -54,8 +58,7 @@ class OnceCache:
 
 _surrogates = OnceCache()
 _spaces = OnceCache()
-# These two are small, and a second object beside one that is in use would be wrong: of a ledger it would be another
-# live file, of an account it would not know what is in flight.
+# Small, and one of each: a second account would not know what is in flight, a second ledger not what was kept.
 _ledgers = OnceCache(kept=None)
 _accounts = OnceCache(kept=None)
 
@@ -69,6 +72,8 @@ def surrogate_id(config: SurrogateConfig, base_dir: Path) -> str:
 
 
 def surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
+    from fute.surrogate.load import load_surrogate
+
     return _surrogates.get(surrogate_id(config, base_dir), lambda: load_surrogate(config, base_dir))
 
 
@@ -76,6 +81,8 @@ def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
     """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not."""
 
     def compute(table: TextTable) -> Any:
+        from fute.surrogate.features import compute_features
+
         with compute_lock:
             return compute_features(surrogate(config, base_dir), table)[0]
 
@@ -89,12 +96,12 @@ def response_store(store: Store) -> ResponseStore:
 
 @contextmanager
 def answers_handed_in(run: Run) -> Iterator[None]:
-    """Around asking on another machine than the flow's: what was paid for is folded, however the asking ends."""
+    """Around asking on another machine than the flow's: what was paid for is exported, however the asking ends."""
     try:
         yield
     finally:
         if run.scattered:
-            response_store(run.open_store()).fold()
+            response_store(run.open_store()).export()
 
 
 def account(run: Run, name: str, make: Callable[[], Account]) -> Account:
@@ -107,6 +114,8 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
     store = run.open_store()
 
     def make() -> Embedder:
+        from fute.surrogate.load import load_surrogate
+
         return open_space(
             method,
             # Whole, and so not the one that features are computed with, which does without a T5's decoder.
@@ -118,3 +127,16 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
         )
 
     return _spaces.get((run.store, space_id), make)
+
+
+def crosscov(run: Run, config: SurrogateConfig, pool: str) -> Crosscov:
+    """crosscov as it is by default, on a pool: what drift is measured in, whatever methods the study has."""
+    store = run.open_store()
+
+    def make() -> Crosscov:
+        from fute.methods.crosscov.config import CrosscovConfig
+        from fute.methods.crosscov.embed import Crosscov
+
+        return Crosscov(CrosscovConfig(), features(store, config, run.folder), store.pool(pool))
+
+    return _spaces.get((run.store, surrogate_id(config, run.folder), pool), make)

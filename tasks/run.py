@@ -6,18 +6,18 @@ Small and plain, for Prefect hashes and stores what is passed between tasks.
 from __future__ import annotations
 
 import uuid
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
-from prefect.runtime import task_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage.stamp import Stamp
 from storage.store import Store
-from tasks.logs import send_to_prefect
 
-# Here, for every process that runs a flow or tasks of one imports this, however it was started.
-send_to_prefect()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Run(BaseModel):
@@ -64,8 +64,11 @@ class Run(BaseModel):
         return Path(self.base_dir)
 
     def open_store(self) -> Store:
-        if self.scattered and (task := task_run.id):
-            _pull(self.store, str(task))
+        if self.scattered:
+            from prefect.runtime import task_run
+
+            if task := task_run.id:
+                _pull(self.store, str(task))
         return Store(self.store)
 
 
@@ -73,6 +76,20 @@ class Run(BaseModel):
 def _pull(store: str, task: str) -> None:
     """Once in a task: others do not write what a running one is to read."""
     Store(store).pull()
+
+
+def handed_in(function: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Of a task that may run on another machine than its flow: what it made is pushed when it ends, however it ends."""
+
+    @wraps(function)
+    def then_push(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(run, *args, **kwargs)
+        finally:
+            if run.scattered:
+                Store(run.store).push()
+
+    return then_push
 
 
 class Failure(BaseModel):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import PoolConfig, PromptModel, SelectConfig
@@ -16,7 +14,7 @@ from fute.data.pool import build_pool
 from fute.data.sampling import generator
 from fute.errors import MethodError, ModelError, NotInStoreError
 from fute.fingerprint import fingerprint
-from fute.llm.budget import cost_usd
+from fute.llm.client.budget import cost_usd
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.select.halving import successive_halving
 from fute.select.perplexity import rank_perplexities
@@ -34,16 +32,16 @@ from fute.select.ranking import (
 )
 from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
-from fute.surrogate.load import surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.types import Outputs, Pool, TextTable
 from storage import catalog
 from storage.store import Store, to_json
 from tasks import resources
 from tasks.embed import OutputsRef
-from tasks.ingest import DatasetRef
+from tasks.engine import NO_CACHE, task
 from tasks.prompt_panel import Panel
-from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.run import Failure, Run, handed_in
+from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "select_prompts"
 """The name of these rows in the view `evaluations`."""
@@ -110,6 +108,7 @@ class PromptSelection(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="target-{name}")
+@handed_in
 def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> TargetRef:
     """Texts of a dataset of the study; its labels are not looked at."""
     store = run.open_store()
@@ -118,6 +117,7 @@ def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> Ta
 
 
 @task(cache_policy=NO_CACHE, task_run_name="target-{path}")
+@handed_in
 def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
     """Texts of a Parquet, CSV or JSONL file."""
     return _kept(run, run.open_store(), Path(path).name, file_pool(run, path, text, text_pair, rows))

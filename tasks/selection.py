@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import TransferConfig
@@ -24,8 +22,9 @@ from fute.types import Kind
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
-from tasks.ingest import DatasetRef
+from tasks.engine import NO_CACHE, task
 from tasks.run import Run
+from tasks.study import DatasetRef
 from tasks.transfer import SourceRef, TargetScores
 
 CHANCE = "chance"

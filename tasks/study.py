@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import BaseModel
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
-from fute.surrogate.load import resolve_dtype
-from tasks.ingest import DatasetRef
+from fute.surrogate.identity import resolve_dtype
+from storage.store import to_json
+
+
+class DatasetRef(BaseModel):
+    """A dataset in the store."""
+
+    id: str
+    ref: str
+    task: str
+    reused: bool
 
 
 class StudyParts(BaseModel):
@@ -32,3 +42,17 @@ def parts_of(study: Study, datasets: Iterable[DatasetRef] = ()) -> StudyParts:
         prompts={p.id: p for p in study.prompts},
         budget=study.budget,
     )
+
+
+def prompt_row(prompt: PromptConfig) -> dict[str, Any]:
+    """A prompt as the store keeps it."""
+    return {
+        "id": prompt.id,
+        "template": prompt.template,
+        "system": prompt.system,
+        "verbalizer": to_json(prompt.verbalizer),
+        "cot": prompt.cot,
+        "follow_up": prompt.follow_up,
+        "answer": prompt.answer,
+        "parse": prompt.parse,
+    }

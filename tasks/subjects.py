@@ -10,10 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from fute.config import EndpointConfig
-from fute.llm.budget import cost_usd
+from fute.llm.client.budget import cost_usd
 from fute.report import types as page
 from fute.types import Kind
-from storage.answered import outputs_details
 from storage.catalog import Catalog
 from storage.files import read_parquet
 from storage.store import Store
@@ -72,7 +71,7 @@ class SubjectReader:
         card = summary.model_cards[e.subject]
         settings = {k: v for k, v in json.loads(card["settings"] or "{}").items() if v not in (None, "", [], {})}
         prompted = e.row["subject_kind"] == "prompt"
-        details = outputs_details(self.store, summary.space["pool"], _ref(e))
+        details = self.store.outputs_details(summary.space["pool"], _ref(e))
         shown = {k: v for k, v in settings.items() if k not in ("kind", "id", "task")}
         facts = [(name.replace("_", " "), _in_short(value)) for name, value in shown.items()]
         if details.get("resolved_models"):

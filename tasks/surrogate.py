@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import Method, SurrogateConfig
 from fute.space import space_id
-from fute.surrogate.load import resolve_dtype, surrogate_identity
+from fute.surrogate.identity import resolve_dtype, surrogate_identity
 from storage.store import to_json
 from storage.vectors import VectorStore
 from tasks import resources
+from tasks.engine import NO_CACHE, task
 from tasks.ingest import PoolRef
 from tasks.run import Run
 

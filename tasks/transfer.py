@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import TransferConfig
 from fute.errors import FuteError
 from fute.evaluate.transfer_scores import NO_SOURCE
-from fute.surrogate.load import find_device
+from fute.surrogate.device import find_device
 from fute.surrogate.source import Source, find_source
 from fute.train.backbone import backbone_source
 from fute.train.finetune import FOLDER
@@ -17,9 +15,9 @@ from fute.train.transfer import known_texts, source_recipe, target_rows, transfe
 from storage.store import Store, to_json
 from tasks import resources
 from tasks.embed import TrainedRef
-from tasks.ingest import DatasetRef
-from tasks.run import Failure, Run
-from tasks.study import StudyParts
+from tasks.engine import NO_CACHE, task
+from tasks.run import Failure, Run, handed_in
+from tasks.study import DatasetRef, StudyParts
 
 EVALUATION = "transfer"
 """The name of these rows in the view `evaluations`."""
@@ -45,6 +43,7 @@ class TargetScores(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="transfer-{target.id}-{seed}")
+@handed_in
 def transfer_to_target(
     run: Run, config: TransferConfig, parts: StudyParts, target: DatasetRef, sources: list[SourceRef], seed: int
 ) -> TargetScores:
@@ -77,17 +76,29 @@ def transfer_to_target(
                 done.failures.append(Failure(subject=f"{source} to {target.id}", stage="transfer", reason=str(exc)))
                 continue
             settings = {
-                **config.training_settings(), "rows": len(rows.training), "eval_rows": len(rows.held_out),
-                "target": target.ref, "source_model": ref, "backbone": backbone.revision,
-            }  # fmt: skip
+                **config.training_settings(),
+                "rows": len(rows.training),
+                "eval_rows": len(rows.held_out),
+                "target": target.ref,
+                "source_model": ref,
+                "backbone": backbone.revision,
+            }
             details = {
-                "macro_f1": result.macro_f1, "majority": result.majority, "seconds": result.seconds,
-                "rows_left_out_as_shared": rows.n_shared, **result.metrics,
-            }  # fmt: skip
+                "macro_f1": result.macro_f1,
+                "majority": result.majority,
+                "seconds": result.seconds,
+                "rows_left_out_as_shared": rows.n_shared,
+                **result.metrics,
+            }
             row = {
-                "subject": target.id, "candidate": source, "seed": drawn, "measure": MEASURE,
-                "value": result.accuracy, "settings": to_json(settings), "details": to_json(details),
-            }  # fmt: skip
+                "subject": target.id,
+                "candidate": source,
+                "seed": drawn,
+                "measure": MEASURE,
+                "value": result.accuracy,
+                "settings": to_json(settings),
+                "details": to_json(details),
+            }
             store.put_evaluations(EVALUATION, [row], run.stamp, key)
         done.scores[source] = store.evaluations(key)[0]["value"]
     return done

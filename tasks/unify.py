@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel
 
 from fute.config import UnifyConfig
-from fute.fingerprint import fingerprint
 from fute.types import Kind
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, verdict
 from fute.unify.neighbors import nearest_neighbors
@@ -17,15 +14,11 @@ from storage.nearest import placed_vectors
 from storage.vectors import SubjectKey, VectorStore
 from tasks import resources
 from tasks.embed import EmbeddingRef
+from tasks.engine import NO_CACHE, task
 from tasks.intervals import neighbor_intervals
+from tasks.ranking import note_on, ranking_key
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
-
-# Raised when the same embeddings would be ranked otherwise.
-UNIFY_VERSION = 2
-
-TELLS_LITTLE = 0.25
-"""Share of pseudo-tasks that find their own other half first, below which a pool is said to be too small."""
 
 
 class Unified(BaseModel):
@@ -51,14 +44,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     if not population:
         return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
     require_one_space([e.row["space"] for e in population])
-    key = fingerprint(
-        members=[e.fingerprint for e in population],
-        frame=config.frame,
-        frame_version=FRAME_VERSION,
-        limit=config.neighbors,
-        bootstrap=getattr(space.method, "bootstrap", 0),
-        version=UNIFY_VERSION,
-    )
+    key = ranking_key(population, space.method, config)
     if vectors.refresh_ranking(space.id, key, population):
         frame = None if config.frame == "none" else vectors.frame(space.id) or _frame(run, space)
         return _told(frame, space.id, len(population))
@@ -89,13 +75,15 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
             "rank": [n.rank for n in neighbors],
             # Below chance is no nearer than chance.
             "score": pa.array([None if frame is None else max(0.0, n.score) for n in neighbors], pa.float32()),
-            **{name: pa.array([getattr(i, name) for i in intervals], pa.float32())
-               for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")},
+            **{
+                name: pa.array([getattr(i, name) for i in intervals], pa.float32())
+                for name in ("ci_low", "ci_high", "ahead", "ahead_low", "ahead_high")
+            },
             "p_value": pa.array(p_values, pa.float64()),
             "verdict": pa.array([verdict(p) for p in p_values], pa.string()),
             "similarity": pa.array([n.cosine for n in neighbors], pa.float32()),
         }
-    )  # fmt: skip
+    )
     vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
     return _told(frame, space.id, len(population))
 
@@ -120,15 +108,5 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
 
 
 def _told(frame: Frame | None, space: str, subjects: int) -> Unified:
-    if frame is None:
-        return Unified(space=space, frame="none", subjects=subjects,
-                       note="raw cosines: nothing says what similarity means something")  # fmt: skip
-    told = f"{frame.tasks} pseudo-tasks"
-    found = frame.own_first["dataset", "model"]
-    note = None
-    if found < TELLS_LITTLE:
-        note = (
-            f"with this pool a task of its own finds its model first in {found:.0%} of {frame.tasks} cases: it is too "
-            "small, or too uniform, to tell much; give it more texts"
-        )
-    return Unified(space=space, frame=told, subjects=subjects, note=note)
+    told = "none" if frame is None else f"{frame.tasks} pseudo-tasks"
+    return Unified(space=space, frame=told, subjects=subjects, note=note_on(frame))

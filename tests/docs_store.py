@@ -18,8 +18,8 @@ from fute.types import Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextT
 from fute.unify.frame import Frame, similarities, verdict
 from fute.unify.neighbors import ranked as ranked_rows
 from storage import stamp
+from storage.answer_rows import Bill
 from storage.drift import DriftStore
-from storage.live_responses import Bill
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
 from storage.store import Store, to_json
@@ -77,7 +77,7 @@ def fixed_time() -> Iterator[Clock]:
     with (
         patch.object(stamp, "datetime", clock),
         patch.object(stamp, "code_version", lambda: COMMIT),
-        patch("storage.live_responses.time.time_ns", lambda: int(clock.time.timestamp() * 1e9)),
+        patch("storage.answer_rows.time.time_ns", lambda: int(clock.time.timestamp() * 1e9)),
     ):
         yield clock
 
@@ -148,7 +148,8 @@ def _models(store: Store, pool: str, run: Stamp) -> None:
         said = [labels.index(word) for word in SAID.get(name, "good good good bad bad bad").split()] \
             if labels[0] == "good" else [0, 0, 1, 1, 0, 1]  # fmt: skip
         values = np.eye(2, dtype=np.float32)[[*said, 1, 1]] * 0.8 + 0.1
-        store.put_outputs(pool, f"{subject}@1", Outputs("probabilities", values, labels), run)
+        keys = [[asked(name, text).key] for text in store.pool(pool).inputs.texts] if kind == "prompt" else None
+        store.put_outputs(pool, f"{subject}@1", Outputs("probabilities", values, labels, answer_keys=keys), run)
 
 
 def _embed(
@@ -169,17 +170,20 @@ def _run(store: Store, study: str, run: Stamp, seconds: float, failures: list[di
     store.put_run(row, run)
 
 
+def asked(prompt: str, text: str, service: str = "hosted", llm: str = "small") -> ChatRequest:
+    question = Template(PROMPTS[prompt]).render(text)
+    return ChatRequest(service, "https://llm.example/v1", llm, (Message("user", question),))
+
+
 def _ask(store: Store, pool: str, run: Stamp) -> None:
     texts = store.pool(pool).inputs.texts
     with ResponseStore(store.root / "responses") as responses:
-        for prompt, source in PROMPTS.items():
+        for prompt in PROMPTS:
             said = [*SAID[prompt].split(), "bad", "bad"]
             for text, word in zip(texts, said, strict=True):
-                question = Template(source).render(text)
-                request = ChatRequest("hosted", "https://llm.example/v1", "small", (Message("user", question),))
                 answer = Answer(word, None, 12, 1, 80.0, "small-2026-02", "stop")
-                responses.put(request, answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
-        responses.fold()
+                responses.put(asked(prompt, text), answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
+        responses.export()
 
 
 def _unify(vectors: VectorStore, run: Stamp) -> None:

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fute.demo.endpoint import Answerer, DemoEndpoint, Exchange
-from fute.demo.standin import StandIn
+from examples.demo.endpoint import Answerer, DemoEndpoint, Exchange
+from examples.demo.standin import StandIn
 
 Fault = Callable[[Exchange, dict[str, Any]], bool]
 """Handles one request in some wrong way; True if nothing more is to be sent."""

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -40,6 +41,32 @@ def test_imports_run_one_way(package: str) -> None:
              if (found := imported(f.read_text()) & FORBIDDEN[package])}  # fmt: skip
     assert wrong.pop(DOOR, {"storage"}) == {"storage"}
     assert wrong == {}
+
+
+def test_no_imports_go_in_a_circle_not_even_within_functions() -> None:
+    roots = ("flows", "tasks", "storage", "fute")
+    sources = {
+        ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): file.read_text()
+        for root in roots
+        for file in (REPOSITORY / root).rglob("*.py")
+    }
+
+    def modules(source: str) -> set[str]:
+        names = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                within = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= within if within <= sources.keys() else {node.module, *(within & sources.keys())}
+        return names & sources.keys()
+
+    within = "def f():\n from fute import drift\n from fute.llm.types import x"
+    assert modules(within) == {"fute.drift", "fute.llm.types"}
+    try:
+        TopologicalSorter({name: modules(source) - {name} for name, source in sources.items()}).prepare()
+    except CycleError as exc:
+        pytest.fail(" imported by ".join(exc.args[1]))
 
 
 def test_the_library_knows_of_the_store_only_when_it_is_asked_for() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from examples.demo.endpoint import DemoEndpoint
 from flows import services
-from fute.demo.endpoint import DemoEndpoint
 from fute.errors import FuteError
 from fute.load_study import load_study
 from storage import catalog, listing

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]*)(\.0+)?")
-_NO_NUMBER = pa.array(pa_csv.ConvertOptions().null_values, pa.large_string())
-"""How programs write a number that is missing: NA, nan, NULL ... Beside classes each of these is a class."""
 
 
 def typed_alike(columns: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
@@ -54,7 +53,7 @@ def typed_cells(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 def numbers_in(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """The numbers of a column that was said to hold some, int64 or double; None if a text is no number."""
     trimmed = pc.utf8_trim_whitespace(texts.cast(pa.large_string()))
-    missing = pc.is_in(trimmed, _NO_NUMBER)
+    missing = pc.is_in(trimmed, _no_number())
     numbers = pc.if_else(missing, None, trimmed)
     for kind in (pa.int64(), pa.float64()):
         try:
@@ -78,3 +77,9 @@ def _whole_numbers(written: Sequence[str]) -> pa.Array | None:
         return pa.array(numbers, pa.int64()) if len(endings) == 1 else None
     except OverflowError:  # too long for a number: an id, and a text like any other
         return None
+
+
+@cache
+def _no_number() -> pa.Array:
+    """How programs write a number that is missing: NA, nan, NULL ... Beside classes each of these is a class."""
+    return pa.array(pa_csv.ConvertOptions().null_values, pa.large_string())

@@ -77,11 +77,18 @@ def dataset_from_rows(
         DataError: as `ingest`.
     """
     config = DatasetConfig(
-        id=id, task=task, text=text, text_pair=text_pair, label=label,
+        id=id,
+        task=task,
+        text=text,
+        text_pair=text_pair,
+        label=label,
         data=PythonSource(source="python", entry_point="memory:rows"),
         label_names=None if label_names is None else list(label_names),
-        max_rows=max_rows, max_eval_rows=max_eval_rows, min_rows=min_rows, skip_bad_rows=skip_bad_rows,
-    )  # fmt: skip
+        max_rows=max_rows,
+        max_eval_rows=max_eval_rows,
+        min_rows=min_rows,
+        skip_bad_rows=skip_bad_rows,
+    )
     columns = _text_columns(config)
     tables = {
         split: with_text(table, columns, split)

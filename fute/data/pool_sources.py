@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from fute.config import FileSource, HubSource, PoolConfig, PoolSourceConfig, PythonSource
-from fute.data.files import matching_files
+from fute.config import PoolConfig, PoolSourceConfig, Source
+from fute.data.read import reader_of
 from fute.did_you_mean import did_you_mean
 from fute.errors import ConfigError
 
@@ -20,7 +18,7 @@ class PoolSource:
     """One source: where its rows come from, and the columns of its texts."""
 
     id: str
-    data: FileSource | HubSource | PythonSource
+    data: Source
     text: str
     text_pair: str | None
 
@@ -67,37 +65,7 @@ def pool_sources(config: PoolConfig, base_dir: Path) -> list[PoolSource]:
 
 
 def _spread(entry: PoolSourceConfig, base_dir: Path) -> Iterable[PoolSource]:
-    data = entry.data
-    if isinstance(data, FileSource):
-        if isinstance(data.files, str):
-            paths = matching_files(data.files, base_dir)
-            for path, name in zip(paths, _file_names(paths), strict=True):
-                id_ = entry.id or name
-                if entry.id is not None and len(paths) > 1:
-                    id_ = f"{entry.id}/{name}"
-                yield PoolSource(
-                    id_, data.model_copy(update={"files": str(path.resolve())}), entry.text, entry.text_pair
-                )
-            return
-        if not data.files:
-            raise ConfigError("`files` is empty; name a file")
-        default = Path(next(iter(data.files.values()))).stem
-    else:
-        default = data.name if isinstance(data, HubSource) else data.entry_point
-    yield PoolSource(entry.id or default, data, entry.text, entry.text_pair)
-
-
-def _file_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file: its own without its ending; where several have it, with the folders they differ in too."""
-    names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        root = os.path.commonpath([path.parent for path in paths])
-        below = [path.relative_to(root) for path in paths]
-        names = _told_apart(names, [path.with_suffix("").as_posix() for path in below])
-        names = _told_apart(names, [path.as_posix() for path in below])  # a.csv beside a.jsonl
-    return names
-
-
-def _told_apart(names: Sequence[str], longer: Sequence[str]) -> list[str]:
-    count = Counter(names)
-    return [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]
+    parts = reader_of(entry.data, base_dir).parts()
+    for name, data in parts:
+        id_ = name if entry.id is None else entry.id if len(parts) == 1 else f"{entry.id}/{name}"
+        yield PoolSource(id_, data, entry.text, entry.text_pair)

@@ -1,31 +1,58 @@
-"""Columns of any source as Arrow tables, one a split, and the source's identity."""
+"""Columns of any source as Arrow tables, one a split, and the source's identity.
+
+Each kind of source is a reader of its own in `fute/data/readers`, named in READERS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from fute.config import FileSource, HubSource, PythonSource
-from fute.data.cells import typed_alike
-from fute.data.declared_names import one_declaration
-from fute.data.files import file_format, missing_columns, read_file, split_files
-from fute.data.hub import read_hub, resolve_commit
+from fute.config import Source
 from fute.data.label_column import is_text
-from fute.data.rows import read_python
+from fute.data.readers.files import FileReader
+from fute.data.readers.hub import HubReader
+from fute.data.readers.python import PythonReader
 from fute.did_you_mean import did_you_mean
-from fute.entry_point import entry_point_identity
 from fute.errors import ConfigError, DataError
-from fute.fingerprint import digest_file
 
 SPLITS = ("train", "validation", "test")
 
 
-def read_tables(
-    source: FileSource | HubSource | PythonSource, text: Sequence[str], other: Sequence[str], base_dir: Path
-) -> dict[str, pa.Table]:
+class Reader(Protocol):
+    """What fute asks of a kind of source, made from its settings and the folder that relative paths start from.
+
+    What is wrong is raised as ConfigError (a file or function that is not there) or DataError (all else).
+    """
+
+    def tables(self, text: Sequence[str], other: Sequence[str]) -> dict[str, pa.Table]:
+        """Columns of each split; a column of text may come as any Arrow type that holds text."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the rows, as JSON: digests, a commit. Where they lie and under which name is no part of it."""
+
+    def problems(self, columns: Sequence[str]) -> list[str]:
+        """What can be seen to be wrong without reading rows or going online."""
+
+    def split_names(self) -> list[str] | None:
+        """The splits, where the settings name them; None: known once the rows are read."""
+
+    def parts(self) -> Sequence[tuple[str, Source]]:
+        """The sources of a pool that it stands for, each with the id that it has by default."""
+
+
+READERS: dict[str, Callable[[Any, Path], Reader]] = {"files": FileReader, "hub": HubReader, "python": PythonReader}
+"""`source` of the settings (`fute.config.Source`) -> its reader."""
+
+
+def reader_of(source: Source, base_dir: Path) -> Reader:
+    return READERS[source.source](source, base_dir)
+
+
+def read_tables(source: Source, text: Sequence[str], other: Sequence[str], base_dir: Path) -> dict[str, pa.Table]:
     """Read the columns asked for.
 
     Args:
@@ -41,13 +68,7 @@ def read_tables(
         ConfigError: a file or function that is not there.
         DataError: unreadable, a missing column, a text column that holds something else.
     """
-    columns = [*text, *other]
-    if isinstance(source, FileSource):
-        tables = _read_files(source, text, other, base_dir)
-    elif isinstance(source, HubSource):
-        tables = read_hub(source, columns)
-    else:
-        tables = read_python(source, columns, base_dir)
+    tables = reader_of(source, base_dir).tables(text, other)
     return {split: with_text(table, text, split) for split, table in tables.items()}
 
 
@@ -71,58 +92,27 @@ def with_text(table: pa.Table, text: Sequence[str], where: str) -> pa.Table:
     return table
 
 
-def source_identity(source: FileSource | HubSource | PythonSource, base_dir: Path) -> dict[str, Any]:
-    """What decides the rows of a source, as JSON: digests of files, the hub's commit, a function and its arguments.
-
-    Where a file lies and what it is called is no part of it.
+def source_identity(source: Source, base_dir: Path) -> dict[str, Any]:
+    """What decides the rows of a source, as JSON.
 
     Raises:
         ConfigError, DataError: a file, function or hub dataset that cannot be found.
     """
-    if isinstance(source, FileSource):
-        files = split_files(source, base_dir)
-        return {
-            "source": "files",
-            "files": {s: [[file_format(f, source.format), digest_file(f)] for f in fs] for s, fs in files.items()},
-        }
-    if isinstance(source, HubSource):
-        commit = resolve_commit(source)
-        return {
-            "source": "hub",
-            "name": source.name,
-            "subset": source.subset,
-            "commit": commit,
-            "splits": dict(source.splits),
-        }
-    function = entry_point_identity(source.entry_point, base_dir)
-    return {"source": "python", **function, "kwargs": source.kwargs, "revision": source.revision}
+    return {"source": source.source, **reader_of(source, base_dir).identity()}
 
 
-def source_problems(source: FileSource | HubSource | PythonSource, columns: Sequence[str], base_dir: Path) -> list[str]:
+def source_problems(source: Source, columns: Sequence[str], base_dir: Path) -> list[str]:
     """What can be seen to be wrong without reading rows or going online: files, their columns, functions."""
-    problems = []
     try:
-        if isinstance(source, FileSource):
-            for files in split_files(source, base_dir).values():
-                for file in files:
-                    if problem := missing_columns(file, file_format(file, source.format), columns):
-                        problems.append(problem)
-        elif isinstance(source, PythonSource):
-            entry_point_identity(source.entry_point, base_dir)
+        return reader_of(source, base_dir).problems(columns)
     except (ConfigError, DataError) as exc:
-        problems.append(str(exc))
-    return problems
+        return [str(exc)]
 
 
-def split_name_problems(source: FileSource | HubSource | PythonSource) -> list[str]:
+def split_name_problems(source: Source, base_dir: Path) -> list[str]:
     """Splits of a labelled dataset that are called something else than train, validation, test."""
-    if isinstance(source, FileSource):
-        names = ["train"] if isinstance(source.files, str) else list(source.files)
-    elif isinstance(source, HubSource):
-        names = list(source.splits)
-    else:
-        return []
-    return check_split_names(names)
+    names = reader_of(source, base_dir).split_names()
+    return [] if names is None else check_split_names(names)
 
 
 def check_split_names(names: Sequence[str]) -> list[str]:
@@ -134,32 +124,3 @@ def check_split_names(names: Sequence[str]) -> list[str]:
     if "train" not in names:
         problems.append(f"there is no split 'train' (there is: {', '.join(map(str, names)) or 'none'}); name one")
     return problems
-
-
-def _read_files(source: FileSource, text: Sequence[str], other: Sequence[str], base_dir: Path) -> dict[str, pa.Table]:
-    tables: dict[str, list[pa.Table]] = {}
-    cells: list[tuple[str, int]] = []  # tables of CSV files: split, and place in it
-    for split, files in split_files(source, base_dir).items():
-        tables[split] = []
-        for file in files:
-            form = file_format(file, source.format)
-            if form == "csv":
-                cells.append((split, len(tables[split])))
-            tables[split].append(read_file(file, form, [*text, *other]))
-    for name in (name for name in dict.fromkeys(other) if name not in text):
-        typed = typed_alike([tables[split][i].column(name) for split, i in cells])
-        for (split, i), column in zip(cells, typed, strict=True):
-            table = tables[split][i]
-            tables[split][i] = table.set_column(table.schema.get_field_index(name), name, column)
-    return {split: _stack(parts, other, split) for split, parts in tables.items()}
-
-
-def _stack(tables: list[pa.Table], labels: Sequence[str], split: str) -> pa.Table:
-    if len(tables) == 1:
-        return tables[0]
-    for name in labels:
-        tables = one_declaration(tables, name, split)
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as exc:
-        raise DataError(f"{split}: its files do not fit together: {exc}; give them the same types of columns") from exc

@@ -1,39 +1,21 @@
-"""Rows that are already in memory, or that a Python function returns."""
+"""Rows that are already in memory, as Arrow tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from fute.config import PythonSource
 from fute.data.files import describe_missing
-from fute.data.hub import arrow_table
-from fute.entry_point import load_entry_point
-from fute.errors import DataError, FuteError
+from fute.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 _DATASET = ("column_names", "features", "num_rows", "select_columns", "with_format")
 """What a datasets.Dataset is recognised by: importing the library takes seconds, and one that another thread is
 importing has no Dataset yet."""
-
-
-def read_python(source: PythonSource, columns: Sequence[str], base_dir: Path) -> dict[str, pa.Table]:
-    """Call the source's function and take the columns of what it returns.
-
-    Raises:
-        ConfigError, ModelError: the function cannot be loaded.
-        DataError: it raised, or what it returned are no rows.
-    """
-    function = load_entry_point(source.entry_point, base_dir)
-    try:
-        rows = function(**source.kwargs)
-    except FuteError:
-        raise
-    except Exception as exc:
-        raise DataError(f"{source.entry_point} raised {type(exc).__name__}: {exc}") from exc
-    return tables_from_rows(rows, columns, source.entry_point)
 
 
 def tables_from_rows(rows: Any, columns: Sequence[str], where: str) -> dict[str, pa.Table]:
@@ -56,6 +38,19 @@ def tables_from_rows(rows: Any, columns: Sequence[str], where: str) -> dict[str,
         else:
             raise DataError(f"{here} is {type(values).__name__}; give a mapping from column to list")
     return tables
+
+
+def arrow_table(rows: datasets.Dataset, columns: Sequence[str], where: str) -> pa.Table:
+    """Columns of a `datasets.Dataset` as an Arrow table that keeps its features (the names of a ClassLabel).
+
+    Raises:
+        DataError: a column is missing.
+    """
+    if problem := describe_missing(where, rows.column_names, columns):
+        raise DataError(problem)
+    chosen = rows.select_columns(list(dict.fromkeys(columns)))
+    table = chosen.with_format("arrow")[:]
+    return table.replace_schema_metadata(chosen.features.arrow_schema.metadata)
 
 
 def _table(values: Mapping[str, Any], columns: Sequence[str], where: str) -> pa.Table:

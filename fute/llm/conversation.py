@@ -8,13 +8,13 @@ from typing import Any
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError
-from fute.llm.client import service_of
+from fute.llm.client.endpoint import request_fields, service_of
 from fute.llm.prompts import Template, refuse_variables
-from fute.llm.providers import PROVIDERS, request_fields
-from fute.llm.refusal import refuses
-from fute.llm.thinking import after_thinking
+from fute.llm.providers import PROVIDERS
+from fute.llm.reading.refusal import refuses
+from fute.llm.reading.thinking import after_thinking
+from fute.llm.reading.verbalizer import Reading, Verbalizer, why_declined
 from fute.llm.types import Answer, ChatRequest, Message
-from fute.llm.verbalizer import Reading, Verbalizer, why_declined
 
 Ask = Callable[[ChatRequest], Answer]
 
@@ -44,7 +44,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Reply:
     """What came of one input.
 
     Attributes:
@@ -111,7 +111,7 @@ class Conversation:
         """What would ask for the answer, with next to nothing in the place of the reasoning, which is not there yet."""
         return self.follow_up(opening, Answer("?")) or opening
 
-    def hold(self, ask: Ask, text: str, pair: str | None = None) -> Heard:
+    def hold(self, ask: Ask, text: str, pair: str | None = None) -> Reply:
         """Ask all that is to be asked about one input."""
         answers: list[Answer] = []
         last: list[Answer] = []
@@ -124,20 +124,20 @@ class Conversation:
                 answer = _without_words(answer) if follow_up is None else ask(follow_up)
                 answers += [] if follow_up is None else [answer]
             last.append(answer)
-        return self._heard(tuple(answers), last)
+        return self._reply(tuple(answers), last)
 
-    def _heard(self, answers: tuple[Answer, ...], last: list[Answer]) -> Heard:
+    def _reply(self, answers: tuple[Answer, ...], last: list[Answer]) -> Reply:
         if self.verbalizer is None:
             answer = after_thinking(last[0])
             text = answer.text.strip()
             if answer.refused or refuses(text):
-                return Heard(Reading(None, why_declined(answer)), answers)
+                return Reply(Reading(None, why_declined(answer)), answers)
             if not text:
-                return Heard(Reading(None, "empty"), answers)
-            return Heard(Reading(None, "text"), answers, text)
+                return Reply(Reading(None, "empty"), answers)
+            return Reply(Reading(None, "text"), answers, text)
         if self._decoding.samples > 1:
-            return Heard(self.verbalizer.read_samples(last), answers)
-        return Heard(self.verbalizer.read(last[0]), answers)
+            return Reply(self.verbalizer.read_samples(last), answers)
+        return Reply(self.verbalizer.read(last[0]), answers)
 
     def _asking_for_answer(self, messages: tuple[Message, ...], *, sample: int = 0) -> ChatRequest:
         if self.verbalizer is None:

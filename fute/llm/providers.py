@@ -7,13 +7,6 @@ here. Nothing of it is imported before a study uses it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fute.config import EndpointConfig
-    from fute.llm.types import Completer
 
 
 @dataclass(frozen=True)
@@ -38,34 +31,9 @@ class Provider:
 
 
 PROVIDERS: dict[str, Provider] = {
-    "openai_chat": Provider("fute.llm.openai_chat", top_logprobs=20),
+    "openai_chat": Provider("fute.llm.protocols.openai_chat", top_logprobs=20),
     # OpenAI allows 5 and answers more with an error; servers that give more take `parameters: {logprobs: 20}`.
-    "openai_completions": Provider("fute.llm.openai_completions", top_logprobs=5, echoes=True),
-    "anthropic": Provider("fute.llm.anthropic_messages", default_base_url="https://api.anthropic.com"),
-    "local": Provider("fute.llm.local_model", default_base_url="", scores_words=True, echoes=True, over_http=False),
+    "openai_completions": Provider("fute.llm.protocols.openai_completions", top_logprobs=5, echoes=True),
+    "anthropic": Provider("fute.llm.protocols.anthropic_messages", default_base_url="https://api.anthropic.com"),
+    "local": Provider("fute.llm.protocols.local", default_base_url="", scores_words=True, echoes=True, over_http=False),
 }
-
-
-def open_provider(endpoint: EndpointConfig, api_key: str | None = None) -> Completer:
-    """The innermost layer for an endpoint. Opens no connection and loads no weights before the first request.
-
-    Raises:
-        ConfigError: a library is missing that the provider needs.
-    """
-    return import_module(PROVIDERS[endpoint.api].module).connect(endpoint, api_key)
-
-
-def located(endpoint: EndpointConfig, base_dir: Path) -> EndpointConfig:
-    """The endpoint with its model's folder made absolute, where it is a folder; a study's paths start at `base_dir`."""
-    if PROVIDERS[endpoint.api].over_http:
-        return endpoint
-    folder = base_dir / Path(endpoint.model).expanduser()
-    return endpoint.model_copy(update={"model": str(folder.resolve())}) if folder.is_dir() else endpoint
-
-
-def request_fields(endpoint: EndpointConfig) -> dict[str, Any]:
-    """What the endpoint adds to each request: its `parameters`; of a model in this process also what identifies it."""
-    provider = PROVIDERS[endpoint.api]
-    if provider.over_http:
-        return dict(endpoint.parameters)
-    return {**endpoint.parameters, **import_module(provider.module).identity(endpoint)}

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import MethodError
-from fute.spans import NO_ANSWER, context_lengths
+from fute.span_contexts import context_lengths
+from fute.spans import NO_ANSWER
 from fute.types import Dataset
 
 ROUNDING = 1e-6

@@ -6,11 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from fute.free_fields import FreeFields
-from fute.settings import Settings
+from fute.settings import FreeFields, MethodSettings
 
 
-class PythonMethodConfig(Settings):
+class PythonMethodConfig(MethodSettings):
     """A method in a file of your own: a function that makes an embedder (docs/extend.md)."""
 
     method: Literal["python"] = "python"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fute.entry_point import entry_point_identity, load_entry_point
-from fute.errors import FuteError, MethodError
-from fute.methods.one_by_one import one_by_one
+from fute.errors import MethodError
+from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
 from fute.models.foreign import foreign_code
 from fute.types import Dataset, Outputs, TaskEmbedding
 
 
-class PythonMethod:
+class PythonMethod(Embedder):
     """Calls an embedder that a function of the user's made.
 
     The function gets `surrogate` (called without arguments, it loads the surrogate, a T5 with its decoder), `features`
@@ -55,10 +54,6 @@ class PythonMethod:
     def model(self, outputs: Outputs) -> TaskEmbedding:
         """MTE. Raises MethodError where the vector cannot be used."""
         return self._checked("model", outputs)
-
-    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
-        """MTEs of several models, one after the other."""
-        return one_by_one(self.model, outputs)
 
     def _checked(self, what: str, subject: Dataset | Outputs) -> TaskEmbedding:
         with foreign_code(self._name, f"its {what}()"):

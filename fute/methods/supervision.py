@@ -14,7 +14,8 @@ from fute.fingerprint import fingerprint
 from fute.methods.labels import check_labels
 from fute.methods.row_order import in_an_order_of_its_own, pool_order
 from fute.methods.targets import Targets, label_targets, output_targets, span_targets
-from fute.spans import check_spans, unpack_spans
+from fute.span_contexts import check_spans
+from fute.spans import unpack_spans
 from fute.surrogate.load import Surrogate
 from fute.surrogate.span_tokens import tokenise_with_offsets
 from fute.surrogate.tokens import Tokens, tokenise

@@ -21,7 +21,6 @@ from fute.models.sklearn_pipeline import SklearnPipeline
 from fute.models.span_answerer import SpanAnswerer
 from fute.models.transformers_classifier import TransformersClassifier
 from fute.train.backbone import FeaturesOf, computed_features
-from fute.train.trained import load_trained
 from fute.types import Model
 
 
@@ -51,9 +50,9 @@ def build_model(
     if isinstance(config, SpanAnswererModel):
         return SpanAnswerer(config, base_dir, device=surrogate_config.device)
     if isinstance(config, SklearnModel):
-        return SklearnPipeline.from_config(config, base_dir)
+        return SklearnPipeline(config, base_dir)
     if isinstance(config, PythonModel):
-        return PythonCallable.from_config(config, base_dir)
+        return PythonCallable(config, base_dir)
     if isinstance(config, PredictionsModel):
         return PredictionsTable(config, base_dir)
     if isinstance(config, PromptModel):
@@ -66,6 +65,8 @@ def build_model(
             f"{config.id or config.recipe}: a trained model is built from the folder that its training wrote; "
             "train it first (fute.train.training) and give trained_folder"
         )
+    from fute.train.trained import load_trained
+
     return load_trained(
         trained_folder, config, base_dir=base_dir, surrogate_config=surrogate_config, features_of=features_of
     )

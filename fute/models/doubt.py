@@ -9,8 +9,8 @@ from itertools import chain
 import numpy as np
 
 from fute.errors import ModelError
-from fute.llm.conversation import Heard
-from fute.llm.failures import InputFailed
+from fute.llm.conversation import Reply
+from fute.llm.protocols.failures import InputFailed
 
 FAILED_IN_A_ROW = 10
 """Failures with no answer between them that are the endpoint's: if one input in two fails, a chance of 1 in 1,000."""
@@ -78,13 +78,13 @@ class Doubt:
         with self._lock:
             self._failed_in_a_row = 0
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, reply: Reply) -> None:
         """
         Raises:
             ModelError: see stop_if_constant.
         """
-        probabilities = heard.reading.probabilities
-        said = heard.text if probabilities is None else np.round(probabilities, 6).tobytes()
+        probabilities = reply.reading.probabilities
+        said = reply.text if probabilities is None else np.round(probabilities, 6).tobytes()
         with self._lock:
             if said is None or self._differ:
                 return
@@ -93,7 +93,7 @@ class Doubt:
             self._equal += 1
             constant = self._stop_if_constant and not self._differ and self._equal >= EQUAL
         if constant:
-            which = str(heard.text) if probabilities is None else self._name(int(probabilities.argmax()))
+            which = str(reply.text) if probabilities is None else self._name(int(probabilities.argmax()))
             raise ModelError(
                 f"the first {EQUAL} answers, to inputs from all over, are the same ({which[:60]!r}), and a constant "
                 "model has no task to embed; no more are paid for. Look at the prompt and its verbalizer; where they "

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fute.config import SpanAnswererModel, TransformersModel
 from fute.errors import ModelError, SurrogateError
-from fute.surrogate.load import find_device
-from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Checkpoint:
@@ -20,7 +19,7 @@ class Checkpoint:
 
     Args:
         device: auto, cpu, cuda, cuda:1, mps.
-        auto_class: AutoModelForSequenceClassification or another of its kind.
+        auto_class: name of the transformers class, AutoModelForSequenceClassification or another of its kind.
         what: what that makes of it, for messages ("a sequence classifier").
         purpose: what such a checkpoint was fine-tuned for ("classification").
     """
@@ -31,7 +30,7 @@ class Checkpoint:
         base_dir: Path,
         device: str,
         *,
-        auto_class: Any,
+        auto_class: str,
         what: str,
         purpose: str,
     ) -> None:
@@ -53,7 +52,12 @@ class Checkpoint:
     @cached_property
     def loaded(self) -> tuple[Any, Any, torch.device]:
         """The model on its device, ready to answer; its tokenizer; the device."""
-        model, tokenizer = load_pretrained(self._config.id, self.source, self._auto_class, self._what, self._purpose)
+        import transformers
+
+        from fute.surrogate.device import find_device
+
+        auto_class = getattr(transformers, self._auto_class)
+        model, tokenizer = load_pretrained(self._config.id, self.source, auto_class, self._what, self._purpose)
         try:
             device = find_device(self._device)
         except SurrogateError as exc:
@@ -72,6 +76,8 @@ def load_pretrained(model_id: str, source: Source, auto_class: Any, what: str, p
     Raises:
         ModelError: it cannot be opened (`open_pretrained`), or weights are missing (a head would be random).
     """
+    from fute.surrogate.pretrained import open_pretrained
+
     needs = "config.json, weights as safetensors and its tokenizer's files (save_pretrained writes them all)"
     try:
         model, tokenizer, missing = open_pretrained(source, auto_class, what=what, needs=needs)

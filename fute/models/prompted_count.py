@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fute.errors import ModelError
-from fute.llm.conversation import Heard
-from fute.llm.failures import InputFailed
+from fute.llm.conversation import Reply
+from fute.llm.protocols.failures import InputFailed
 from fute.llm.types import Answer
 from fute.types import MIN_ANSWERED
 
@@ -44,7 +44,7 @@ class PromptedCount:
         self._models: set[str] = set()
         self._lock = threading.Lock()
 
-    def add(self, heard: Heard) -> None:
+    def add(self, heard: Reply) -> None:
         with self._lock:
             self._counts[heard.reading.source] += 1
             if heard.reading.probabilities is None and heard.text is None and _cut_short(heard.answers):
@@ -131,8 +131,9 @@ class PromptedCount:
             logger.warning(
                 "%s: %d prompts did not fit into the model and were cut in their middle; "
                 "take a model that reads longer ones, or shorter texts",
-                model_id, self._counts["prompts cut"],
-            )  # fmt: skip
+                model_id,
+                self._counts["prompts cut"],
+            )
 
     def warn_if_many_are_missing(self, model_id: str) -> None:
         missing = sum(self._counts[source] for source in MISSING)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,25 @@ from fute.types import Outputs, TextTable
 
 
 class PythonCallable:
-    """A function asked once for all inputs.
+    """A function asked once for all inputs, and loaded then.
 
-    Args:
-        function: called as function(texts, pairs, **kwargs); texts a list of n strings, pairs a list of n
-            strings or None, or None where no input has a second text. It returns what `config.outputs` says:
-            (n, c) numbers, or n labels. An entry None means no answer. Spans: start, end, probability of each of k
-            candidates, (n, 3k) numbers.
-        identity: what says which function it is; part of the fingerprint.
+    It is called as function(texts, pairs, **kwargs); texts a list of n strings, pairs a list of n strings or None, or
+    None where no input has a second text. It returns what `config.outputs` says: (n, c) numbers, or n labels. An entry
+    None means no answer. Spans: start, end, probability of each of k candidates, (n, 3k) numbers.
     """
 
     kind = "python"
 
-    def __init__(self, config: PythonModel, function: Callable[..., Any], identity: Mapping[str, Any]) -> None:
+    def __init__(self, config: PythonModel, base_dir: Path) -> None:
         self.id = config.id
         self._config = config
-        self._function = function
-        self._identity = dict(identity)
+        self._base_dir = base_dir
+        self._identity = entry_point_identity(config.entry_point, base_dir)
 
-    @classmethod
-    def from_config(cls, config: PythonModel, base_dir: Path) -> PythonCallable:
-        return cls(
-            config, load_entry_point(config.entry_point, base_dir), entry_point_identity(config.entry_point, base_dir)
-        )
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """Raises ConfigError: there is no such function. ModelError: its module raised."""
+        return load_entry_point(self._config.entry_point, self._base_dir)
 
     @property
     def fingerprint(self) -> str:
@@ -52,8 +49,9 @@ class PythonCallable:
 
     def outputs(self, table: TextTable) -> Outputs:
         pairs = None if table.pairs is None else list(table.pairs)
+        function = self.function
         with foreign_code(self.id, "its function"):
-            answers = self._function(list(table.texts), pairs, **self._config.kwargs)
+            answers = function(list(table.texts), pairs, **self._config.kwargs)
         # Reading the answer also runs foreign code: a lazy sequence may compute its items only now.
         with foreign_code(self.id, "its answer"):
             if self._config.outputs == "labels":

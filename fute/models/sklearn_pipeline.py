@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import sklearn
-from sklearn.base import is_regressor
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from fute.config import SklearnModel
 from fute.entry_point import entry_point_identity, load_entry_point
@@ -26,24 +21,16 @@ class SklearnPipeline:
 
     Text pairs reach it as one string, text and pair joined by " [SEP] " (TextTable.joined).
 
-    Args:
-        make_pipeline: returns the fitted pipeline; called once, when it is first needed.
-        identity: what says which function that is; part of the fingerprint.
+    The function that returns it is loaded and called once, when the pipeline is first needed.
     """
 
     kind = "sklearn"
 
-    def __init__(self, config: SklearnModel, make_pipeline: Callable[..., Any], identity: Mapping[str, Any]) -> None:
+    def __init__(self, config: SklearnModel, base_dir: Path) -> None:
         self.id = config.id
         self._config = config
-        self._make_pipeline = make_pipeline
-        self._identity = dict(identity)
-
-    @classmethod
-    def from_config(cls, config: SklearnModel, base_dir: Path) -> SklearnPipeline:
-        return cls(
-            config, load_entry_point(config.entry_point, base_dir), entry_point_identity(config.entry_point, base_dir)
-        )
+        self._base_dir = base_dir
+        self._identity = entry_point_identity(config.entry_point, base_dir)
 
     @property
     def fingerprint(self) -> str:
@@ -51,7 +38,7 @@ class SklearnPipeline:
             kind=self.kind,
             function=self._identity,
             settings=self._config.identity(exclude={"id", "task", "kind"}),
-            sklearn=sklearn.__version__,  # the function may fit the pipeline anew, and versions fit differently
+            sklearn=version("scikit-learn"),  # the function may fit the pipeline anew, and versions fit differently
         )
 
     @cached_property
@@ -59,10 +46,15 @@ class SklearnPipeline:
         """The fitted pipeline.
 
         Raises:
+            ConfigError: there is no such function.
             ModelError: the function raised, returned something that cannot predict, or a pipeline not fitted.
         """
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
+        make_pipeline = load_entry_point(self._config.entry_point, self._base_dir)
         with foreign_code(self.id, "its function"):
-            pipeline = self._make_pipeline(**self._config.kwargs)
+            pipeline = make_pipeline(**self._config.kwargs)
         if not hasattr(pipeline, "predict"):
             raise ModelError(
                 f"{self.id}: {self._config.entry_point} returned {type(pipeline).__name__}, which has no predict; "
@@ -79,6 +71,8 @@ class SklearnPipeline:
         return pipeline
 
     def outputs(self, table: TextTable) -> Outputs:
+        from sklearn.base import is_regressor
+
         pipeline, texts, n = self.pipeline, table.joined(), len(table)
         classes = getattr(pipeline, "classes_", None)
         names = None if classes is None else [str(name) for name in classes]

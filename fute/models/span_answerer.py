@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForQuestionAnswering
 
 from fute.config import SpanAnswererModel
 from fute.errors import ModelError
@@ -19,9 +17,14 @@ from fute.models.encoding import pad
 from fute.models.foreign import foreign_code
 from fute.models.pretrained import Checkpoint
 from fute.models.span_candidates import Candidate, best_candidates, span_scores
-from fute.models.span_windows import Windows, read_in_windows
-from fute.spans import NO_ANSWER, UNUSED, context_lengths, pack_spans
+from fute.span_contexts import context_lengths
+from fute.spans import NO_ANSWER, UNUSED, pack_spans
 from fute.types import Outputs, TextTable
+
+if TYPE_CHECKING:
+    import torch
+
+    from fute.models.span_windows import Windows
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class SpanAnswerer:
             config,
             base_dir,
             device,
-            auto_class=AutoModelForQuestionAnswering,
+            auto_class="AutoModelForQuestionAnswering",
             what="a question answerer",
             purpose="extractive question answering",
         )
@@ -61,6 +64,8 @@ class SpanAnswerer:
         return fingerprint(kind=self.kind, revision=self._checkpoint.source.revision, settings=settings)
 
     def outputs(self, table: TextTable) -> Outputs:
+        from fute.models.span_windows import read_in_windows
+
         rows = np.flatnonzero(context_lengths(table)).tolist()
         if not rows or table.pairs is None:
             raise ModelError(
@@ -86,6 +91,8 @@ class SpanAnswerer:
         self, model: Any, tokenizer: Any, windows: Windows, device: torch.device
     ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         """Start and end logits of each window, (its tokens,)."""
+        import torch
+
         lengths = windows.encoded.lengths
         starts: list[NDArray[np.float64]] = [np.zeros(0)] * len(lengths)
         ends = list(starts)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import ModelError, OutputsError
-from fute.spans import NO_ANSWER, UNUSED, check_spans, context_lengths, pack_spans, unpack_spans
+from fute.span_contexts import check_spans, context_lengths
+from fute.spans import NO_ANSWER, UNUSED, pack_spans, unpack_spans
 from fute.types import Outputs, TextTable
 
 

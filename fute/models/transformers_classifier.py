@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModelForSequenceClassification
 
 from fute.config import TransformersModel
 from fute.fingerprint import fingerprint
@@ -40,7 +38,7 @@ class TransformersClassifier:
             config,
             base_dir,
             device,
-            auto_class=AutoModelForSequenceClassification,
+            auto_class="AutoModelForSequenceClassification",
             what="a sequence classifier",
             purpose="classification",
         )
@@ -58,6 +56,8 @@ class TransformersClassifier:
         )
 
     def outputs(self, table: TextTable) -> Outputs:
+        import torch
+
         with self._lock, foreign_code(self.id, "its forward pass"):
             model, tokenizer, device = self._checkpoint.loaded
             encoded = encode(tokenizer, table, self._config.max_tokens)
@@ -79,6 +79,8 @@ def read_logits(logits: Floats, problem_type: str | None) -> tuple[OutputKind, F
     each other."""
     if logits.shape[1] == 1 or problem_type == "regression":
         return "scores", logits
+    import torch
+
     tensor = torch.from_numpy(logits)
     if problem_type == "multi_label_classification":
         return "scores", tensor.sigmoid().numpy()

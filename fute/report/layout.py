@@ -6,8 +6,6 @@ picture that depends neither on the order of the subjects nor on which way an ax
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,48 +16,14 @@ from scipy.spatial.distance import squareform
 from sklearn.manifold import TSNE, trustworthiness
 from threadpoolctl import threadpool_limits
 
+from fute.report.types import Matrix, Projection, Tree
+
 SAME_ANGLE = 1e-3  # radians; float32 dot products of one vector with itself come out up to 5e-4 apart
 DIGITS = 6  # of similarities: what differs beyond is how a machine adds up, and t-SNE amplifies it
 FEW = 10  # subjects; below this t-SNE has no neighbourhoods to keep
 PERPLEXITY = 15.0  # about how many neighbours each subject attends to
 NEAREST = (3, 10)  # of each subject, whose share on the map is told; the first decides which map comes first
 MAX_OPTIMAL = 1000  # subjects; optimal leaf ordering took 0.1 s for 300, 2 s for 1,000, and grows faster than n squared
-
-Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """One map of a space, and how much of the space it keeps.
-
-    Attributes:
-        name: PCA or t-SNE.
-        places: (n, 2), centred, the wider direction along the first axis.
-        kept: by k, the share of the k nearest in the space that are among the k nearest on the map, 0 to 1; empty
-            where the subjects are too few to count.
-        trust: trustworthiness (Venna and Kaski 2001): 1 where nobody is near on the map who is far in the space.
-        variance: PCA: share of the variance that lies in the plane.
-    """
-
-    name: str
-    places: Matrix
-    kept: Mapping[int, float] = field(default_factory=dict)
-    trust: float | None = None
-    variance: float | None = None
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Average linkage on the angles.
-
-    Attributes:
-        order: the n rows as leaves, so that like stands beside like.
-        merges: n - 1 of (a, b, radians): nodes below n are rows, node n + i is merge i; the height is the mean angle
-            between the two parts.
-    """
-
-    order: tuple[int, ...]
-    merges: tuple[tuple[int, int, float], ...] = ()
 
 
 def angular_distances(similarities: NDArray[np.floating[Any]]) -> Matrix:

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fute.report.layout import Projection
-from fute.report.types import Atlas, DriftCheck, Neighbor, SpaceMap, Subject, Version
+from fute.report.types import Atlas, DriftCheck, Neighbor, Projection, SpaceMap, Subject, Version
 from fute.types import Kind
 
 NEAREST_SHOWN = 10  # of each kind, for each subject; the store holds the rest

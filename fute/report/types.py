@@ -11,11 +11,46 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.report.layout import Projection, Tree
 from fute.types import Kind
 from fute.unify.frame import NO_LEGEND, Verdict
 
 SIMILARITY_SLACK = 1e-3  # float32 dot products of unit vectors leave [-1, 1] by rounding alone
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """One map of a space, and how much of the space it keeps.
+
+    Attributes:
+        name: PCA or t-SNE.
+        places: (n, 2), centred, the wider direction along the first axis.
+        kept: by k, the share of the k nearest in the space that are among the k nearest on the map, 0 to 1; empty
+            where the subjects are too few to count.
+        trust: trustworthiness (Venna and Kaski 2001): 1 where nobody is near on the map who is far in the space.
+        variance: PCA: share of the variance that lies in the plane.
+    """
+
+    name: str
+    places: Matrix
+    kept: Mapping[int, float] = field(default_factory=dict)
+    trust: float | None = None
+    variance: float | None = None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Average linkage on the angles.
+
+    Attributes:
+        order: the n rows as leaves, so that like stands beside like.
+        merges: n - 1 of (a, b, radians): nodes below n are rows, node n + i is merge i; the height is the mean angle
+            between the two parts.
+    """
+
+    order: tuple[int, ...]
+    merges: tuple[tuple[int, int, float], ...] = ()
 
 
 class Neighbor(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import MethodError
-from fute.methods.crosscov.symmetric import root_of_gram
+from fute.methods.crosscov.root import Root, cross_covariance
 from fute.methods.crosscov.whitening import unit_rows
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.types import Floats
@@ -73,7 +73,7 @@ class TargetSpace:
         axes = eigenvectors[:, ::-1][:, :MAX_COMPONENTS]
         projection = axes / np.sqrt(eigenvalues + RIDGE * eigenvalues.mean())
         known = [
-            _cross_covariance(table @ projection, np.eye(n_labels)[reference.labels])
+            cross_covariance(table @ projection, np.eye(n_labels)[reference.labels])
             for table, reference in zip(others, references, strict=True)
         ]
         empty = np.zeros((0, projection.shape[1], n_labels))
@@ -101,7 +101,7 @@ class TargetSpace:
         """(m, d, c) A of each candidate, from the probabilities on the rows that it answered."""
         return np.stack(
             [
-                _cross_covariance(self.features[there], values[there])
+                cross_covariance(self.features[there], values[there])
                 for values, there in zip(candidates.probabilities, candidates.answered, strict=True)
             ]
         )
@@ -109,10 +109,9 @@ class TargetSpace:
 
 def closeness(space: TargetSpace, embeddings: Doubles) -> Doubles:
     """(m,) mean cosine of (A A')^1/2 with the references': crosscov as it compares any two subjects. Blind to which
-    label is which."""
-    roots = [_root(a) for a in embeddings]
-    others = [_root(reference) for reference in space.references]
-    return np.mean([[float((root * other).sum()) for root in roots] for other in others], axis=0)
+    label is which, and 0 for a candidate that says the same of every text."""
+    roots = Root.of(embeddings)
+    return np.mean([roots.cosine(Root.of(reference)) for reference in space.references], axis=0)
 
 
 def oriented_closeness(space: TargetSpace, embeddings: Doubles) -> Doubles:
@@ -156,15 +155,3 @@ def leading_factor(products: Doubles) -> Doubles:
 def _centred(features: Floats) -> Doubles:
     unit = unit_rows(features)
     return unit - unit.mean(axis=0)
-
-
-def _root(a: Doubles) -> Doubles:
-    """(A A')^1/2; zeros for a candidate that says the same of every text."""
-    return root_of_gram(a) if np.any(a) else np.zeros((len(a), len(a)))
-
-
-def _cross_covariance(z: Doubles, y: Doubles) -> Doubles:
-    """(d, c); zeros where there are no rows."""
-    if len(z) == 0:
-        return np.zeros((z.shape[1], y.shape[1]))
-    return (z - z.mean(axis=0)).T @ (y - y.mean(axis=0)) / len(z)

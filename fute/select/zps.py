@@ -64,6 +64,8 @@ def _two_means(ascending: Doubles) -> int:
     0 where all are equal."""
     if ascending[0] == ascending[-1]:
         return 0
-    spreads = [((ascending[:k] - ascending[:k].mean()) ** 2).sum() + ((ascending[k:] - ascending[k:].mean()) ** 2).sum()
-               for k in range(1, len(ascending))]  # fmt: skip
+    spreads = [
+        ((ascending[:k] - ascending[:k].mean()) ** 2).sum() + ((ascending[k:] - ascending[k:].mean()) ** 2).sum()
+        for k in range(1, len(ascending))
+    ]
     return int(np.argmin(spreads)) + 1

@@ -21,6 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
 from fute.fingerprint import fingerprint
+from fute.surrogate.device import find_device, has_bfloat16, require_bfloat16
+from fute.surrogate.identity import identity_of, resolve_dtype
 from fute.surrogate.limits import longest_input
 from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, find_source, read_config
@@ -39,9 +41,6 @@ FAMILIES: dict[str, Family] = {
 """transformers' model_type -> family. Others would load, but nobody has looked at what their states mean."""
 
 _MATRICES = (torch.nn.Linear, Conv1D)
-
-# Raise this when a change of the code alters features: it is part of every surrogate's identity.
-POOLING_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +88,6 @@ def frozen_copy(surrogate: Surrogate) -> Surrogate:
     return replace(surrogate, model=copy.deepcopy(surrogate.model, memo=shared))
 
 
-def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any]:
-    """Everything that can change a feature, found without loading weights. JSON values, for a fingerprint.
-
-    Raises:
-        SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
-    """
-    return _identity(resolve_dtype(config), find_source(config.model, config.revision, base_dir))
-
-
 def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = False) -> Surrogate:
     """Load the surrogate that a study names.
 
@@ -114,7 +104,7 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
     source = find_source(config.model, config.revision, base_dir)
     device = find_device(config.device)
     if config.dtype == "bfloat16":
-        _require_bfloat16(device)
+        require_bfloat16(device)
     model_type = read_config(source).model_type
     family = FAMILIES.get(model_type)
     if family is None:
@@ -122,7 +112,7 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
             f"{config.model} is a {model_type!r} model, which is not supported as a surrogate. "
             f"Use one of: {', '.join(sorted(FAMILIES))}"
         )
-    if config.dtype == "bfloat16" and device.type == "cpu" and not _has_bfloat16(device):
+    if config.dtype == "bfloat16" and device.type == "cpu" and not has_bfloat16(device):
         logger.warning("this CPU has no bfloat16 arithmetic and imitates it slowly; dtype float32 is much faster here")
     model, tokenizer = _load_model(source, family, whole)
     _check_tokenizer(source, tokenizer, model.config.vocab_size)
@@ -139,7 +129,7 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
         model=model.to(device).eval().requires_grad_(False),
         tokenizer=tokenizer,
         config=config,
-        id=fingerprint(**_identity(config, source)),
+        id=fingerprint(**identity_of(config, source)),
         revision=source.revision,
         family=family,
         width=int(model.config.hidden_size),
@@ -147,83 +137,6 @@ def load_surrogate(config: SurrogateConfig, base_dir: Path, *, whole: bool = Fal
         max_tokens=config.max_tokens,
         longest_input=limit,
     )
-
-
-def find_device(name: str) -> torch.device:
-    """The device that a study names; auto takes a GPU where there is one.
-
-    Raises:
-        SurrogateError: an unknown device, or one that this machine lacks.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as exc:
-        raise SurrogateError(f"unknown device {name!r}; give auto, cpu, cuda, cuda:1 or mps") from exc
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise SurrogateError(f"device {name!r} is not supported; give auto, cpu, cuda, cuda:1 or mps")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SurrogateError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; give auto or cpu"
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise SurrogateError("device 'mps' is not available on this machine; give auto or cpu")
-    return device
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16, and does not only imitate it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return False
-
-
-def _require_bfloat16(device: torch.device) -> None:
-    """That a forward pass on a device is one in bfloat16, computed or imitated, and not in silence another.
-
-    Raises:
-        SurrogateError: it is not.
-    """
-    try:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            one = torch.ones(1, 1, device=device)
-            found: object = (one @ one).dtype
-    except (RuntimeError, TypeError) as exc:
-        found = exc
-    if found != torch.bfloat16:
-        raise SurrogateError(
-            f"this machine's device {device} cannot compute in surrogate.dtype bfloat16 ({found}); set "
-            "surrogate.dtype: float32, which makes another space, or use machines of one kind"
-        )
-
-
-def resolve_dtype(config: SurrogateConfig) -> SurrogateConfig:
-    """The settings with dtype auto decided by the hardware of this machine; others that get them keep to it.
-
-    Raises:
-        SurrogateError: this machine lacks the device that would decide.
-    """
-    if config.dtype != "auto":
-        return config
-    try:
-        found = "bfloat16" if _has_bfloat16(find_device(config.device)) else "float32"
-    except SurrogateError as exc:
-        raise SurrogateError(f"surrogate.dtype auto is decided where the run starts, and there {exc}; or name the "
-                             "dtype: float32 or bfloat16") from exc  # fmt: skip
-    return config.model_copy(update={"dtype": found})
-
-
-def _identity(config: SurrogateConfig, source: Source) -> dict[str, Any]:
-    return {
-        "revision": source.revision,
-        "layer": config.layer,
-        "max_tokens": config.max_tokens,
-        "dtype": config.dtype,
-        "pooling": POOLING_VERSION,
-    }
 
 
 def _load_model(source: Source, family: Family, whole: bool) -> tuple[Any, Any]:

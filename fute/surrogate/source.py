@@ -8,10 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
-from transformers import AutoConfig
-
 from fute.errors import SurrogateError
 from fute.fingerprint import digest_file, fingerprint
 from fute.surrogate.model_files import deciding_files
@@ -71,6 +67,8 @@ def read_config(source: Source) -> Any:
     Raises:
         SurrogateError: it cannot be read, or it needs code that transformers does not have.
     """
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(source.location, **source.loading_options)
     except (OSError, ValueError, KeyError) as exc:
@@ -124,6 +122,9 @@ def hub_commit(model: str, revision: str | None) -> str:
     Raises:
         SurrogateError: no such name or revision, or the hub cannot be reached and has not been asked before.
     """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
     revision = revision or "main"
     try:
         # The file lies in a folder named after its commit; the configuration itself does not record it.

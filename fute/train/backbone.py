@@ -8,8 +8,7 @@ from typing import Any
 
 from fute.config import SurrogateConfig, TrainedModel
 from fute.errors import ModelError, SurrogateError
-from fute.surrogate.features import compute_features
-from fute.surrogate.load import load_surrogate, surrogate_identity
+from fute.surrogate.identity import surrogate_identity
 from fute.surrogate.source import Source, find_source
 from fute.types import Features, Floats, TextTable
 
@@ -54,6 +53,9 @@ def backbone_identity(config: TrainedModel, surrogate_config: SurrogateConfig, b
 
 def computed_features(backbone: SurrogateConfig, base_dir: Path) -> Features:
     """Features computed each time they are asked for, with the backbone loaded once."""
+    from fute.surrogate.features import compute_features
+    from fute.surrogate.load import load_surrogate
+
     surrogate = load_surrogate(backbone, base_dir)
 
     def features(table: TextTable) -> Floats:

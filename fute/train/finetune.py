@@ -66,10 +66,18 @@ def finetune(
         model, tokenizer = _load_backbone(source, label_names)
         model.to(device)
         fitted = fit_classifier(
-            model, tokenizer, train, epochs=config.epochs, learning_rate=config.learning_rate,
-            batch_size=config.batch_size, max_tokens=config.max_tokens, seed=seed, device=device, dtype=dtype,
+            model,
+            tokenizer,
+            train,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            batch_size=config.batch_size,
+            max_tokens=config.max_tokens,
+            seed=seed,
+            device=device,
+            dtype=dtype,
             progress=progress,
-        )  # fmt: skip
+        )
         model.eval().save_pretrained(folder / FOLDER)
         tokenizer.save_pretrained(folder / FOLDER)
     return fitted

@@ -7,57 +7,23 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import f1_score, log_loss
 
 from fute.config import SurrogateConfig, TrainedModel
 from fute.errors import ModelError, SurrogateError
-from fute.fingerprint import fingerprint
-from fute.surrogate.load import find_device
+from fute.surrogate.device import find_device
 from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, backbone_source, computed_features
 from fute.train.finetune import Progress, finetune, finetuned_classifier
 from fute.train.probe import fit_probe
+from fute.train.recipe import recipe_fingerprint, recipe_settings
 from fute.train.result import CARD, TrainingResult, digest_files, read_card, write_card
 from fute.train.split import training_and_held_out
 from fute.train.tfidf import fit_tfidf
 from fute.types import Dataset, Floats, Split
 
 logger = logging.getLogger(__name__)
-
-# Raise a number when a change of the code alters what its recipe gives: it is part of the fingerprint.
-RECIPE_VERSIONS = {"tfidf": 1, "probe": 1, "finetune": 1}
-
-_SETTINGS = {
-    "tfidf": {"max_rows"},
-    "probe": {"max_rows", "max_tokens"},
-    "finetune": {"max_rows", "max_tokens", "epochs", "learning_rate", "batch_size"},
-}
-
-
-def recipe_settings(config: TrainedModel) -> dict[str, Any]:
-    """Those settings that change what the recipe gives."""
-    return config.model_dump(mode="json", include=_SETTINGS[config.recipe])
-
-
-def recipe_fingerprint(
-    config: TrainedModel, dataset_fingerprint: str, backbone: dict[str, Any] | None, seed: int
-) -> str:
-    """Identity of a trained model, known before it is trained: a training that was done is found again by it.
-
-    Args:
-        backbone: as `backbone_identity` gives it.
-    """
-    return fingerprint(
-        kind="trained",
-        recipe=config.recipe,
-        version=RECIPE_VERSIONS[config.recipe],
-        settings=recipe_settings(config),
-        dataset=dataset_fingerprint,
-        backbone=backbone,
-        seed=seed,
-    )
 
 
 def train(
@@ -103,9 +69,18 @@ def train(
     partial = Path(tempfile.mkdtemp(prefix=".training-", dir=out_dir.parent))
     try:
         probabilities, metrics = _fit(
-            config, training, held_out, names, partial, dataset.id,
-            base_dir=base_dir, surrogate_config=surrogate_config, seed=seed, features_of=features_of, progress=progress,
-        )  # fmt: skip
+            config,
+            training,
+            held_out,
+            names,
+            partial,
+            dataset.id,
+            base_dir=base_dir,
+            surrogate_config=surrogate_config,
+            seed=seed,
+            features_of=features_of,
+            progress=progress,
+        )
         score, majority, measured = _scores(probabilities, held_out, training)
         result = TrainingResult(
             fingerprint=identity,
@@ -166,9 +141,15 @@ def _fit(
             probe.save(folder)
             return probe.probabilities(held_out.inputs), metrics
         metrics = finetune(
-            training, names, config, backbone_source(config, surrogate_config, base_dir), folder,
-            seed=seed, device=find_device(surrogate_config.device), progress=progress,
-        )  # fmt: skip
+            training,
+            names,
+            config,
+            backbone_source(config, surrogate_config, base_dir),
+            folder,
+            seed=seed,
+            device=find_device(surrogate_config.device),
+            progress=progress,
+        )
         saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
         return saved.outputs(held_out.inputs).values, metrics
     except (ModelError, SurrogateError) as exc:

@@ -70,10 +70,18 @@ class Transferred:
 def source_recipe(config: TransferConfig, dataset: str) -> TrainedModel:
     """How the source model of a dataset is trained: as a zoo's fine-tuned model, which serves too where it is alike."""
     return TrainedModel(
-        kind="trained", id=f"finetune/{dataset}", dataset=dataset, recipe="finetune", backbone=config.backbone,
-        revision=config.revision, epochs=config.source_epochs, learning_rate=config.source_learning_rate,
-        batch_size=config.batch_size, max_tokens=config.max_tokens, max_rows=config.source_rows,
-    )  # fmt: skip
+        kind="trained",
+        id=f"finetune/{dataset}",
+        dataset=dataset,
+        recipe="finetune",
+        backbone=config.backbone,
+        revision=config.revision,
+        epochs=config.source_epochs,
+        learning_rate=config.source_learning_rate,
+        batch_size=config.batch_size,
+        max_tokens=config.max_tokens,
+        max_rows=config.source_rows,
+    )
 
 
 def known_texts(datasets: Iterable[Dataset]) -> set[Hashable]:
@@ -131,9 +139,13 @@ def transfer_fingerprint(start: str, rows: TargetRows, config: TransferConfig, s
         start: identity of the model that it starts from: a trained model's fingerprint, a pretrained one's revision.
     """
     return fingerprint(
-        kind="transfer", version=TRANSFER_VERSION, start=start, rows=rows.fingerprint,
-        settings=config.training_settings(), seed=seed,
-    )  # fmt: skip
+        kind="transfer",
+        version=TRANSFER_VERSION,
+        start=start,
+        rows=rows.fingerprint,
+        settings=config.training_settings(),
+        seed=seed,
+    )
 
 
 def transfer(
@@ -157,9 +169,17 @@ def transfer(
         model, tokenizer = with_fresh_head(start, rows.label_names, seed)
         model.to(device)
         metrics = fit_classifier(
-            model, tokenizer, rows.training, epochs=config.epochs, learning_rate=config.learning_rate,
-            batch_size=config.batch_size, max_tokens=config.max_tokens, seed=seed, device=device, dtype=dtype,
-        )  # fmt: skip
+            model,
+            tokenizer,
+            rows.training,
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            batch_size=config.batch_size,
+            max_tokens=config.max_tokens,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
         logits = _logits(model.eval(), tokenizer, rows.held_out, config.max_tokens, device, dtype)
     truth, predicted = rows.held_out.targets, logits.argmax(axis=1)
     most = np.bincount(rows.training.targets).argmax()

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import FuteError, SpaceError
-from fute.types import UNRELATED, Embedder, Features, Floats, Kind, Pool
+from fute.methods.embedder import Embedder
+from fute.types import UNRELATED, Features, Floats, Kind, Pool
 from fute.unify.pseudo_tasks import pseudo_tasks
 
 Doubles = NDArray[np.float64]
@@ -35,7 +36,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PAIRS: tuple[tuple[Kind, Kind], ...] = (("dataset", "dataset"), ("dataset", "model"), ("model", "model"))
 
 # Raised when the same space would get another frame.
-FRAME_VERSION = 1
+FRAME_VERSION = 2
 
 FITS, MAY_FIT = 0.001, 0.05
 """Chances up to which a best candidate fits, or may fit. Chosen on the 29 tasks of benchmarks/retrieval.py with seed 0;

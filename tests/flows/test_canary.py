@@ -11,8 +11,8 @@ import pytest
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import get_current_settings
 
+from examples.demo.endpoint import Exchange
 from flows.pipeline import pipeline
-from fute.demo.endpoint import Exchange
 from storage import catalog
 from tests import llm_server
 from tests.flows.small_study import write_small_study

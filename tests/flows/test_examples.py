@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import demo_data
+from examples.demo.data import demo_data
 from fute.check_study import check_study
 from fute.expand import expand_models
 from fute.load_study import load_study
@@ -19,10 +19,10 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The examples with the demo's data beside them, as in a clone after `fute demo --data-only`."""
+    """The examples with the demo's data beside them, as in a clone after `python -m examples.demo --data-only`."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(REPOSITORY / "examples", folder / "examples")
-    demo_data(folder / "examples" / "quickstart.yaml")
+    demo_data(folder / "demo" / "data")
     return folder / "examples"
 
 
@@ -52,8 +52,8 @@ def test_an_example_can_be_planned(examples: Path, name: str) -> None:
 
 
 def test_the_demo_data_is_written_once(examples: Path) -> None:
-    folder = demo_data(examples / "quickstart.yaml")
+    folder = demo_data(examples.parent / "demo" / "data")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}
     assert len(before) == 9 * 2 + 12
-    demo_data(examples / "quickstart.yaml")
+    demo_data(examples.parent / "demo" / "data")
     assert {p: p.stat().st_mtime_ns for p in before} == before

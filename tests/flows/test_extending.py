@@ -48,8 +48,8 @@ def beside_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     PROVIDERS.update(before)
 
 
-def test_a_method_a_model_and_a_provider_of_ones_own_run_in_one_study(beside_study: Path) -> None:
-    assert set(FILES) == {"own_method.py", "own_model.py", "own_provider.py"}
+def test_a_method_a_model_rows_and_a_provider_of_ones_own_run_in_one_study(beside_study: Path) -> None:
+    assert set(FILES) == {"own_method.py", "own_model.py", "own_rows.py", "own_provider.py"}
     study = write_small_study(
         beside_study,
         methods=[{**m, "components": 16} if m["method"] == "crosscov" else m for m in SETTINGS["methods"]],
@@ -58,6 +58,7 @@ def test_a_method_a_model_and_a_provider_of_ones_own_run_in_one_study(beside_stu
         prompts=[{"id": "vowel", "template": "Begins with a vowel?\n{{text}}",
                   "verbalizer": {"vowel": ["yes"], "consonant": ["no"]}}],
         datasets=[
+            *SETTINGS["datasets"],
             {"id": "asks", "data": {"files": {"train": "asks-train.parquet", "test": "asks-test.parquet"}}},
             {"id": "mood", "data": {"files": {"train": "mood-train.parquet", "test": "mood-test.parquet"}}},
         ],
@@ -68,7 +69,7 @@ def test_a_method_a_model_and_a_provider_of_ones_own_run_in_one_study(beside_stu
     store = beside_study / "store"
     rows = catalog.query(store, "SELECT method, subject, vector FROM embeddings").rows
     assert {(method, subject) for method, subject, _ in rows} == {
-        (method, subject) for method in ("crosscov", "python") for subject in ("asks", "mood", "rule", "llm")
+        (method, subject) for method in ("crosscov", "python") for subject in ("tickets", "asks", "mood", "rule", "llm")
     }
     own = {subject: np.array(vector) for method, subject, vector in rows if method == "python"}
     assert len({len(vector) for vector in own.values()}) == 1

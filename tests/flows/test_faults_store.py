@@ -41,7 +41,7 @@ def test_a_store_without_write_permission_is_told_and_the_run_goes_on_when_it_ha
     store.mkdir()
     with read_only(store):
         assert forker.run(study) == 1
-        assert "could not be written (Read-only file system); give yourself the right to write" in log_of(study)
+        assert "could not be written (Read-only file system); get write permission" in log_of(study)
     assert forker.run(study) == 0, log_of(study)[-3000:]
     assert_same_store(study, undisturbed)
 

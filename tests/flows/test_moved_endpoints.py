@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from flows.session import with_base_urls
+from flows.base_urls import with_base_urls
 from fute.check_study import check_study
 from fute.config import EndpointConfig, PoolConfig, Study
 from fute.errors import ConfigError
-from fute.llm.client import service_of
+from fute.llm.client.endpoint import service_of
 
 
 def study(**fields: str) -> Study:

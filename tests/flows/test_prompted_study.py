@@ -120,6 +120,9 @@ def test_prompts_are_asked_once_and_the_key_is_nowhere(tmp_path: Path, monkeypat
         assert pipeline(str(study), return_state=True).is_completed()
         assert server.n_requests == 120
     assert catalog.query(store, "SELECT count(*), count(DISTINCT key) FROM responses").rows == [(120, 120)]
+    # Every row of the outputs knows its answer.
+    joined = "SELECT prompt, count(DISTINCT row), sum(tokens_out) > 0 FROM prompt_answers GROUP BY ALL ORDER BY prompt"
+    assert catalog.query(store, joined).rows == [("one", 60, True), ("two", 60, True)]
     assert [r[0] for r in catalog.query(store, "SELECT id FROM prompts ORDER BY id").rows] == ["one", "two"]
     ((run_id,),) = catalog.query(store, "SELECT run_id FROM runs ORDER BY created_at LIMIT 1").rows
     metrics = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}/mlflow.db").get_run(run_id).data.metrics

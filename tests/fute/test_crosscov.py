@@ -13,12 +13,12 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import (
     Crosscov,
     chance_of_covariance,
-    cross_covariance,
     embedding_of,
     targets_as_outputs,
 )
-from fute.methods.crosscov.symmetric import root_of_gram, without_identity
+from fute.methods.crosscov.root import Root, cross_covariance, without_identity
 from fute.methods.crosscov.whitening import centred_within, source_groups
+from fute.space import METHOD_VERSIONS
 from fute.spans import pack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
@@ -228,13 +228,29 @@ def test_regression_and_span_targets_become_numbers() -> None:
     np.testing.assert_allclose(targets_as_outputs(spans), [[1, 0.2, 0.5], [0, 0, 0]])
 
 
-def test_weights_count_rows_as_often_as_repeating_them() -> None:
+@pytest.mark.parametrize("shape", [(6, 1), (6, 3), (6, 9), (4, 6, 3)])
+def test_a_root_is_that_of_the_singular_values_and_its_cosine_that_of_the_matrices(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(5)
-    z, y, weights = rng.normal(size=(6, 3)), rng.normal(size=(6, 2)), np.array([2, 0, 1, 1, 3, 1])
-    repeated = np.repeat(np.arange(6), weights)
-    np.testing.assert_allclose(
-        cross_covariance(z, y, weights.astype(float)), cross_covariance(z[repeated], y[repeated])
-    )
+    one, other = rng.normal(size=shape), rng.normal(size=shape)
+    one[..., -1] = one[..., 0]  # two columns that say the same
+    bare = []
+    for a in (one, other):
+        left, singular, _ = np.linalg.svd(a, full_matrices=False)
+        slow = (left * singular[..., None, :]) @ left.swapaxes(-1, -2)
+        slow /= np.linalg.norm(slow, axis=(-2, -1), keepdims=True)
+        np.testing.assert_allclose(Root.of(a).matrix(), slow, atol=1e-12)
+        bare.append(np.array([without_identity(m) for m in slow.reshape(-1, 6, 6)]))
+    cosines = Root.of(one).cosine(Root.of(other))
+    np.testing.assert_allclose(np.ravel(cosines), (bare[0] * bare[1]).sum(axis=(1, 2)), atol=1e-9)
+
+
+def test_what_says_the_same_of_every_text_is_like_nothing() -> None:
+    rng = np.random.default_rng(6)
+    z = rng.normal(size=(9, 4))
+    nothing = cross_covariance(z, np.ones((9, 2)))
+    assert not Root.of(nothing).matrix().any()
+    assert Root.of(nothing).cosine(Root.of(rng.normal(size=(4, 2)))) == 0
+    assert cross_covariance(z[:0], np.ones((0, 2))).tolist() == np.zeros((4, 2)).tolist()
 
 
 def test_a_constant_model_is_refused() -> None:
@@ -288,7 +304,7 @@ def test_outputs_without_spread_have_nothing_to_do_with_texts() -> None:
 def test_unrelated_subjects_overlap_by_nothing_however_many_columns_they_have(columns: int) -> None:
     rng = np.random.default_rng(12)
     d = 40
-    roots = [[root_of_gram(rng.normal(size=(d, c))) for _ in range(150)] for c in (columns, 40)]
+    roots = [[Root.of(rng.normal(size=(d, c))).matrix() for _ in range(150)] for c in (columns, 40)]
     plain = [float((one * other).sum()) for one, other in zip(*roots, strict=True)]
     traces = [np.mean([np.trace(root) for root in side]) for side in roots]
     assert abs(np.mean(plain) - traces[0] * traces[1] / d) < 4 * np.std(plain) / np.sqrt(len(plain))
@@ -309,3 +325,12 @@ def test_a_root_that_is_the_identity_is_no_task() -> None:
     z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z)).T
     with pytest.raises(MethodError, match="vary alike along all of the pool's 4 axes"):
         embedding_of(z, z @ np.eye(4), np.zeros(12, dtype=np.intp))
+
+
+def test_what_another_version_embeds_is_not_compared_with_this_one() -> None:
+    """If these cosines change, what stores hold is of another space: raise METHOD_VERSIONS, then write the new ones."""
+    embedder = opened()
+    zoo = [probabilities(0), probabilities(1), probabilities(2, classes=2)]
+    a, b, c = (embedder.model(Outputs("probabilities", values)).vector for values in zoo)
+    assert METHOD_VERSIONS["crosscov"] == 3
+    assert (a @ b, a @ c, b @ c) == pytest.approx((-0.2758735, -0.3314325, 0.2367819), abs=1e-5)

@@ -348,7 +348,7 @@ def test_rows_of_the_datasets_library_are_recognised_while_another_thread_import
     with pytest.raises(DataError, match="is IterableDataset; give a mapping"):
         dataset_from_rows("d", "classification", {"train": stream})
     monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))  # as an import that has just begun
-    monkeypatch.setattr("fute.data.rows.load_entry_point", lambda *_: lambda: rows)
+    monkeypatch.setattr("fute.data.readers.python.load_entry_point", lambda *_: lambda: rows)
     source = PythonSource(source="python", entry_point="source:make")
     assert read_tables(source, ["text"], [], tmp_path)["train"].column("text").to_pylist() == ["a", "b"]
 

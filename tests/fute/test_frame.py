@@ -11,7 +11,7 @@ from scipy.stats import norm
 from fute.errors import FuteError, MethodError, SpaceError
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
-from fute.methods.crosscov.symmetric import to_matrix, to_vector
+from fute.methods.crosscov.root import to_matrix, to_vector
 from fute.types import UNRELATED, Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import (
     BOTH_SIDES,

@@ -190,7 +190,7 @@ def test_fingerprint_changes_with_source_kwargs_and_revision_but_not_with_id_or_
     def identity(source: str = "def f(texts, pairs): return texts", **settings) -> str:
         file.write_text(source)
         config = PythonModel(**{"kind": "python", "id": "m", "entry_point": "own:f", **settings})
-        return PythonCallable.from_config(config, tmp_path).fingerprint
+        return PythonCallable(config, tmp_path).fingerprint
 
     first = identity()
     assert identity(id="other", task="sentiment") == first

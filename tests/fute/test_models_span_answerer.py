@@ -16,7 +16,8 @@ from fute.errors import ModelError
 from fute.models.build import build_model
 from fute.models.span_candidates import best_candidates, span_scores
 from fute.models.span_windows import read_in_windows
-from fute.spans import check_spans, unpack_spans
+from fute.span_contexts import check_spans
+from fute.spans import unpack_spans
 from fute.surrogate.source import EMBEDDED_NAME, find_source
 from fute.types import Outputs, TextTable
 from tests.llm_server import shared_folder

@@ -9,7 +9,8 @@ import pytest
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 
-from fute.report.layout import Projection, _pca, angular_distances, cluster_tree, projections
+from fute.report.layout import _pca, angular_distances, cluster_tree, projections
+from fute.report.types import Projection
 
 from .report_data import unit_vectors
 

@@ -13,9 +13,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fute.report.layout import Projection, Tree
 from fute.report.page import NEAREST_SHOWN, render_atlas
-from fute.report.types import Neighbor, Subject
+from fute.report.types import Neighbor, Projection, Subject, Tree
 
 from .report_data import HOSTILE, drift_checks, hostile_atlas, make_atlas, make_space, rich_atlas, unit_vectors
 

@@ -7,9 +7,9 @@ import pytest
 
 from fute.errors import OutputsError
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
-from fute.methods.crosscov.positions import expected_positions
-from fute.spans import MIN_ANSWERED_SPANS, check_spans, context_lengths, pack_spans, unpack_spans
+from fute.methods.crosscov.embed import Crosscov, expected_positions
+from fute.span_contexts import check_spans, context_lengths
+from fute.spans import MIN_ANSWERED_SPANS, pack_spans, unpack_spans
 from fute.types import Dataset, Outputs, Pool, Split, TextTable
 
 N = 20

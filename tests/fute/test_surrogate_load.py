@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
-from fute.surrogate import load, source
-from fute.surrogate.load import find_device, load_surrogate, resolve_dtype, surrogate_identity
+from fute.surrogate import device, source
+from fute.surrogate.device import find_device
+from fute.surrogate.identity import resolve_dtype, surrogate_identity
+from fute.surrogate.load import load_surrogate
 
 from .tiny_surrogates import build_tokenizer, load_tiny, save_tiny
 
@@ -181,7 +183,7 @@ def test_a_device_that_is_not_here_is_refused(name: str) -> None:
 def test_dtype_auto_asks_the_hardware_and_names_the_answer_in_the_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(load, "_has_bfloat16", lambda device: supported)
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: supported)
     surrogate = load_tiny("bert", tmp_path, dtype="auto")
     assert surrogate.config.dtype == expected
     config = SurrogateConfig(model="bert", max_tokens=24, device="cpu", dtype="auto")

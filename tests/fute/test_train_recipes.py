@@ -22,9 +22,10 @@ from fute.models.build import build_model
 from fute.train.backbone import backbone_identity, computed_features
 from fute.train.finetune import _rate, length_buckets
 from fute.train.probe import fit_probe
+from fute.train.recipe import recipe_fingerprint
 from fute.train.result import read_card
 from fute.train.split import training_and_held_out
-from fute.train.training import recipe_fingerprint, train
+from fute.train.training import train
 from fute.types import Dataset, Split, TextTable
 
 from .tiny_surrogates import NOUNS, OTHERS, VERBS, save_tiny

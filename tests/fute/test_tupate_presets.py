@@ -13,7 +13,7 @@ from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.row_order import in_an_order_of_its_own
 from fute.methods.tupate.config import PAPER, TupateConfig
-from fute.methods.tupate.early_stop import EarlyStop
+from fute.methods.tupate.train import EarlyStop
 from fute.surrogate.load import Surrogate
 from fute.types import Dataset, Outputs, Split, TextTable
 

@@ -11,20 +11,19 @@ import pyarrow as pa
 import pytest
 
 from fute.errors import NotInStoreError, StoreError
-from fute.llm.prompts import Template
-from fute.llm.types import Answer, ChatRequest, Message
+from fute.llm.types import Answer
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
+from storage.answer_rows import Bill
 from storage.export import export_catalog
 from storage.files import read_parquet, write_parquet
-from storage.live_responses import Bill
 from storage.responses import ResponseStore
 from storage.seal import advice
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
 from tests.conftest import REPOSITORY
-from tests.docs_store import PROMPTS, fixed_time, write_docs_store
+from tests.docs_store import asked, fixed_time, write_docs_store
 from tests.storage.small_store import ranked
 from tests.storage.test_store import embedding_row, space_row
 
@@ -211,36 +210,33 @@ def test_only_the_newest_unification_of_a_space_counts(tmp_path: Path) -> None:
     assert len(catalog.query(store.root, "SELECT * FROM neighbor_history").rows) == 3
 
 
-@pytest.mark.parametrize("source", ["{{text}} / {{ text_pair }}", "{{hypothesis}}{{premise}}{{text}}", r"\1 {{text}}"])
-@pytest.mark.parametrize(("text", "pair"), [("A", "{{text}}"), ("{{text_pair}}", "B"), (r"a\1", r"\0b"), ("", "")])
-def test_a_template_is_filled_in_as_the_model_is_asked(tmp_path: Path, source: str, text: str, pair: str) -> None:
-    answer = catalog.query(tmp_path, "SELECT fill_in($source, $text, $pair)",
-                           {"source": source, "text": text, "pair": pair})  # fmt: skip
-    assert answer.rows[0][0] == Template(source).render(text, pair)
-
-
 def test_what_a_correct_answer_costs_is_told_for_each_llm(tmp_path: Path) -> None:
     store = write_docs_store(tmp_path / "store")
     query = (REPOSITORY / "docs" / "sql.md").read_text("utf-8").split("what does a correct answer cost?")[1]
     query = query.split("```sql\n")[1].split("```")[0]
     pool = str(catalog.query(store.root, "SELECT pool FROM pools").rows[0][0])
     texts = store.pool(pool).inputs.texts
-    # The same prompt at an LLM that is always wrong, through an endpoint of another name.
-    settings = {"kind": "prompt", "prompt": "plain", "endpoint": "other", "service": "elsewhere", "llm": "wrong"}
-    store.put_model({"ref": "plain/other@1", "id": "plain/other", "fingerprint": "1", "kind": "prompt",
-                     "task": "reviews", "settings": to_json(settings), "score": None, "score_name": None,
-                     "majority": None}, Stamp("r", "f"))  # fmt: skip
-    wrong = [1, 1, 1, 0, 0, 0, 0, 0]
-    outputs = Outputs("probabilities", np.eye(2, dtype=np.float32)[wrong] * 0.8 + 0.1, ("good", "bad"))
-    store.put_outputs(pool, "plain/other@1", outputs, Stamp("r", "f"))
+    # The same prompt at two more LLMs, through an endpoint of another name: one always wrong, one that reasons first.
+    said = {"wrong": [1, 1, 1, 0, 0, 0, 0, 0], "deep": [0, 0, 0, 1, 1, 1, 0, 0]}
+    steps = {"wrong": [""], "deep": ["", " and its reasoning"]}
     with ResponseStore(store.root / "responses") as responses:
-        for text, label in zip(texts, wrong, strict=True):
-            question = Template(PROMPTS["plain"]).render(text)
-            request = ChatRequest("elsewhere", "https://other.example/v1", "wrong", (Message("user", question),))
-            responses.put(request, Answer(("good", "bad")[label], None, 12, 1, 80.0, "w", "stop"), Bill(0.001))
-        responses.fold()
-    found = {(row["prompt"], row["llm"]): row for row in catalog.query(store.root, query).records()}
-    assert {key: (row["graded"], row["correct"]) for key, row in found.items()} == {
-        ("plain", "small"): (6, 6), ("terse", "small"): (6, 4), ("plain", "wrong"): (6, 0),
+        for llm, labels in said.items():
+            settings = {"kind": "prompt", "prompt": "plain", "endpoint": llm, "service": "elsewhere", "llm": llm}
+            store.put_model({"ref": f"plain/{llm}@1", "id": f"plain/{llm}", "fingerprint": "1", "kind": "prompt",
+                             "task": "reviews", "settings": to_json(settings), "score": None, "score_name": None,
+                             "majority": None}, Stamp("r", "f"))  # fmt: skip
+            requests = [[asked("plain", f"{text}{step}", "elsewhere", llm) for step in steps[llm]] for text in texts]
+            keys = [[request.key for request in of_row] for of_row in requests]
+            values = np.eye(2, dtype=np.float32)[labels] * 0.8 + 0.1
+            outputs = Outputs("probabilities", values, ("good", "bad"), answer_keys=keys)
+            store.put_outputs(pool, f"plain/{llm}@1", outputs, Stamp("r", "f"))
+            for request in (request for of_row in requests for request in of_row):
+                responses.put(request, Answer("", None, 12, 1, 80.0, llm, "stop"), Bill(0.001))
+        # Paid for, and no answer that outputs came from.
+        responses.put(asked("plain", texts[0], "a check of drift", "deep"), Answer("bad"), Bill(0.5))
+        responses.export()
+    found = {tuple(row[:2]): tuple(row[2:6]) for row in catalog.query(store.root, query).rows}
+    assert found == {
+        ("plain", "small"): (8, 0.0032, 6, 6), ("terse", "small"): (8, 0.0008, 6, 4),
+        ("plain", "wrong"): (8, 0.008, 6, 0), ("plain", "deep"): (16, 0.016, 6, 6),
     }  # fmt: skip
-    assert found["plain", "wrong"]["usd"] == pytest.approx(0.008)

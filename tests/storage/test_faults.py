@@ -17,12 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from fute.errors import FuteError, StoreError
+from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
-from storage import catalog, files, live_responses
-from storage.live_responses import NO_BILL, LiveFile, row_of
-from storage.responses import ResponseStore
+from storage import answer_rows, catalog, files
+from storage.responses import LEDGER, ResponseStore
 from storage.store import Store
 from storage.vectors import VectorStore
 from tests.mounts import read_only, small_disk
@@ -64,9 +63,12 @@ def asked(text: str) -> ChatRequest:
     return ChatRequest("service", "http://h/v1", "m", (Message("user", text),))
 
 
-def answered(text: str) -> tuple[object, ...]:
-    """A row of a live file."""
-    return row_of(asked(text), Answer(text), NO_BILL)
+def keep(folder: Path, *texts: str) -> ResponseStore:
+    """A ledger that was put answers into, and is open."""
+    store = ResponseStore(folder)
+    for text in texts:
+        store.put(asked(text), Answer(text))
+    return store
 
 
 def pool_id(store: Store) -> str:
@@ -148,23 +150,22 @@ def test_on_a_disk_that_is_really_full_what_was_stored_stays_and_the_next_write_
 
 def test_a_store_without_write_permission_can_be_read_and_says_that_it_cannot_be_written(tmp_path: Path) -> None:
     store, vectors = fill(tmp_path)
-    live = tmp_path / "responses" / "live"
-    ended, running = LiveFile.create(live), LiveFile.create(live)
-    for file, text in ((ended, "one"), (running, "two")):
-        file.put(answered(text))
-    ended.close()
+    running = keep(tmp_path / "responses", "one", "two")
+    running.export()
     child = os.fork()
     if child == 0:
-        LiveFile.create(live).put(answered("three"))
+        keep(tmp_path / "responses", "three")
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     with read_only(tmp_path):
         assert len(vectors.population("s1")) == 1
         assert catalog.query(tmp_path, "SELECT count(*) FROM embeddings").rows == [(1,)]
-        query = "SELECT answer FROM responses ORDER BY 1"
-        assert catalog.query(tmp_path, query).rows == [("one",), ("three",), ("two",)]
-        running.put(answered("zwei"))
-        assert len(catalog.query(tmp_path, query).rows) == 4
+        assert catalog.query(tmp_path, "SELECT answer FROM responses ORDER BY 1").rows == [
+            ("one",), ("three",), ("two",)
+        ]  # fmt: skip
+        assert ResponseStore(tmp_path / "responses").get(asked("three").key) == Answer("three")
+        with pytest.raises(StoreError, match=r"answers\.sqlite: an answer could not be kept \(no write permission\)"):
+            keep(tmp_path / "responses", "four")
         for write in (lambda: put(vectors, "m", "e2", [0, 1]),
                       lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP)):  # fmt: skip
             with pytest.raises(StoreError, match=r"could not be written \(Read-only file system\); give yourself"):
@@ -172,48 +173,43 @@ def test_a_store_without_write_permission_can_be_read_and_says_that_it_cannot_be
 
 
 def test_answers_are_read_without_write_permission_while_their_writers_come_and_go(tmp_path: Path) -> None:
-    live, view = tmp_path / "store" / "responses" / "live", tmp_path / "view"
-    live.mkdir(parents=True)
+    folder, view = tmp_path / "store" / "responses", tmp_path / "view"
+    folder.mkdir(parents=True)
     view.mkdir()
     with read_only(tmp_path / "store", at=view):
-        reader = ResponseStore(view / "responses")
+        reader, count = ResponseStore(view / "responses"), 0
         for text in ("one", "two"):
-            writer = LiveFile.create(live)
-            seen = LiveFile(view / "responses" / "live" / writer.path.name)  # while there is a log
-            writer.put(answered(text))
+            writer = keep(folder, text)
+            for more in (f"{text} more", f"{text} once more"):  # seen at once, while there is a log
+                writer.put(asked(more), Answer(more))
+                assert ResponseStore(view / "responses").get(asked(more).key) == Answer(more)
+            count += 3
+            assert catalog.query(view, "SELECT count(*) FROM responses").rows == [(count,)]
             writer.close()
-            assert [path.suffix for path in live.glob(f"{writer.path.stem}.*")].count(".sqlite-wal") == 0
-            assert len(seen.rows()) == 1
-            seen.close()
+            assert sorted(path.name for path in folder.glob(f"{LEDGER}*")) == [LEDGER]
+            assert catalog.query(view, "SELECT count(*) FROM responses").rows == [(count,)]
             assert reader.get(asked(text).key) == Answer(text)
-            writer = LiveFile.create(live)
-            unread = LiveFile(view / "responses" / "live" / writer.path.name)
-            writer.put(answered(f"{text} more"))
-            writer.close()
-            assert ResponseStore(tmp_path / "store" / "responses").fold() == 2
-            assert unread.rows() == []  # they are in Parquet by now
-            for each in (text, f"{text} more"):
-                assert reader.get(asked(each).key) == Answer(each)
-        assert catalog.query(view, "SELECT count(*) FROM responses").rows == [(4,)]
+            assert writer.export() == 3
+            assert reader.get(asked(text).key) == Answer(text)
+            assert catalog.query(view, "SELECT count(*) FROM responses").rows == [(count,)]
+        assert sorted(path.name for path in folder.glob(f"{LEDGER}*")) == [LEDGER]
 
 
 def test_without_write_permission_a_file_that_is_being_closed_is_waited_for_and_one_that_stays_so_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live, view = tmp_path / "store" / "responses" / "live", tmp_path / "view"
+    folder, view = tmp_path / "store" / "responses", tmp_path / "view"
     view.mkdir()
-    file = LiveFile.create(live)
-    file.put(answered("one"))
-    file.close()
-    log = file.path.with_name(f"{file.path.name}-wal")
+    keep(folder, "one").close()
+    log = folder / f"{LEDGER}-wal"
     log.touch()  # SQLite removes it last; in between nobody can read the file who may not write
     with read_only(tmp_path / "store", at=view):
         with monkeypatch.context() as patch:
-            patch.setattr(live_responses, "PATIENCE_S", 0.05)
-            with pytest.raises(StoreError, match=r"cannot be read: .*let one fold it who may write there"):
-                ResponseStore(view / "responses").arrow_table()
-        monkeypatch.setattr(live_responses.time, "sleep", lambda _: log.unlink())
-        assert ResponseStore(view / "responses").arrow_table().num_rows == 1
+            patch.setattr(answer_rows, "PATIENCE_S", 0.05)
+            with pytest.raises(StoreError, match=r"answers\.sqlite cannot be read"):
+                ResponseStore(view / "responses").unexported()
+        monkeypatch.setattr(answer_rows.time, "sleep", lambda _: log.unlink())
+        assert ResponseStore(view / "responses").unexported().num_rows == 1
 
 
 # ---------------------------------------------------------------------------------------- torn files, foreign files
@@ -280,18 +276,6 @@ def test_a_foreign_parquet_file_among_ours_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(StoreError, match=r"foreign\.parquet was not written by fute; move it out"):
         vectors.population("s1")
-
-
-def test_a_torn_file_of_answers_is_named_by_who_reads_it(tmp_path: Path) -> None:
-    folder = tmp_path / "responses" / "live"
-    file = LiveFile.create(folder)
-    file.close()
-    with file.path.open("r+b") as damaged:
-        damaged.write(b"no database at all")
-    for suffix in ("-wal", "-shm"):
-        file.path.with_name(file.path.name + suffix).unlink(missing_ok=True)
-    with pytest.raises(FuteError, match=rf"{file.path.name}.*(damaged|cannot be read)"):
-        ResponseStore(tmp_path / "responses").arrow_table()
 
 
 def test_what_killed_writers_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ COPY (SELECT 1 AS a) TO '{s}/schema/version.json' (FORMAT json)
 COPY (SELECT '<script>' AS a) TO '{s}/reports/store.html' (FORMAT csv)
 COPY models TO '{s}/models.parquet'
 INSERT INTO models SELECT * FROM models
-INSERT INTO live_responses (key) VALUES ('x')
+INSERT INTO unexported_responses (key) VALUES ('x')
 UPDATE models SET score = 1
 DELETE FROM responses
 """.strip().splitlines()
@@ -105,15 +105,15 @@ CREATE TEMP TABLE t AS SELECT 1
 CREATE SCHEMA s
 CREATE SEQUENCE q
 CREATE TYPE mood AS ENUM ('good')
-CREATE INDEX i ON live_responses (key)
+CREATE INDEX i ON unexported_responses (key)
 CREATE SECRET s (TYPE s3)
 CREATE PERSISTENT SECRET s (TYPE s3)
 CREATE MACRO m(a) AS a
 ALTER VIEW models RENAME TO m
 DROP VIEW models
 DROP VIEW IF EXISTS models CASCADE
-TRUNCATE live_responses
-MERGE INTO live_responses USING models ON (key = id) WHEN MATCHED THEN DELETE
+TRUNCATE unexported_responses
+MERGE INTO unexported_responses USING models ON (key = id) WHEN MATCHED THEN DELETE
 ATTACH '{s}/x.db'
 ATTACH ':memory:' AS other
 DETACH memory
@@ -154,7 +154,7 @@ EXPLAIN ANALYZE /* /* */ SELECT 1 -- */ COPY (SELECT 1) TO '{s}/x.csv'
 /* x */ EXPLAIN ANALYZE COPY (SELECT 1) TO '{s}/x.csv'
 SELECT 1; COPY (SELECT 1) TO '{s}/x.csv'
 SELECT 1; SELECT 2
-COPY live_responses FROM '{o}/secret.csv'
+COPY unexported_responses FROM '{o}/secret.csv'
 COPY FROM DATABASE memory TO other
 SELECT getenv('HOME')
 SELECT system.main.getenv('HOME')

@@ -1,62 +1,73 @@
-"""A process that forks while it asks: the child leaves the parent's files alone, and holds none of its locks."""
+"""A process that forks while it asks: parent and child go on with the same ledger, and neither harms the other's."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
-from storage.live_responses import files_in, try_lock
-from storage.responses import ResponseStore
+import pytest
+
+from storage.responses import LEDGER, ResponseStore
 from tests.storage.test_responses import ANSWER, REPOSITORY, request
 
 FORKED = """
-    import gc, os, sys
+    import gc, os, signal, sys, threading
     from storage.responses import ResponseStore
     from tests.storage.test_responses import ANSWER, request
 
+    N = 300
     store = ResponseStore(sys.argv[1])
     store.put(request("before"), ANSWER)
-    if os.fork() == 0:
-        if sys.argv[2] == "writes":
+    assert store.claim("the parent's")
+
+    def work(who):
+        for i in range(N):
+            store.put(request(f"{who} {i}"), ANSWER)
+
+    # Forked in the middle of what another thread writes.
+    thread = threading.Thread(target=work, args=("thread",))
+    thread.start()
+    children = []
+    for number in range(5):
+        child = os.fork()
+        if child == 0:
             assert store.get(request("before").key) == ANSWER
-            store.put(request("child"), ANSWER)
+            assert not store.claim("the parent's")
+            work(f"child {number}")
             gc.collect()
-        else:
-            print("forked", flush=True)
-            sys.stdin.read()
-        os._exit(0)
-    if sys.argv[2] == "writes":
-        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-        store.put(request("parent"), ANSWER)
-    os._exit(0)
+            if sys.argv[2] == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if sys.argv[2] == "closed":
+                store.export()
+                sys.exit(0)
+            os._exit(0)
+        children.append(child)
+    work("parent")
+    thread.join()
+    store.close()
+    for child in children:
+        os.waitpid(child, 0)
+    store.put(request("after"), ANSWER)
+    assert not ResponseStore(sys.argv[1]).claim("the parent's")
 """
 
 
-def forked(folder: Path, child: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(FORKED), str(folder), child],
-        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+@pytest.mark.parametrize("children", ["end", "killed", "closed"])
+def test_what_children_and_parent_write_after_a_fork_is_all_there(tmp_path: Path, children: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORKED), str(tmp_path), children],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-
-
-def test_a_child_that_outlives_its_parent_does_not_hold_the_parents_file(tmp_path: Path) -> None:
-    process = forked(tmp_path, "waits")
-    assert process.wait(120) == 0
-    assert process.stdout is not None
-    assert process.stdout.readline() == "forked\n"  # the child is up, and lives until its input ends
-    (live,) = files_in(tmp_path / "live", ".sqlite")
-    lock = try_lock(live)
-    assert lock is not None
-    lock.close()
-    assert ResponseStore(tmp_path).fold() == 1
-    process.communicate(timeout=120)  # ends the child
-
-
-def test_what_child_and_parent_write_after_a_fork_is_all_there(tmp_path: Path) -> None:
-    process = forked(tmp_path, "writes")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    assert (process.returncode, process.stderr) == (0, "")
+    wanted = ["before", "after"]
+    wanted += [f"{who} {i}" for who in ("parent", "thread", *(f"child {n}" for n in range(5))) for i in range(300)]
     with ResponseStore(tmp_path) as store:
-        assert [store.get(request(text).key) for text in ("before", "child", "parent")] == [ANSWER] * 3
+        assert all(store.get(request(text).key) == ANSWER for text in wanted)
+        store.export()
+    with closing(sqlite3.connect(tmp_path / LEDGER)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("SELECT count(*) FROM responses").fetchall() == [(len(wanted),)]

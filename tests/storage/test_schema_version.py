@@ -41,7 +41,7 @@ def old(tmp_path: Path) -> Path:
 ROWS = {
     "datasets": 1, "dataset_rows": 4, "pools": 1, "pool_rows": 2, "models": 1, "prompts": 1, "outputs": 2, "spaces": 1,
     "embeddings": 3, "frames": 0, "neighbor_history": 2, "neighbors": 2, "member_history": 0,
-    "members": 0, "evaluations": 1, "drift": 0, "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 2,
+    "members": 0, "evaluations": 1, "drift": 0, "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 0,
 }  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def test_every_view_reads_the_first_store_with_the_columns_of_today(old: Path) -
         # What came later is null.
         assert opened.query("SELECT id, cot, parse FROM prompts").rows == [("plain", None, None)]
         assert opened.query("SELECT DISTINCT cost_usd, run_id FROM responses").rows == [(None, None)]
+        assert opened.query("SELECT DISTINCT answer_key, other_keys FROM outputs").rows == [(None, None)]
         assert opened.query("SELECT measure, candidate, seed FROM evaluations").rows == [("p_at_1", None, None)]
         # And what was there is as it was.
         assert opened.query("SELECT candidate FROM nearest('soups', k := 1)").rows == [("tfidf/soups",)]
@@ -85,13 +86,13 @@ def test_a_ranking_of_an_earlier_version_says_how_similar_and_nothing_of_chance(
 def test_the_first_store_is_brought_up_to_date_by_using_it(old: Path) -> None:
     store = Store(old)
     before = catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint")
-    assert ResponseStore(old / "responses").fold() == 1
+    assert ResponseStore(old / "responses").export() == 1
     for folder in folders(store):
         assert fold(store, folder, min_files=2).faults == []
     assert len(list((old / "embeddings").rglob("folded/*.parquet"))) == 1
     assert stored_version(old) == CURRENT
     assert catalog.query(old, "SELECT * FROM embeddings ORDER BY fingerprint") == before
-    assert catalog.query(old, "SELECT count(*) FROM prompt_answers").rows == [(2,)]
+    assert catalog.query(old, "SELECT count(*) FROM responses").rows == [(2,)]
     vectors = VectorStore(store)
     vectors.put(
         embedding_row("new", "e-new", space="s-old"), TaskEmbedding(np.array([0.8, 0.6, 0.1], np.float32)), Stamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,10 @@ def test_outputs_come_back_bit_for_bit(tmp_path: Path, answered: np.ndarray | No
     back = store.outputs("pool", "team/model@f")
     assert back.fingerprint == outputs.fingerprint
     assert dict(back.details) == {"calls": 3}
+    kept = "SELECT answer_key, other_keys FROM outputs ORDER BY row"
+    assert catalog.query(tmp_path, kept).rows == [(None, None)] * 3
+    store.put_outputs("pool", "team/model@f", replace(outputs, answer_keys=[["a"], [], ["b", "c", "d"]]), STAMP)
+    assert catalog.query(tmp_path, kept).rows == [("a", None), (None, None), ("d", ["b", "c"])]
 
 
 def test_answer_spans_come_back_bit_for_bit_and_are_in_the_view(tmp_path: Path) -> None:

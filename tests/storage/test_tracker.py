@@ -141,29 +141,6 @@ def test_mlflows_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypa
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mlflow.db", "tmp"]
 
 
-def test_a_file_that_was_left_half_made_is_made_anew_with_a_message_and_one_with_runs_is_left(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking_file, "QUIET_S", 0)
-    path = tmp_path / "mlflow.db"
-    tracking_file.make_whole(path)
-    for table in ("alembic_version", "model_versions"):  # as a kill between two tables leaves it
-        with closing(sqlite3.connect(path)) as db:
-            db.execute(f"DROP TABLE {table}")
-    tracker = Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
-    assert tracker.gap is None
-    assert tracker.start("run") is not None
-    assert "was left half made, with no run in it; it is mlflow.db.half-made now, and is made anew" in caplog.text
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
-        db.commit()
-    caplog.clear()
-    tracking_file.make_whole(path)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM runs").fetchall() == [(1,)]
-    assert caplog.text == ""
-
-
 def test_a_file_that_another_run_made_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mlflow.db"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fute.report import layout
 from fute.report.layout import cluster_tree, projections
 from fute.types import TaskEmbedding
 from fute.unify.frame import Frame, similarities
 from storage.nearest import placed_vectors
 from storage.vectors import VectorStore
-from tasks import layouts
 from tasks.layouts import Layout, layout_of
 from tests.storage.small_store import small_frame, write
 from tests.storage.test_store import STAMP, embedding_row
@@ -36,7 +36,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(similarity))
         return projections(similarity)
 
-    monkeypatch.setattr(layouts, "projections", counting)
+    monkeypatch.setattr(layout, "projections", counting)
     return sizes
 
 

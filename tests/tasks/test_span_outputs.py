@@ -10,7 +10,7 @@ import pytest
 
 from fute.config import PredictionsModel, PythonModel, SurrogateConfig
 from fute.errors import ModelError
-from fute.spans import check_spans
+from fute.span_contexts import check_spans
 from fute.types import Pool, TextTable
 from storage.store import Store
 from tasks.embed import query_model

@@ -11,7 +11,7 @@ import pytest
 
 from fute.config import Study, SurrogateConfig
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.surrogate import load
+from fute.surrogate import device
 from fute.types import Outputs
 from storage.vectors import VectorStore
 from tasks.embed import OutputsRef, embed_model
@@ -26,7 +26,7 @@ AUTO = SurrogateConfig(model="bert", max_tokens=24, device="cpu", dtype="auto")
 
 
 def machine(patch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
-    patch.setattr(load, "_has_bfloat16", lambda device: bfloat16)
+    patch.setattr(device, "has_bfloat16", lambda _: bfloat16)
 
 
 def run_in(folder: Path) -> Run:

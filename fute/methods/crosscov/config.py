@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from fute.settings import Settings
+from fute.settings import MethodSettings
 
 
-class CrosscovConfig(Settings):
+class CrosscovConfig(MethodSettings):
     """Closed form, no training: the cross-covariance of surrogate features and outputs."""
 
     method: Literal["crosscov"] = "crosscov"
@@ -20,3 +20,7 @@ class CrosscovConfig(Settings):
     """Added to each eigenvalue before whitening, as a share of the largest one."""
     bootstrap: int = Field(default=100, ge=0, le=10_000)
     """Resamples of the rows for the confidence interval of a similarity; 0: none. Changes no vector."""
+
+    @property
+    def resamples(self) -> int:
+        return self.bootstrap

@@ -1,43 +1,26 @@
-"""The embedding itself: A = Z'Y / n, and the matrix root (A A')^1/2, less its trace, as a vector."""
+"""The embedding itself: the root of the cross-covariance (`fute.methods.crosscov.root`) without its trace, a vector."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincc
 
-from fute.errors import FuteError, MethodError
+from fute.errors import MethodError
 from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.positions import expected_positions
-from fute.methods.crosscov.symmetric import root_of_gram, to_vector, without_identity
+from fute.methods.crosscov.intervals import Bootstrap
+from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vector, without_identity
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
+from fute.methods.embedder import Embedder
 from fute.methods.labels import check_labels
-from fute.methods.one_by_one import one_by_one
-from fute.spans import check_spans, context_lengths, unpack_spans
+from fute.span_contexts import check_spans, context_lengths
+from fute.spans import unpack_spans
 from fute.types import UNRELATED, Dataset, Features, Floats, Outputs, Pool, TaskEmbedding, TextTable
 
 
-def cross_covariance(z: Doubles, y: Doubles, weights: Doubles | None = None) -> Doubles:
-    """A = Z'Y / n with both sides centred on their own means.
-
-    Args:
-        z: (n, d) whitened features.
-        y: (n, c) outputs.
-        weights: (n,) how often each row counts (a bootstrap sample); None: once.
-
-    Returns:
-        (d, c).
-    """
-    if weights is None:
-        return (z - z.mean(axis=0)).T @ (y - y.mean(axis=0)) / len(z)
-    total = weights.sum()
-    z_mean, y_mean = weights @ z / total, weights @ y / total
-    return (z.T * weights) @ y / total - np.outer(z_mean, y_mean)
-
-
-class Crosscov:
+class Crosscov(Embedder):
     """Embeds datasets (from labels) and models (from outputs on the pool) without training anything.
 
     The vector is the upper triangle of (A A')^1/2 less its part along the identity, at unit length, off-diagonals times
@@ -72,10 +55,6 @@ class Crosscov:
         groups = source_groups(self._source_ids[outputs.answered_rows])
         return embedding_of(*self.model_rows(outputs), groups)
 
-    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
-        """MTEs of several models, one after the other: there is nothing to share."""
-        return one_by_one(self.model, outputs)
-
     def model_rows(self, outputs: Outputs) -> tuple[Doubles, Doubles]:
         """(n, d) features and (n, c) outputs of the answered rows, each centred within its source.
 
@@ -105,13 +84,18 @@ class Crosscov:
             MethodError: labels that check_labels refuses, or that have nothing to do with the features.
         """
         check_labels(dataset)
-        z = self.dataset_features(dataset)
-        return embedding_of(z, targets_as_outputs(dataset), np.zeros(len(z), dtype=np.intp))
+        z, y = self.dataset_rows(dataset)
+        return embedding_of(z, y, np.zeros(len(z), dtype=np.intp))
 
-    def dataset_features(self, dataset: Dataset) -> Doubles:
-        """(n, d) whitened features of the training rows."""
+    def dataset_rows(self, dataset: Dataset) -> tuple[Doubles, Doubles]:
+        """(n, d) whitened features and (n, c) labels of the training rows."""
         features = self.features(dataset.train.inputs)
-        return self.whitening.apply(features, centre=unit_rows(features).mean(axis=0))
+        z = self.whitening.apply(features, centre=unit_rows(features).mean(axis=0))
+        return z, targets_as_outputs(dataset)
+
+    def resampler(self, mean: Floats, times: int, seed: int) -> Bootstrap:
+        """Bootstrap of the rows of the pool, or of the dataset."""
+        return Bootstrap(self.dataset_rows, self.model_rows, to_matrix(mean), times, seed)
 
 
 def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedding:
@@ -128,7 +112,7 @@ def embedding_of(z: Doubles, y: Doubles, groups: NDArray[np.intp]) -> TaskEmbedd
     explained = float((a**2).sum()) / variance if variance > 0 else 0.0
     if explained <= 1e-12:
         raise MethodError("the outputs have no covariance with the surrogate's features, so there is no task to embed")
-    matrix = without_identity(root_of_gram(a))
+    matrix = without_identity(Root.of(a).matrix())
     if not matrix.any():
         raise MethodError(
             f"the outputs vary alike along all of the pool's {len(a)} axes, so there is no task to embed; a pool of so "
@@ -191,3 +175,30 @@ def targets_as_outputs(dataset: Dataset) -> Doubles:
         return targets.astype(np.float64)[:, None]
     certain = np.ones((len(targets), 1))
     return expected_positions(targets[:, :1], targets[:, 1:], certain, context_lengths(dataset.train.inputs))
+
+
+def expected_positions(
+    starts: NDArray[np.integer],
+    ends: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    context_lengths: NDArray[np.integer],
+) -> Doubles:
+    """Whether there is an answer, its start and its end as shares of the context, expected over the candidates.
+
+    Shares, for positions are comparable between contexts of other lengths. What the candidates leave of the
+    probability belongs to spans that are not known, so they count as if they were all there are.
+
+    Args:
+        starts, ends, probabilities: (n, k) candidates; -1, -1 for "no answer", which has position 0.
+        context_lengths: (n,) characters.
+
+    Returns:
+        (n, 3).
+    """
+    weights = probabilities.astype(np.float64)
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)  # (n, k)
+    weights = np.where(starts >= 0, weights, 0.0)
+    lengths = np.maximum(context_lengths, 1)
+    return np.column_stack(
+        [weights.sum(axis=1), (weights * starts).sum(axis=1) / lengths, (weights * ends).sum(axis=1) / lengths]
+    )

@@ -9,14 +9,17 @@ the similarity as measured and takes only its spread from the resamples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from fute.methods.crosscov.root import Root
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Floats
+from fute.types import Dataset, Floats, Outputs
 
 NORMAL_95 = 1.959964
+DRAWS_KEPT = 2  # of the pool's rows, and of what was drawn last
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,29 +49,66 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """B resampled embeddings V of one subject: V = (R - tr(R)/d I) / |R - tr(R)/d I|, R = U diag(s) U'.
+    """B resampled embeddings V of one subject.
 
     Attributes:
-        axes: (B, r, d) U'.
-        strengths: (B, r) s, norm 1.
+        root: (B,) of them.
         overlaps: (B,) <V, M> with the frame's mean M.
         lengths: (B,) |V - M|.
+        shared: |M|^2.
     """
 
-    axes: Floats
-    strengths: Doubles
+    root: Root
     overlaps: Doubles
     lengths: Doubles
+    shared: float
 
     @property
-    def traces(self) -> Doubles:
-        """(B,) of R, divided by the root of d."""
-        return self.strengths.sum(axis=1) / np.sqrt(self.axes.shape[2])
+    def nbytes(self) -> int:
+        return self.root.axes.nbytes
 
-    @property
-    def rests(self) -> Doubles:
-        """(B,) |R - tr(R)/d I|."""
-        return np.sqrt(np.maximum(1 - self.traces**2, 1e-12))
+    def cosines(self, other: Resamples) -> Doubles:
+        """(B,) of both sides' resampled embeddings, in the frame."""
+        dots = self.root.cosine(other.root) - self.overlaps - other.overlaps + self.shared
+        return dots / (self.lengths * other.lengths)
+
+
+class Bootstrap:
+    """Resamples of the subjects of a space. Draws of the latest rows are kept: most models answered the whole pool.
+
+    Args:
+        dataset_rows, model_rows: (n, d) features and (n, c) outputs of a subject; the same features for the same rows.
+        mean: the frame's, as a matrix, (d, d).
+    """
+
+    def __init__(
+        self,
+        dataset_rows: Callable[[Dataset], tuple[Doubles, Doubles]],
+        model_rows: Callable[[Outputs], tuple[Doubles, Doubles]],
+        mean: Doubles,
+        times: int,
+        seed: int,
+    ) -> None:
+        self._dataset_rows, self._model_rows = dataset_rows, model_rows
+        self._mean, self._times, self._seed = mean, times, seed
+        self._drawn: list[tuple[Doubles, Draws]] = []
+
+    def dataset(self, dataset: Dataset) -> Resamples:
+        return self._resample(*self._dataset_rows(dataset))
+
+    def model(self, outputs: Outputs) -> Resamples:
+        return self._resample(*self._model_rows(outputs))
+
+    def _resample(self, z: Doubles, y: Doubles) -> Resamples:
+        return resample(self.draws(z), y, self._mean)
+
+    def draws(self, z: Doubles) -> Draws:
+        found = next((draws for rows, draws in self._drawn if rows is z), None)
+        if found is None:
+            found = Draws.of(z, times=self._times, seed=self._seed)
+        others = [(rows, draws) for rows, draws in self._drawn if rows is not z]
+        self._drawn = [*others, (z, found)][-DRAWS_KEPT:]
+        return found
 
 
 def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
@@ -84,19 +124,10 @@ def resample(draws: Draws, y: Doubles, mean: Doubles) -> Resamples:
     for k, column in enumerate(columns):
         a[:, k] = (draws.counts * column[:, None]).T @ draws.z
     a = a / n - y_means[:, :, None] * draws.z_means[:, None, :]
-    # The left singular vectors of A through the small matrix A'A.
-    squared, right = np.linalg.eigh(a @ a.transpose(0, 2, 1))
-    singular = np.sqrt(np.maximum(squared, 0.0))
-    largest = singular[:, -1:]
-    kept = singular > 1e-6 * np.maximum(largest, 1e-300)
-    inverse = np.divide(1.0, singular, out=np.zeros_like(singular), where=kept)
-    axes = (inverse[:, :, None] * (right.transpose(0, 2, 1) @ a)).astype(np.float32)
-    strengths = np.where(kept, singular, 0.0)
-    strengths = strengths / np.maximum(np.linalg.norm(strengths, axis=1, keepdims=True), 1e-300)
-    bare = Resamples(axes, strengths, np.zeros(times), np.ones(times))
-    overlaps = _overlap_with(axes, strengths, mean) / bare.rests
-    lengths = np.sqrt(np.maximum(1 - 2 * overlaps + (mean**2).sum(), 1e-12))
-    return Resamples(axes, strengths, overlaps, lengths)
+    root = Root.of(a.transpose(0, 2, 1))
+    root = Root(root.axes.astype(np.float32), root.strengths)
+    overlaps, shared = _overlap_with(root, mean) / root.rest, float((mean**2).sum())
+    return Resamples(root, overlaps, np.sqrt(np.maximum(1 - 2 * overlaps + shared, 1e-12)), shared)
 
 
 def _independent(y: Doubles) -> Doubles:
@@ -106,22 +137,14 @@ def _independent(y: Doubles) -> Doubles:
     return centred @ directions[:, variances > 1e-12 * variances[-1]]
 
 
-def resampled_cosines(one: Resamples, other: Resamples, mean: Doubles) -> Doubles:
-    """(B,) cosines of the resampled embeddings in the frame of that mean."""
-    crossed = one.axes @ other.axes.transpose(0, 2, 1)  # (B, r, r')
-    roots = ((crossed**2 * other.strengths[:, None, :]).sum(axis=2) * one.strengths).sum(axis=1)
-    dots = (roots - one.traces * other.traces) / (one.rests * other.rests)
-    return (dots - one.overlaps - other.overlaps + (mean**2).sum()) / (one.lengths * other.lengths)
-
-
 def interval(measured: float, resampled: Doubles) -> tuple[float, float]:
     """95 % interval around what was measured, a similarity or a score, by the spread of (B,) resampled ones."""
     half = NORMAL_95 * float(resampled.std(ddof=1))
     return measured - half, measured + half
 
 
-def _overlap_with(axes: Floats, strengths: Doubles, matrix: Doubles) -> Doubles:
+def _overlap_with(root: Root, matrix: Doubles) -> Doubles:
     """<U diag(s) U', M> for each resample, (B,)."""
-    flat = axes.reshape(-1, len(matrix))  # (B x r, d): one product instead of B thin ones
+    flat = root.axes.reshape(-1, len(matrix))  # (B x r, d): one product instead of B thin ones
     products = np.einsum("ij,ij->i", flat @ matrix.astype(np.float32), flat)
-    return (products.reshape(strengths.shape) * strengths).sum(axis=1)
+    return (products.reshape(root.strengths.shape) * root.strengths).sum(axis=1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fute.methods.taskemb.projection import NONZEROS
-from fute.settings import Settings
+from fute.settings import MethodSettings
 
 Estimator = Literal["per_example", "batch", "mean"]
 
@@ -31,7 +31,7 @@ PAPER: dict[str, Any] = {
 the defaults below."""
 
 
-class TaskembConfig(Settings):
+class TaskembConfig(MethodSettings):
     """Diagonal Fisher information of the whole surrogate after fine-tuning it on the task."""
 
     method: Literal["taskemb"] = "taskemb"

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fute.errors import FuteError, MethodError
+from fute.errors import MethodError
 from fute.fingerprint import fingerprint
+from fute.methods.embedder import Embedder
 from fute.methods.heads import Head
-from fute.methods.one_by_one import one_by_one
 from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.taskemb.coverage import Coverage, find_coverage
@@ -31,7 +31,7 @@ from fute.surrogate.tokens import mean_over_mask, pad_batch, parts_of_like_lengt
 from fute.types import Dataset, Outputs, Pool, TaskEmbedding
 
 
-class Taskemb:
+class Taskemb(Embedder):
     """Embeds datasets (from labels) and models (from outputs on the pool) as Fisher information.
 
     A copy of the whole surrogate is fine-tuned with a new head; the vector is the diagonal Fisher information of the
@@ -39,7 +39,8 @@ class Taskemb:
     numbers, unit length. The surrogate itself is left as it was.
 
     Memory is that of fine-tuning: two copies of the weights, and while it trains gradients and AdamW's two means; these
-    have gone when the information, one number for each parameter, is measured.
+    have gone when the information, one number for each parameter, is measured. Models are embedded one after the other:
+    every one trains all weights, so K together would need K copies and K times the work.
 
     Source: Vu et al. 2020 (arXiv 2005.00770) for datasets, Wang et al. 2024 (arXiv 2402.14522) for models.
     """
@@ -62,9 +63,14 @@ class Taskemb:
         # Each use of the seed draws from a stream of its own; all subjects of a space share these streams.
         self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("training", "fisher rows")}
         self._supervisor = Supervisor(
-            surrogate, pool, max_rows=config.max_rows, max_tokens=config.max_tokens,
-            max_tokens_spans=config.max_tokens_spans, max_tokens_llm=config.max_tokens_llm, seed=seed,
-        )  # fmt: skip
+            surrogate,
+            pool,
+            max_rows=config.max_rows,
+            max_tokens=config.max_tokens,
+            max_tokens_spans=config.max_tokens_spans,
+            max_tokens_llm=config.max_tokens_llm,
+            seed=seed,
+        )
         self._projection = SparseProjection(config.dim, seed)
         self._pretrained = surrogate
         self._tuned = replace(surrogate, model=copy.deepcopy(surrogate.model))
@@ -90,13 +96,6 @@ class Taskemb:
             MethodError: the same answer for all rows used, no answers left, training diverged, or too little memory.
         """
         return self._embed(self._supervisor.model(outputs), self.config.epochs_model)
-
-    def models(self, outputs: Sequence[Outputs]) -> list[TaskEmbedding | FuteError]:
-        """MTEs of several models, one after the other; each gets its vector, or its own error.
-
-        Together would save nothing: every model trains all weights, so K models need K copies and K times the work.
-        """
-        return one_by_one(self.model, outputs)
 
     def _embed(self, supervision: Supervision, epochs: int) -> TaskEmbedding:
         supervision = by_content(supervision)

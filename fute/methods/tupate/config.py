@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fute.settings import Settings
+from fute.settings import MethodSettings
 
 PAPER: dict[str, Any] = {
     "learning_rate_spans": 5e-3,
@@ -28,11 +28,12 @@ PAPER: dict[str, Any] = {
 """Where Wang et al. 2024 (arXiv 2402.14522) and their released code differ from the defaults below."""
 
 
-class TupateConfig(Settings):
+class TupateConfig(MethodSettings):
     """A trained prefix of keys and values in every attention layer of the frozen surrogate (T5: of its decoder)."""
 
     method: Literal["tupate"] = "tupate"
     """Says which method this is."""
+    takes_groups: ClassVar[bool] = True
     preset: Literal["default", "paper"] = "default"
     """Fills the fields that are not given. default: what retrieves best here; paper: the paper's settings, with its
     own random start for each embedding, raw prefixes, binary cross-entropy and early stopping."""
@@ -112,7 +113,6 @@ class TupateConfig(Settings):
         return super().identity(exclude=no_vector | (exclude or set()))
 
     def group_size(self, device_type: str) -> int:
-        """Models that are trained in one pass, if so many are to be embedded."""
         if isinstance(self.models_at_once, int):
             return self.models_at_once
         # On a CPU one pass over K models takes as long as K passes (measured with MiniLM at K = 2 and 4), and other

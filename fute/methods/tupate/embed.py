@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fute.errors import FuteError, MethodError
 from fute.fingerprint import fingerprint
+from fute.methods.embedder import Embedder
 from fute.methods.supervision import Supervision, Supervisor, is_prompted
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
@@ -22,7 +23,7 @@ from fute.surrogate.states import token_states
 from fute.types import Dataset, Outputs, Pool, TaskEmbedding
 
 
-class Tupate:
+class Tupate(Embedder):
     """Embeds datasets (from labels) and models (from outputs on the pool) as trained prefixes.
 
     The vector is the mean over layers of the trained prefix, or of its difference from where it started, at unit

@@ -51,8 +51,14 @@ def initial_prefix(sites: Sequence[AttentionSite], prefix_tokens: int, seed: int
 class PrefixedModels:
     """K prefixes and K heads over one frozen surrogate, all shown the same inputs."""
 
-    def __init__(self, sites: Sequence[AttentionSite], starts: Tensor, targets: Sequence[Targets], pooling: Pooling,
-                 reader: Reader) -> None:  # fmt: skip
+    def __init__(
+        self,
+        sites: Sequence[AttentionSite],
+        starts: Tensor,
+        targets: Sequence[Targets],
+        pooling: Pooling,
+        reader: Reader,
+    ) -> None:
         """
         Args:
             starts: (K, sites, 2, heads, prefix_tokens, head_dim), left unchanged.

@@ -16,7 +16,6 @@ from fute.errors import MethodError
 from fute.methods.heads import Loss, Pooling, TargetBatch, row_losses
 from fute.methods.schedule import batch_for_two_steps, warmup_then_decay
 from fute.methods.targets import Targets
-from fute.methods.tupate.early_stop import EarlyStop
 from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows
 from fute.surrogate.prefix_attention import AttentionSite
 from fute.surrogate.tokens import parts_of_like_length
@@ -186,3 +185,20 @@ def _kept_by_dropout(prefix: Tensor, rate: float, generator: torch.Generator) ->
         return None
     keep = torch.rand(prefix.shape[1:], generator=generator) >= rate  # drawn on the CPU: the same on every device
     return keep.to(prefix.device) / (1 - rate)
+
+
+class EarlyStop:
+    """Remembers the best prefixes, and says when too many passes brought none that are better."""
+
+    def __init__(self, patience: int) -> None:
+        self.lowest = math.inf
+        self.best: Tensor | None = None
+        self._patience = patience
+        self._since = 0
+
+    def after(self, loss: float, prefix: Tensor) -> bool:
+        """Whether to stop."""
+        self._since += 1
+        if loss < self.lowest:
+            self.lowest, self.best, self._since = loss, prefix.detach().cpu().clone(), 0
+        return self._since >= self._patience

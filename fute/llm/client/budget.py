@@ -1,0 +1,236 @@
+"""What a run may spend. Requests in flight are reserved at the most they can cost, so a limit holds at any concurrency.
+
+A request is sent only if all that is spent, all that is in flight and the request's own worst case stay within every
+limit. So a limit is never passed, as long as the endpoint keeps `max_tokens` and counts no more than one token for a
+byte of the prompt. If it does not, it is passed by what the requests in flight surpass their reservations, and then no
+more are sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fute import stopping
+from fute.config import BudgetConfig, EndpointConfig
+from fute.errors import ModelError, StoreError
+from fute.llm.client.estimate import most_tokens_in
+from fute.llm.types import Answer, ChatRequest, Completer
+from fute.stopping import Stopped
+
+logger = logging.getLogger(__name__)
+
+SETTLING_S = 0.01  # between two looks whether requests in flight have cost less than was reserved for them
+
+
+class BudgetExhausted(ModelError):
+    """The next request could pass a limit. It was not sent."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Calls, tokens (in and out) and US dollars."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: Spending) -> Spending:
+        return Spending(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a reservation was not made, all of it seen at the same moment.
+
+    Attributes:
+        in_flight: reservations of this process that are not settled. Most cost less than was reserved for them, so that
+            it is worth another try when one of them is; with none there is nothing to wait for.
+        spent: settled.
+        reserved: not settled, by whomever: this process, another one, or one that was killed.
+    """
+
+    in_flight: int
+    spent: Spending
+    reserved: Spending
+
+
+class Account(Protocol):
+    """Keeps count of one budget. All methods are called from many threads."""
+
+    name: str
+    limits: BudgetConfig
+
+    def reserve(self, most: Spending) -> Refusal | None:
+        """Take this out of what is left; if there is not so much left nothing is taken, and it is said why."""
+        ...
+
+    def settle(self, reserved: Spending, spent: Spending) -> None:
+        """Put back what was reserved, and take out what was spent. The reservation is no longer in flight even where
+        this raises."""
+        ...
+
+    def spent(self) -> Spending:
+        """What is settled."""
+        ...
+
+    def taken(self) -> Spending:
+        """What is spent and reserved now."""
+        ...
+
+
+class MemoryAccount:
+    """An account of one process."""
+
+    def __init__(self, name: str, limits: BudgetConfig) -> None:
+        self.name = name
+        self.limits = limits
+        self.in_flight = 0
+        self._spent = Spending()
+        self._reserved = Spending()
+        self._lock = threading.Lock()
+
+    def reserve(self, most: Spending) -> Refusal | None:
+        with self._lock:
+            if passed(self.limits, self._spent + self._reserved + most) is not None:
+                return Refusal(self.in_flight, self._spent, self._reserved)
+            self._reserved += most
+            self.in_flight += 1
+            return None
+
+    def settle(self, reserved: Spending, spent: Spending) -> None:
+        with self._lock:
+            self.in_flight -= 1
+            # With nothing in flight nothing is reserved: what is left of sums and differences of floats goes.
+            self._reserved = self._reserved - reserved if self.in_flight else Spending()
+            self._spent += spent
+
+    def spent(self) -> Spending:
+        with self._lock:
+            return self._spent
+
+    def taken(self) -> Spending:
+        with self._lock:
+            return self._spent + self._reserved
+
+
+class Budget:
+    """Reserves, asks, settles. Within the retry layer: an attempt that may have been charged counts, answered or not.
+
+    Args:
+        accounts: of the run, of the endpoint; a request has to fit into all of them.
+    """
+
+    def __init__(self, inner: Completer, endpoint: EndpointConfig, accounts: Sequence[Account]) -> None:
+        self._inner = inner
+        self._endpoint = endpoint
+        self._accounts = accounts
+        self._broken: StoreError | None = None
+
+    def complete(self, request: ChatRequest) -> Answer:
+        """The answer, also where it could not be booked: it is paid. Then it is the next request that is not sent.
+
+        Raises:
+            BudgetExhausted: the request could pass a limit, even when all that is in flight has come back.
+            StoreError: an account cannot be written; what was reserved there stays taken.
+        """
+        if self._broken is not None:
+            raise self._broken
+        most = self._most(request)
+        self._reserve(most)
+        spent = most  # what ends in a way that nobody thought of may have been charged
+        try:
+            answer = self._inner.complete(request)
+            spent = self._cost(answer, most)
+            return answer
+        except (ModelError, Stopped) as exc:
+            spent = most if exc.may_be_charged else Spending()
+            raise
+        finally:
+            self._settle(self._accounts, most, spent)
+
+    def _reserve(self, most: Spending) -> None:
+        for i, account in enumerate(self._accounts):
+            try:
+                _wait_for(account, most)
+            except BaseException:
+                self._settle(self._accounts[:i], most, Spending())
+                raise
+
+    def _settle(self, accounts: Sequence[Account], most: Spending, spent: Spending) -> None:
+        """Each by itself: one that cannot be written must not keep the others from it, nor take the answer along."""
+        for account in accounts:
+            try:
+                account.settle(most, spent)
+            except Exception as exc:
+                logger.warning("the budget of %s could not be written: %s", account.name, exc)
+                self._broken = StoreError(
+                    f"the budget of {account.name} could not be written ({exc}), so no more is spent; the answers that "
+                    "came are kept. Free the store's disk or its lock and run the same command again"
+                )
+
+    def _most(self, request: ChatRequest) -> Spending:
+        tokens_in = most_tokens_in(request)
+        usd = cost_usd(self._endpoint, tokens_in, request.max_tokens)
+        return Spending(1, tokens_in + request.max_tokens, usd or 0.0)
+
+    def _cost(self, answer: Answer, most: Spending) -> Spending:
+        if answer.tokens_in is None or answer.tokens_out is None:
+            return most  # it did not say; nothing is left out of the reckoning for that
+        usd = cost_usd(self._endpoint, answer.tokens_in, answer.tokens_out)
+        return Spending(1, answer.tokens_in + answer.tokens_out, usd or 0.0)
+
+
+def _wait_for(account: Account, most: Spending) -> None:
+    """Reserve, if need be when requests in flight have come back: most cost less than was reserved for them."""
+    while (refusal := account.reserve(most)) is not None:
+        if not refusal.in_flight:
+            raise BudgetExhausted(_message(account, most, refusal))
+        stopping.pause(SETTLING_S)
+
+
+def cost_usd(endpoint: EndpointConfig, tokens_in: int | None, tokens_out: int | None) -> float | None:
+    """US dollars for so many tokens; None where the price or the number is not known."""
+    price_in, price_out = endpoint.usd_per_million_tokens_in, endpoint.usd_per_million_tokens_out
+    if price_in is None or price_out is None or tokens_in is None or tokens_out is None:
+        return None
+    return (tokens_in * price_in + tokens_out * price_out) / 1e6
+
+
+def passed(limits: BudgetConfig, spending: Spending) -> str | None:
+    """The name of a limit that this would pass."""
+    for field, value in (("max_calls", spending.calls), ("max_tokens", spending.tokens), ("max_usd", spending.usd)):
+        limit = getattr(limits, field)
+        # A hair's breadth for sums of floats; a millionth of a limit is no overspending.
+        if limit is not None and value > limit * (1 + 1e-9):
+            return field
+    return None
+
+
+def _message(account: Account, most: Spending, refusal: Refusal) -> str:
+    spent, held = refusal.spent, refusal.reserved
+    field = passed(account.limits, spent + held + most) or "max_calls"
+    limit = getattr(account.limits, field)
+    if field == "max_usd":
+        says = f"${spent.usd:.4f} of ${limit:g} are spent{_held(held, f'${held.usd:.4f}')}"
+        says += f" and the next call could take up to ${most.usd:.4f}"
+    elif field == "max_tokens":
+        says = f"{spent.tokens:,} of {limit:,} tokens are spent{_held(held, f'{held.tokens:,}')}"
+        says += f" and the next call could take up to {most.tokens:,}"
+    else:
+        says = f"{spent.calls:,} of {limit:,} calls are made{_held(held, f'{held.calls:,}')}"
+    return (
+        f"the budget of {account.name} is used up: {says}. To go on, run the same command again (each run has its "
+        f"budget anew), or raise {field} first; what was answered is in the store and is not paid again"
+    )
+
+
+def _held(held: Spending, amount: str) -> str:
+    # This process has none in flight when it gives up.
+    return f", {amount} are held for calls of other processes (running or killed)" if held.calls else ""

@@ -1,0 +1,134 @@
+"""Never ask twice: the ledger is looked at first, and an answer is kept the moment it arrives."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Protocol
+
+from fute import stopping
+from fute.fingerprint import fingerprint
+from fute.llm.types import Answer, ChatRequest, Completer
+
+LONGEST_WAIT_S = 0.25  # between two looks for an answer that someone else has asked for
+
+
+class ResponseLedger(Protocol):
+    """Where answers are kept. All methods are called from many threads."""
+
+    def get(self, key: str) -> Answer | None: ...
+
+    def put(self, request: ChatRequest, answer: Answer) -> None:
+        """Keep an answer; durable on return, as far as the ledger is."""
+        ...
+
+    def claim(self, key: str) -> bool:
+        """Whether the caller may ask now. False: someone else is asking. Never waits."""
+        ...
+
+    def release(self, key: str) -> None:
+        """End a claim, whether or not an answer came."""
+        ...
+
+
+class MemoryLedger:
+    """Keeps answers as long as the process lives: for notebooks, and for use without a store."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Answer] = {}
+        self._claimed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: str) -> Answer | None:
+        return self._answers.get(key)
+
+    def put(self, request: ChatRequest, answer: Answer) -> None:
+        self._answers[request.key] = answer
+
+    def claim(self, key: str) -> bool:
+        with self._lock:
+            if key in self._claimed:
+                return False
+            self._claimed.add(key)
+            return True
+
+    def release(self, key: str) -> None:
+        with self._lock:
+            self._claimed.discard(key)
+
+
+class Cache:
+    """The outermost layer. Errors are not kept.
+
+    Nor is one answer of many given as the answer: above temperature 0 a request is asked anew each time, unless it says
+    which sample it wants. Nor is an empty answer, unless it was cut off, which it would be again. What comes and is
+    asked for anew is written down all the same, since it was paid, under a sample number of its own.
+    """
+
+    def __init__(
+        self, inner: Completer, ledger: ResponseLedger, place: AbstractContextManager[object] | None = None
+    ) -> None:
+        """
+        Args:
+            place: held from before a request is sent until its answer is kept, so that no more answers than there are
+                places can be lost at once; looking for one takes none.
+        """
+        self._inner = inner
+        self._ledger = ledger
+        self._place = nullcontext() if place is None else place
+
+    def complete(self, request: ChatRequest) -> Answer:
+        if not request.repeatable:
+            with self._place:
+                return self._keep(_under_its_own_number(request), self._inner.complete(request))
+        key = request.key
+        wait_s = 0.005
+        while not self._ledger.claim(key):
+            # Someone else is asking. What they are answered is looked for before the claim is tried again.
+            if (kept := self._ledger.get(key)) is not None:
+                return replace(kept, from_cache=True, key=key)
+            stopping.pause(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        try:
+            # Looked at with the claim in hand, so that nobody can have answered between the look and the call.
+            if (kept := self._ledger.get(key)) is not None:
+                return replace(kept, from_cache=True, key=key)
+            with self._place:
+                answer = self._inner.complete(request)
+                passing = answer.empty and answer.finish_reason != "length"
+                return self._keep(_under_its_own_number(request) if passing else request, answer)
+        finally:
+            self._ledger.release(key)
+
+    def _keep(self, request: ChatRequest, answer: Answer) -> Answer:
+        self._ledger.put(request, answer)
+        return replace(answer, key=request.key)
+
+
+def _under_its_own_number(request: ChatRequest) -> ChatRequest:
+    return replace(request, sample=-1 - secrets.randbits(62))
+
+
+class FreshSamples:
+    """Around the cache: questions asked anew, under sample numbers of their own, so that no answer of an earlier asking
+    is given back. Within one asking the same question is asked once, whoever asks and however often.
+
+    So an asking that was stopped goes on with the answers that it has paid for.
+    """
+
+    def __init__(self, inner: Completer, asking: str) -> None:
+        """
+        Args:
+            asking: names it; another name is another asking.
+        """
+        self._inner = inner
+        # 48 bits, and room for the samples that a prompt takes itself.
+        self._first = int(fingerprint(asking=asking)[:12], 16) << 10
+
+    def complete(self, request: ChatRequest) -> Answer:
+        return self._inner.complete(replace(request, sample=self._first + (request.sample or 0)))

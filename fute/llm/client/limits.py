@@ -1,0 +1,141 @@
+"""How much is asked of an endpoint: at once, and in a minute."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from fute import stopping
+from fute.llm.client.estimate import likely_tokens
+from fute.llm.types import Answer, ChatRequest, Completer
+
+logger = logging.getLogger(__name__)
+
+Pace = Callable[[int], None]
+"""Told the likely tokens of a request, it returns when the request may be sent. Called from many threads."""
+
+_places: WeakValueDictionary[str, Places] = WeakValueDictionary()
+_paces: WeakValueDictionary[str, LocalPace] = WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+class Places:
+    """Places for requests in flight, each taken with `with`; fewer later on, where someone allows fewer."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def allow(self, most: int, service: str) -> None:
+        with self._changed:
+            if most != self.most:
+                logger.warning(
+                    "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
+                    service,
+                    self.most,
+                    most,
+                    min(most, self.most),
+                )
+            self.most = min(most, self.most)
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self.most)
+            self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+
+def places_at(service: str, most: int) -> Places:
+    """Places for at most so many requests in flight to one service from this process, whichever model or prompt asks.
+
+    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less. Where
+    the clients of a service differ in their number, the smallest holds for all, for as long as any of them lives.
+    """
+    with _shared_lock:
+        # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
+        places = _places.get(service)
+        if places is None:
+            places = _places[service] = Places(most)
+    places.allow(most, service)
+    return places
+
+
+def workers_for(in_flight: int) -> int:
+    """Threads that keep so many requests in flight: a quarter more, for one that prepares a request or reads an answer
+    has none at the endpoint. One alone stays alone, and asks in order."""
+    return in_flight + in_flight // 4
+
+
+class Paced:
+    """Waits until a request may be sent. Within the retry layer, since each attempt counts at the endpoint."""
+
+    def __init__(self, inner: Completer, pace: Pace) -> None:
+        self._inner = inner
+        self._pace = pace
+
+    def complete(self, request: ChatRequest) -> Answer:
+        self._pace(likely_tokens(request))
+        return self._inner.complete(request)
+
+
+class LocalPace:
+    """Requests and tokens a minute for the threads of one process: evenly spaced, so no burst is ever too much.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = stopping.pause,
+    ) -> None:
+        self._s_a_request = self._s_a_token = 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0  # when the next request may go out
+        self._lock = threading.Lock()
+        self.allow(requests_per_minute, tokens_per_minute)
+
+    def allow(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
+        """From now on at most this as well: the slower of what was said holds."""
+        with self._lock:
+            if requests_per_minute:
+                self._s_a_request = max(self._s_a_request, 60.0 / requests_per_minute)
+            if tokens_per_minute:
+                self._s_a_token = max(self._s_a_token, 60.0 / tokens_per_minute)
+
+    def __call__(self, tokens: int) -> None:
+        with self._lock:
+            now = self._clock()
+            start = max(now, self._next)
+            # Whichever takes longer, the request's share of a minute or its tokens', is when the next may follow.
+            self._next = start + max(self._s_a_request, tokens * self._s_a_token)
+        if start > now:
+            self._sleep(start - now)
+
+
+def local_pace(service: str, requests_per_minute: int | None, tokens_per_minute: int | None) -> Pace | None:
+    """The pace of a service in this process, one for all its clients; None where nothing limits it.
+
+    Where they differ, the slowest holds for all, for as long as any of them lives.
+    """
+    if requests_per_minute is None and tokens_per_minute is None:
+        return None
+    with _shared_lock:
+        pace = _paces.get(service)
+        if pace is None:
+            pace = _paces[service] = LocalPace(None, None)
+    pace.allow(requests_per_minute, tokens_per_minute)
+    return pace

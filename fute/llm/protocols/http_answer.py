@@ -1,0 +1,159 @@
+"""From an HTTP response to an answer or an error, the same for every protocol over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from fute.errors import ModelError
+from fute.llm.protocols.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
+from fute.llm.protocols.input_errors import fault_of_input, speaks_of_length
+from fute.llm.protocols.server_words import error_of, named_words
+from fute.llm.protocols.wire import DONE, Wire
+from fute.llm.types import Answer, ChatRequest
+
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def http_answer(
+    wire: Wire,
+    where: str,
+    request: ChatRequest,
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    *,
+    latency_ms: float,
+    secret: Secret,
+) -> Answer:
+    """The answer that a response holds, free of the key.
+
+    An error that says itself that it is about the one input is an answer too: a refusal, or that it is too long.
+
+    Args:
+        headers: lower-case names.
+        body: as it came.
+
+    Raises:
+        TransientError: worth another attempt.
+        InputFailed: not worth one, and it may be for the input.
+        ModelError: not worth one.
+    """
+    body = secret.remove_from(body.removeprefix("\ufeff"))
+    content_type = secret.remove_from(headers.get("content-type", ""))
+    said = _parsed(body, secret)
+    if status >= 300:
+        return _declined(where, status, headers, body if said is None else said, latency_ms, secret)
+    if said is None:
+        events = _events(body, secret)
+        if events is None:
+            raise _no_json(where, content_type, body)
+        said = _whole(wire, where, events)
+    if (error := _error_in(said)) is not None:
+        code, _ = error_of(error)
+        behind = int(code) if code is not None and code.isdecimal() else 0
+        return _declined(where, behind if 400 <= behind < 600 else None, headers, error, latency_ms, secret)
+    with _readable(where):
+        answer = wire.read(where, request, said, latency_ms)
+    if answer.logprobs and secret.is_in("".join(position.token for position in answer.logprobs)):
+        return replace(answer, logprobs=None)  # token by token, none of which is the key
+    return answer
+
+
+def _declined(
+    where: str, status: int | None, headers: Mapping[str, str], said: Any, latency_ms: float, secret: Secret
+) -> Answer:
+    """
+    Args:
+        status: None: of an error within an answer with status 200 that does not say which it would have had.
+    """
+    code, message = error_of(said)
+    reason = fault_of_input(status or 400, code, message)
+    if reason is not None:
+        # Turned away before any model saw it, so that it cost nothing.
+        words = f"HTTP {status or 200}: {message}"
+        return Answer(words, tokens_in=0, tokens_out=0, latency_ms=latency_ms, finish_reason=reason)
+    failure = from_status(where, status, headers, said, secret)
+    if isinstance(failure, TransientError) and (status or 500) >= 500 and speaks_of_length(code, message):
+        raise InputFailed(str(failure), too_long=True)
+    raise failure
+
+
+def _whole(wire: Wire, where: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    with _readable(where):
+        whole = next((event for event in events if event.get("error")), None) or wire.joined(events)
+    if whole is None:
+        raise TransientError(f"{where}: the answer came as a stream of events, and broke off")
+    return whole
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Whatever a server writes, it must not end the run with an error of ours that nobody expects."""
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise TransientError(f"{where}: the answer cannot be read ({type(exc).__name__})") from None
+
+
+def _error_in(said: Any) -> Any | None:
+    """What says that there was an error, in a body with status 200: so routers report the failure of the host behind
+    them, and some servers all of theirs."""
+    if isinstance(said, dict):
+        if said.get("error"):
+            return said
+        choices = said.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+            return choices[0]
+        if "choices" in said or "content" in said:
+            return None
+    return said if named_words(said) else None
+
+
+def _parsed(text: str, secret: Secret) -> Any | None:
+    try:
+        said = json.loads(text)
+        return _cleaned(said, secret) if "\\" in text else said
+    except (RecursionError, ValueError):
+        return None
+
+
+def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
+    """The data of a stream of events, which some servers send although none was asked for; None where this is none,
+    or is broken."""
+    if not body.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
+        return None
+    events = []
+    for line in body.split("\n"):
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data == "[DONE]":
+            events.append(DONE)
+        elif data:
+            event = _parsed(data, secret)
+            if not isinstance(event, dict):
+                return None
+            events.append(event)
+    return events
+
+
+def _cleaned(value: Any, secret: Secret) -> Any:
+    """JSON without the key and without halves of characters, which no file and no database takes. Both can stand in a
+    body only in escapes (\\u002d for "-"), so that the text of the body does not show them."""
+    if isinstance(value, str):
+        return secret.remove_from(_SURROGATE.sub("\ufffd", value))
+    if isinstance(value, list):
+        return [_cleaned(item, secret) for item in value]
+    if isinstance(value, dict):
+        return {_cleaned(name, secret): _cleaned(item, secret) for name, item in value.items()}
+    return value
+
+
+def _no_json(where: str, content_type: str, body: str) -> ModelError:
+    if "html" in content_type:
+        return UnusableAnswer(f"{where}: a web page came back, not JSON; check base_url (it mostly ends in /v1)")
+    return TransientError(f"{where}: the answer is not JSON ({len(body):,} characters, {content_type or 'no type'})")

@@ -1,0 +1,191 @@
+"""What a model in this process is asked to do: score words, score a prompt, write. In batches, sorted by length."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from fute.errors import ModelError
+from fute.llm.protocols.chat_template import rendered
+from fute.llm.protocols.local_weights import Weights
+from fute.llm.protocols.local_words import Ids, WordTree
+from fute.llm.protocols.wire import LOWEST_LOGPROB
+from fute.llm.types import ChatRequest
+from fute.seeding import seeded
+
+logger = logging.getLogger(__name__)
+
+SCORED_TOKENS = 4096
+"""Positions whose logits over the whole vocabulary are held at once, when prompts are scored."""
+
+Written = tuple[str, int, bool]
+"""Text, its number of tokens, and whether it ended by itself."""
+
+
+def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> tuple[Ids, bool]:
+    """A conversation as token ids, by the model's chat template where it has one, else as plain text; and whether it
+    was cut.
+
+    Args:
+        room: tokens to leave free for the answer. A prompt that does not fit loses tokens from its middle: the
+            question stands at its beginning or at its end, the text between.
+    """
+    tokenizer = weights.tokenizer
+    if getattr(tokenizer, "chat_template", None):
+        text = rendered(tokenizer, [message._asdict() for message in request.messages], weights.name)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    else:
+        ids = tokenizer("\n".join(message.content for message in request.messages))["input_ids"]
+    limit = int(request.extra.get("max_prompt_tokens") or len(ids))
+    if weights.positions is not None:
+        limit = min(limit, weights.positions - room)
+    if limit < min(2, len(ids)):
+        raise ModelError(f"{weights.name} reads {weights.positions} tokens, no room for {room} of an answer")
+    cut = len(ids) > limit
+    if cut:
+        logger.debug("%s: a prompt of %d tokens was cut to %d", weights.name, len(ids), limit)
+        ids = ids[: limit // 2] + ids[len(ids) - (limit - limit // 2) :]
+    if not ids:
+        raise ModelError(f"{weights.name}: the prompt has no tokens")
+    return tuple(ids), cut
+
+
+def score_words(
+    weights: Weights, prompts: Sequence[Ids], trees: Sequence[WordTree], batch_size: int
+) -> list[list[float]]:
+    """For each prompt the natural log-probability of each word of its tree."""
+    found: list[dict[tuple[Ids, int], float]] = [{} for _ in prompts]
+    rows = [(prompt, node) for prompt, tree in enumerate(trees) for node in range(len(tree.beginnings))]
+    lengths = [len(prompts[prompt]) + len(trees[prompt].beginnings[node]) for prompt, node in rows]
+    for batch in _by_length(lengths, batch_size):
+        pairs = [(prompts[p], trees[p].beginnings[n]) for p, n in (rows[i] for i in batch)]
+        logprobs = _next_token_logprobs(weights, pairs)  # (rows, vocabulary)
+        for row, i in enumerate(batch):
+            prompt, node = rows[i]
+            tree = trees[prompt]
+            wanted = tree.wanted[node]
+            for token, value in zip(wanted, logprobs[row, list(wanted)].tolist(), strict=True):
+                found[prompt][tree.beginnings[node], token] = max(LOWEST_LOGPROB, value)
+    return [
+        tree.word_logprobs(lambda beginning, token, known=known: known[beginning, token])  # type: ignore[misc]
+        for tree, known in zip(trees, found, strict=True)
+    ]
+
+
+def score_prompts(weights: Weights, prompts: Sequence[Ids], batch_size: int) -> list[list[tuple[str, float]]]:
+    """For each prompt its tokens with their natural log-probabilities; the first has none and counts as certain."""
+    if weights.seq2seq:
+        raise ModelError(f"{weights.name} reads its prompt in an encoder and does not tell how probable it is")
+    scored: list[list[tuple[str, float]]] = [[] for _ in prompts]
+    longest = max(len(ids) for ids in prompts)
+    for batch in _by_length([len(ids) for ids in prompts], max(1, min(batch_size, SCORED_TOKENS // longest))):
+        inputs = _padded(weights, [prompts[i] for i in batch])
+        with torch.inference_mode():
+            logits = weights.model(**inputs, use_cache=False).logits  # (rows, length, vocabulary)
+        for row, i in enumerate(batch):
+            ids = torch.tensor(prompts[i], device=logits.device)
+            logprobs = logits[row, : len(ids) - 1].float().log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+            tokens = [weights.tokenizer.decode([token]) for token in prompts[i]]
+            scored[i] = list(zip(tokens, [0.0, *logprobs.tolist()], strict=True))
+    return scored
+
+
+def write(weights: Weights, prompts: Sequence[Ids], requests: Sequence[ChatRequest], batch_size: int) -> list[Written]:
+    """What the model goes on with: the most probable token each time, or drawn where the temperature is above 0."""
+    written: list[Written] = [("", 0, False)] * len(prompts)
+    greedy = defaultdict(list)
+    for i, request in enumerate(requests):
+        if request.temperature > 0:
+            # Each by itself, with a seed of its own: a draw must not hang on what is asked at the same time.
+            with seeded(int(request.key[:8], 16)):
+                written[i] = _generate(weights, [prompts[i]], request.max_tokens, request.temperature)[0]
+        else:
+            greedy[request.max_tokens].append(i)
+    for max_tokens, rows in greedy.items():
+        for batch in _by_length([len(prompts[i]) for i in rows], batch_size):
+            chosen = [rows[k] for k in batch]
+            for i, result in zip(
+                chosen, _generate(weights, [prompts[i] for i in chosen], max_tokens, 0.0), strict=True
+            ):
+                written[i] = result
+    return written
+
+
+def _generate(weights: Weights, prompts: Sequence[Ids], max_tokens: int, temperature: float) -> list[Written]:
+    tokenizer = weights.tokenizer
+    ends = weights.model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+    # A configuration of its own: that of a checkpoint may hold penalties, beams, and cuts of improbable tokens.
+    config = GenerationConfig(
+        max_new_tokens=max_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=ends,
+        decoder_start_token_id=weights.model.generation_config.decoder_start_token_id,
+        bos_token_id=weights.model.generation_config.bos_token_id,
+        **{"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, **drawn},
+    )
+    inputs = _padded(weights, prompts, left=not weights.seq2seq)
+    with torch.inference_mode():
+        output = weights.model.generate(**inputs, generation_config=config)
+    begin = 1 if weights.seq2seq else inputs["input_ids"].shape[1]
+    stops = set(ends) if isinstance(ends, list) else {ends}
+    results = []
+    for row in output[:, begin:].tolist():
+        end = next((i for i, token in enumerate(row) if token in stops), None)
+        kept = row if end is None else row[:end]
+        results.append((tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is not None))
+    return results
+
+
+def _next_token_logprobs(weights: Weights, pairs: Sequence[tuple[Ids, Ids]]) -> Tensor:
+    """(rows, vocabulary): log-probabilities of the token after each (prompt, beginning of the answer)."""
+    model = weights.model
+    with torch.inference_mode():
+        if weights.seq2seq:
+            start = model.generation_config.decoder_start_token_id
+            start = model.config.decoder_start_token_id if start is None else start
+            lengths = [len(beginning) + 1 for _, beginning in pairs]
+            decoder = _padded(weights, [(start, *beginning) for _, beginning in pairs])["input_ids"]
+            logits = model(**_padded(weights, [prompt for prompt, _ in pairs]), decoder_input_ids=decoder).logits
+            last = torch.tensor([length - 1 for length in lengths])
+        else:
+            inputs = _padded(weights, [(*prompt, *beginning) for prompt, beginning in pairs])
+            ends = [len(prompt) + len(beginning) - 1 for prompt, beginning in pairs]
+            # The head is wide: of all positions it is computed for those where some row ends.
+            distinct = sorted(set(ends))
+            if "logits_to_keep" in inspect.signature(model.forward).parameters:
+                kept = torch.tensor(distinct, device=weights.device)
+                logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+                last = torch.tensor([distinct.index(end) for end in ends])
+            else:
+                logits = model(**inputs, use_cache=False).logits
+                last = torch.tensor(ends)
+        rows = torch.arange(len(pairs), device=logits.device)
+        return logits[rows, last.to(logits.device)].float().log_softmax(-1).cpu()
+
+
+def _padded(weights: Weights, rows: Sequence[Sequence[int]], *, left: bool = False) -> dict[str, Tensor]:
+    """Token ids and attention mask, (rows, longest)."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), weights.tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, place] = torch.tensor(row, dtype=torch.long)
+        mask[i, place] = 1
+    return {"input_ids": ids.to(weights.device), "attention_mask": mask.to(weights.device)}
+
+
+def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Batches of row numbers, longest first, so that little is padded and too large a batch shows at once."""
+    order: list[Any] = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,12 @@
+"""The OpenAI chat protocol, which hosted vendors, vLLM, Ollama, llama.cpp, TGI and LM Studio speak."""
+
+from __future__ import annotations
+
+from fute.config import EndpointConfig
+from fute.llm.protocols.transport import Transport
+from fute.llm.protocols.wire import CHAT_WIRE
+from fute.llm.types import Completer
+
+
+def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
+    return Transport(endpoint.base_url, api_key=api_key, timeout_s=endpoint.timeout_s, wire=CHAT_WIRE)

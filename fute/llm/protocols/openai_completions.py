@@ -1,0 +1,125 @@
+"""The older completions protocol: one text that the model goes on with, as base models are served.
+
+With `echo` a server gives back the prompt itself with the log-probability of each of its tokens. OpenAI, vLLM and
+llama.cpp's Python server have it, others ignore it, which shows and is an error.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+from fute.config import EndpointConfig
+from fute.llm.protocols.failures import TransientError, UnusableAnswer
+from fute.llm.protocols.transport import Transport
+from fute.llm.protocols.wire import (
+    PENALTIES,
+    Wire,
+    first_choice,
+    joined,
+    logprob_or_none,
+    text_or_none,
+    token_counts,
+    with_extra,
+)
+from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
+
+ECHO_TOP = 1  # of the prompt's tokens only their own log-probability is wanted
+
+
+def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
+    return Transport(endpoint.base_url, api_key=api_key, timeout_s=endpoint.timeout_s, wire=COMPLETIONS_WIRE)
+
+
+def as_text(messages: tuple[Message, ...]) -> str:
+    """A conversation as one text, a part a line: this protocol knows no roles."""
+    return "\n".join(message.content for message in messages)
+
+
+def request_body(request: ChatRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "prompt": as_text(request.messages),
+        "temperature": request.temperature,
+        "max_tokens": 0 if request.echo else request.max_tokens,
+        **PENALTIES,
+    }
+    if request.echo:
+        body |= {"echo": True, "logprobs": ECHO_TOP}
+    elif request.top_logprobs is not None:
+        body["logprobs"] = request.top_logprobs
+    return with_extra(body, request)
+
+
+def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: float) -> Answer:
+    """The answer in a body with status 200.
+
+    Raises:
+        TransientError: no choices, or not the shape of a completion.
+        ModelError: the prompt was to be echoed with its log-probabilities, and the server did not do that.
+    """
+    choice = first_choice(where, payload)
+    text = choice.get("text")
+    if not isinstance(text, str):
+        raise TransientError(f"{where}: the answer's first choice has no text")
+    logprobs = _logprobs(choice.get("logprobs"))
+    if request.echo:
+        offsets = choice["logprobs"].get("text_offset") if logprobs else None
+        text, logprobs = _echoed(where, as_text(request.messages), text, logprobs, offsets)
+    tokens_in, tokens_out = token_counts(payload, "prompt_tokens", "completion_tokens")
+    return Answer(
+        text=text,
+        logprobs=logprobs,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        latency_ms=latency_ms,
+        resolved_model=text_or_none(payload.get("model")),
+        finish_reason=text_or_none(choice.get("finish_reason")),
+    )
+
+
+COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer, joined)
+
+
+def _echoed(
+    where: str, prompt: str, text: str, positions: tuple[TokenLogprobs, ...] | None, offsets: Any
+) -> tuple[str, tuple[TokenLogprobs, ...]]:
+    """The prompt and its positions, without what a server generated although it was asked for nothing."""
+    if positions is None or not text.startswith(prompt[:20]):
+        raise UnusableAnswer(
+            f"{where}: the server does not echo the prompt with its log-probabilities, so its perplexity is unknown; "
+            "use an endpoint that does (OpenAI completions, vLLM)"
+        )
+    if not isinstance(offsets, list) or len(offsets) != len(positions):
+        # Where each token begins, reckoned by the tokens before it.
+        offsets = [0, *accumulate(len(position.token) for position in positions)][:-1]
+    kept = [p for p, offset in zip(positions, offsets, strict=True) if isinstance(offset, int) and offset < len(prompt)]
+    return prompt, tuple(kept)
+
+
+def _logprobs(given: Any) -> tuple[TokenLogprobs, ...] | None:
+    tokens = given.get("tokens") if isinstance(given, dict) else None
+    if not isinstance(tokens, list) or not tokens:
+        return None
+    own = given.get("token_logprobs")
+    own = own if isinstance(own, list) and len(own) == len(tokens) else [None] * len(tokens)
+    tops = given.get("top_logprobs")
+    tops = tops if isinstance(tops, list) and len(tops) == len(tokens) else [None] * len(tokens)
+    positions = []
+    for i, (token, logprob, top) in enumerate(zip(tokens, own, tops, strict=True)):
+        value = logprob_or_none(logprob)
+        if not isinstance(token, str) or (value is None and i > 0):
+            return None
+        if value is None:
+            # Nothing stands before a prompt's first token, so that it has no probability: certain, for all sums.
+            value = 0.0
+        pairs = _pairs(top)
+        positions.append(TokenLogprobs(token, value, pairs or ((token, value),)))
+    return tuple(positions)
+
+
+def _pairs(top: Any) -> tuple[tuple[str, float], ...]:
+    if not isinstance(top, dict):
+        return ()
+    pairs = [(token, value) for token, given in top.items() if (value := logprob_or_none(given)) is not None]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1]))

@@ -1,0 +1,38 @@
+"""The models of a study, as their settings and the store name them; nothing is loaded before it is asked."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fute.config import ModelConfig, PromptModel, TrainedModel
+from fute.models.build import build_model
+from fute.train.backbone import backbone_identity
+from fute.train.recipe import recipe_fingerprint
+from fute.types import Model
+from tasks import resources
+from tasks.endpoints import prompted_model
+from tasks.run import Run
+from tasks.study import StudyParts
+
+
+def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
+    """The model that a configuration describes; a source model must have been trained before."""
+    if isinstance(config, PromptModel):
+        return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
+    store = run.open_store()
+    folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
+    return build_model(
+        config,
+        run.folder,
+        surrogate_config=parts.surrogate,
+        trained_folder=folder,
+        features_of=partial(resources.features, store),
+    )
+
+
+def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:
+    """id@fingerprint of a source model, known before it is trained."""
+    dataset = parts.datasets[str(config.dataset)]
+    backbone = backbone_identity(config, parts.surrogate, run.folder)
+    fingerprint = recipe_fingerprint(config, dataset.ref.rpartition("@")[2], backbone, run.seed)
+    return f"{config.id}@{fingerprint}"
