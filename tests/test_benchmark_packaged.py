@@ -16,6 +16,8 @@ from real_tasks import Task, manifest
 from fute.types import Dataset, Pool, Split, TextTable
 from storage.store import Store
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(os.environ.get("FUTE_SHARED", Path(__file__).parents[2] / "shared"))
 OPINIONS, INSULTS = ("good", "awful"), ("kind", "rude")
 MADE_UP = [

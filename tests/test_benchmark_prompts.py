@@ -15,6 +15,8 @@ from fute.select.candidates import Candidates
 from fute.select.strength import LabelledTexts, TargetSpace
 from fute.types import TextTable
 
+pytestmark = pytest.mark.slow
+
 
 def test_label_probabilities_sum_each_labels_words_and_share_their_total() -> None:
     answers = np.array([[0.3, 0.1, 0.2, 0.4]], np.float32)

@@ -8,6 +8,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
 import scale
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_store_is_filled_folded_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "ONE_IN_TWIN", 20)

@@ -17,6 +17,8 @@ from zoo import ARCHITECTURES, fit_all, read_inputs
 from fute.types import Dataset, Features, Pool, Split, TextTable
 from storage.store import Store
 
+pytestmark = pytest.mark.slow
+
 TASKS, FAMILIES = ["films", "shops", "weather"], ["sentiment", "sentiment", "topic"]
 
 

@@ -16,6 +16,8 @@ from flows.services import LEASES
 from storage import stamp
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 COMPOSE = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text()

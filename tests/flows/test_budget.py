@@ -14,6 +14,8 @@ from storage import catalog
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
 
+pytestmark = pytest.mark.slow
+
 PRICES = {"usd_per_million_tokens_in": 1000.0, "usd_per_million_tokens_out": 2000.0}
 
 

@@ -19,6 +19,8 @@ from tests.flows.small_study import write_small_study
 from tests.flows.test_prompted_study import answer, everything_written, text_of_sqlite
 from tests.llm_server import Fault, LlmServer
 
+pytestmark = pytest.mark.slow
+
 CANARY = "sk-canary-9f8e7d6c5b4a"
 
 

@@ -17,6 +17,8 @@ from storage import catalog
 from tests.conftest import REPOSITORY
 from tests.flows.small_study import write_small_study
 
+pytestmark = pytest.mark.slow
+
 PROGRESS = "embed: 8 embeddings (0 from the store), 0 failed"
 
 

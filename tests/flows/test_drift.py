@@ -20,6 +20,8 @@ from tests.flows.test_dry_runs import foretold
 from tests.flows.test_prompted_study import CANARY, answer, everything_written, write_study
 from tests.llm_server import LlmServer
 
+pytestmark = pytest.mark.slow
+
 
 def opposite(prompt: str, system: str | None) -> list[tuple[str, float]]:
     """Another model: the same words, the other way round."""

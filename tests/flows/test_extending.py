@@ -21,6 +21,8 @@ from fute.types import Dataset, Outputs, Pool, Split, TextTable
 from storage import catalog
 from tests.flows.small_study import write_small_study
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 BLOCKS: list[tuple[str, str]] = re.findall(
     r"^```\w+ ([^\n]+)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL

@@ -10,6 +10,8 @@ from fute.config import EndpointConfig, PoolConfig, Study
 from fute.errors import ConfigError
 from fute.llm.client.endpoint import service_of
 
+pytestmark = pytest.mark.slow
+
 
 def study(**fields: str) -> Study:
     pool = PoolConfig.model_validate({"sources": [{"data": {"files": "x.csv"}}]})

@@ -15,6 +15,8 @@ from storage import catalog
 from tasks.intervals import BEST
 from tests.flows.small_study import write_small_study
 
+pytestmark = pytest.mark.slow
+
 METHODS = [{"method": "crosscov", "components": 16, "bootstrap": 20}]
 ZOO = [
     {"kind": "trained", "dataset": "mood", "recipe": "tfidf"},

@@ -9,6 +9,8 @@ import tasks.pace
 from fute.config import EndpointConfig
 from tasks.pace import limit_name, shared_pace
 
+pytestmark = pytest.mark.slow
+
 
 def endpoint(**limits: int) -> EndpointConfig:
     return EndpointConfig(id="e", base_url="https://api.example/v1", model="m", **limits)

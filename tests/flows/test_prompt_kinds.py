@@ -16,6 +16,8 @@ from tests.flows.small_study import write_small_study
 from tests.fute.tiny_writers import save_writer
 from tests.llm_server import LlmServer
 
+pytestmark = pytest.mark.slow
+
 FILE = """
 prompts:
   - id: reasoned

@@ -20,6 +20,8 @@ from storage.store import Store
 from tests.flows.small_study import PARTS, rows_of, write_small_study
 from tests.llm_server import LlmServer, echo_of_the_key
 
+pytestmark = pytest.mark.slow
+
 CANARY = "sk-canary-0123456789"
 
 

@@ -15,6 +15,8 @@ import pytest
 from storage import catalog
 from tests.flows.small_study import write_small_study
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = "import sys; from flows.cli import main; main(['run', sys.argv[1]])"
 FINISH_TIMEOUT_S = 300
 

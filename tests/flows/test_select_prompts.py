@@ -18,6 +18,8 @@ from tasks.select import PromptSelection
 from tests.flows.small_study import PARTS, write_small_study
 from tests.llm_server import LlmServer
 
+pytestmark = pytest.mark.slow
+
 GLAD = tuple(PARTS["mood"]["glad"])
 WORDS = {"glad": ["yes"], "sad": ["no"]}
 

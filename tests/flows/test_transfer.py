@@ -27,6 +27,8 @@ from tests.flows.small_study import rows_of as draw_rows
 from tests.flows.small_study import write_small_study
 from tests.fute.tiny_surrogates import save_tiny
 
+pytestmark = pytest.mark.slow
+
 TARGETS, NAMES = ["mood", "topic"], ["mood", "topic", "asks", "prices"]
 STRANGER = "prices"
 """The other three are of one family."""

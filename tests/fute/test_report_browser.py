@@ -30,6 +30,8 @@ from .report_data import (
     rich_atlas,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["browser"]  # the fixture
 
 PHONE = {"width": 390, "height": 844}

@@ -16,7 +16,19 @@ import pytest
 from fute.report.page import NEAREST_SHOWN, render_atlas
 from fute.report.types import Neighbor, Projection, Subject, Tree
 
+from .browser import Browser, browser
 from .report_data import HOSTILE, drift_checks, hostile_atlas, make_atlas, make_space, rich_atlas, unit_vectors
+
+__all__ = ["browser"]  # the fixture
+
+
+def test_the_page_opens_in_a_browser_without_errors(browser: Browser, tmp_path):
+    """All that a browser does on it is tested in test_report_browser.py."""
+    page = tmp_path / "page.html"
+    page.write_text(render_atlas(make_atlas()), encoding="utf-8")
+    browser.open(page)
+    assert browser.run("return document.documentElement.dataset.ready") == "true"
+    assert browser.console() == []
 
 
 class Parts(HTMLParser):

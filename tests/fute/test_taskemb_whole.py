@@ -21,6 +21,8 @@ from fute.types import Outputs, Pool
 from .test_taskemb import dataset_of, load, pool_of, probabilities, questions, taskemb
 from .tiny_surrogates import save_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from .slow_surrogates import SLOW
 from .test_tupate import QUICK, cosine, dataset_of, mentions, pool_of, probabilities, tupate
 from .tiny_surrogates import build_model, load_tiny
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["bert", "gpt2", "t5"]
 TEXTS = ["the cat sat", "a big red dog ran", "bird", "fish swam under the old log and a new mat on a big lake", "blue"]
 SOFT = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]], dtype=np.float32)

@@ -30,6 +30,8 @@ from .test_tupate import (
 )
 from .tiny_surrogates import load_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def surrogate(tmp_path_factory: pytest.TempPathFactory) -> Surrogate:

@@ -22,6 +22,8 @@ from fute.types import Floats, Outputs, Pool, TaskEmbedding
 from .test_tupate import dataset_of, mentions, pool_of, probabilities, tupate
 from .tiny_surrogates import load_tiny
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["bert", "gpt2", "t5"]
 
 

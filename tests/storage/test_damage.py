@@ -19,6 +19,8 @@ from storage.seal import opened
 from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
 
+pytestmark = pytest.mark.slow
+
 CASES = 100
 AT_ONCE = 5  # files damaged in one store
 VIEWS = sorted(catalog.COMMENTS)
