@@ -25,6 +25,7 @@ from fute import stopping
 from fute.check_study import check_study
 from fute.load_study import load_study
 from storage.store import Store
+from tasks import resources
 from tasks.run import Failure, Run
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ class Session(RunRecord):
         stopping.check()
         started = time.perf_counter()
         yield
-        Store(self.run.store).push()
+        store = Store(self.run.store)
+        if store.mirror is not None:
+            resources.response_store(store).export()  # before the outputs that name these answers
+            store.push()
         self.tracker.metrics(self.run.run_id, {f"seconds_{name}": time.perf_counter() - started})
 
     def end_state(self, result: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.base_urls import with_base_urls
 from flows.prefect_api import reports_to_a_server
-from flows.run_record import RunRecord, start_run, tracker_of
+from flows.run_record import INTERRUPTED, RunRecord, start_run, tracker_of
 from fute.config import Study
 from storage.store import Store
 from storage.vectors import VectorStore
@@ -50,7 +50,11 @@ def run_unchanged(study: Study, base_urls: Mapping[str, str] | None = None) -> d
     tracker = tracker_of(study, store)
     record = RunRecord(study, FLOW, start_run(study, FLOW, store, tracker), tracker, started)
     record.spaces, record.report = spaces, pages.study
-    record.track_pages(pages)
+    try:
+        record.track_pages(pages)
+    except BaseException:
+        record.close(INTERRUPTED)
+        raise
     return record.close("Completed")
 
 

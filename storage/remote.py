@@ -63,7 +63,7 @@ FIXES = {
 
 
 class Version(NamedTuple):
-    """What a file was like when it was last copied: here, and there (empty: as it is there, if of this size)."""
+    """What a file was like when it was last copied, here and there."""
 
     size: int
     changed_ns: int
@@ -71,6 +71,11 @@ class Version(NamedTuple):
 
 
 Known = dict[str, Version]
+Listed = dict[str, tuple[int, str]]
+"""Size and state of each file in object storage."""
+
+ANOTHERS = "another's"
+"""The state of what another machine was first with: no file has it, so the next pull fetches theirs."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,8 @@ class Mirror:
     def folders(self) -> list[str]:
         """Which of a store's folders object storage holds, none of a new store. Raises StoreError: as for `pull`."""
         with self._explained("it cannot be listed"):
-            return sorted({name.partition("/")[0] for name in _listed(*_connect(self.address, self.root, os.getpid()))})
+            listed = _listed(*_connect(self.address, self.root, os.getpid()))
+            return sorted({name.partition("/")[0] for name in _whole(listed)})
 
     def _synchronize(self, fault: str, step: Callable[[Any, str, Known], None]) -> None:
         """Take one step with the file system, the path in it and the list; one process or thread at a time."""
@@ -126,7 +132,8 @@ class Mirror:
                     write_file(Scratch(self.root), path, lambda temporary: temporary.write_text(changed))
 
     def _fetch(self, fs: Any, prefix: str, known: Known) -> None:
-        there = _listed(fs, prefix)
+        listed = _listed(fs, prefix)
+        there = _whole(listed)
         if known and not there:
             raise StoreError(
                 f"{self.address} is empty, but {self.root}, which mirrors it, is not; was it emptied, or is the "
@@ -137,8 +144,8 @@ class Mirror:
             version = known.get(relative)
             if relative not in here:
                 wanted.append(relative)
-            elif here[relative][0] == size and version in (None, (*here[relative], "")):
-                known[relative] = Version(*here[relative], state)  # uploaded by a killed push, or since the last pull
+            elif version is None and here[relative][0] == size:
+                known[relative] = Version(*here[relative], state)  # uploaded by a push that was killed
             elif version and version[:2] == here[relative] and version.state != state:
                 wanted.append(relative)
         for batch in _in_order(wanted):
@@ -150,8 +157,9 @@ class Mirror:
                     known[relative] = Version(*_stat(self.root / relative), there[relative][1])
             finally:
                 shutil.rmtree(arriving, ignore_errors=True)
-        for relative in known.keys() - there.keys():
-            (self.root / relative).unlink(missing_ok=True)
+        for relative in known.keys() - listed.keys():
+            if here.get(relative) == known[relative][:2]:  # else it was made anew here, and is still to be pushed
+                (self.root / relative).unlink(missing_ok=True)
             del known[relative]
 
     def _send(self, fs: Any, prefix: str, known: Known, gone: set[str]) -> None:
@@ -159,10 +167,13 @@ class Mirror:
         # Where another machine was first with a dataset or model, its folder counts: the next pull fetches it.
         folders = {folder for r in made if (folder := _folder_of(r)) and f"{folder}/{CARD}" not in known}
         theirs = {folder for folder in folders if fs.exists(f"{prefix}/{folder}/{CARD}")}
-        for batch in _in_order(made):
-            ours = [r for r in batch if _folder_of(r) not in theirs]
-            fs.put([str(self.root / r) for r in ours], [f"{prefix}/{r}" for r in ours])
-            known.update({r: Version(*made[r], "") for r in batch})
+        ours = [r for r in made if _folder_of(r) not in theirs]
+        for batch in _in_order(ours):
+            fs.put([str(self.root / r) for r in batch], [f"{prefix}/{r}" for r in batch])
+        if made:
+            listed = _listed(fs, prefix)
+            known.update({r: Version(*made[r], listed[r][1]) for r in ours if r in listed})
+            known.update({r: Version(*made[r], ANOTHERS) for r in made.keys() - set(ours)})
         for relative in gone & known.keys():
             with suppress(FileNotFoundError):
                 fs.rm_file(f"{prefix}/{relative}")
@@ -218,15 +229,20 @@ def _connect(address: str, root: Path, process: int) -> tuple[Any, str]:
     return fs, prefix.rstrip("/")
 
 
-def _listed(fs: Any, prefix: str) -> dict[str, tuple[int, str]]:
-    """What object storage holds, with size and state; of a folder that is being uploaded, nothing yet."""
-    listed = fs.find(prefix, detail=True)
-    found = {path[len(prefix) + 1 :]: (info["size"], _state(info)) for path, info in listed.items()}
+def _listed(fs: Any, prefix: str) -> Listed:
+    """What object storage holds of a store."""
+    found = fs.find(prefix, detail=True)
     if not found:
         with suppress(PermissionError):  # keys may be for this prefix alone
             fs.ls(prefix.partition("/")[0])  # an empty listing hides that there is no such bucket
-    whole = {"", *(name.rpartition("/")[0] for name in found if name.endswith(f"/{CARD}"))}
-    return {name: file for name, file in found.items() if is_mirrored(name) and _folder_of(name) in whole}
+    named = {path[len(prefix) + 1 :]: (info["size"], _state(info)) for path, info in found.items()}
+    return {name: file for name, file in named.items() if is_mirrored(name)}
+
+
+def _whole(listed: Listed) -> Listed:
+    """Without the folders that are still being uploaded."""
+    whole = {"", *(name.rpartition("/")[0] for name in listed if name.endswith(f"/{CARD}"))}
+    return {name: file for name, file in listed.items() if _folder_of(name) in whole}
 
 
 def _state(info: dict[str, Any]) -> str:

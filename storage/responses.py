@@ -133,6 +133,7 @@ class ResponseStore:
             self.n_kept += 1
 
     def claim(self, key: str) -> bool:
+        """Whether this thread may ask. Raises StoreError: its answer could not be kept."""
         return self._claims().claim(key)
 
     def release(self, key: str) -> None:
@@ -253,6 +254,8 @@ class ResponseStore:
 
     def _claims(self) -> Claims:
         if self._claims_here is None:
+            if self.path.exists() and not may_write(self.path):  # now, and not when an answer is paid for
+                raise StoreError(f"{self.path}: no write permission, so no answer could be kept; nothing is asked")
             self._claims_here = claims_at(self.folder / "claims")
         return self._claims_here
 

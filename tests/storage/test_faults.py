@@ -166,9 +166,11 @@ def test_a_store_without_write_permission_can_be_read_and_says_that_it_cannot_be
         assert ResponseStore(tmp_path / "responses").get(asked("three").key) == Answer("three")
         with pytest.raises(StoreError, match=r"answers\.sqlite: an answer could not be kept \(no write permission\)"):
             keep(tmp_path / "responses", "four")
+        with pytest.raises(StoreError, match="no write permission, so no answer could be kept; nothing is asked"):
+            ResponseStore(tmp_path / "responses").claim(asked("four").key)
         for write in (lambda: put(vectors, "m", "e2", [0, 1]),
                       lambda: store.put_model({"ref": "m@2", "id": "m"}, STAMP)):  # fmt: skip
-            with pytest.raises(StoreError, match=r"could not be written \(Read-only file system\); give yourself"):
+            with pytest.raises(StoreError, match=r"\(Read-only file system\); get write permission"):
                 write()
 
 

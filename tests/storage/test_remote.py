@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -152,9 +153,23 @@ def test_a_file_that_is_written_anew_is_sent_and_fetched_again(on: On) -> None:
     b.push()  # and does not send what it has of a's
     assert (on("c").root / "reports" / "page.html").read_text() == "new"
     assert (on("b").root / "reports" / "page.html").read_text() == "new"
-    b.put_report("page.html", "by b")
+    b.put_report("page.html", "nyb")  # of the same size as before
     b.push()
-    assert (on("a").root / "reports" / "page.html").read_text() == "by b"
+    assert (on("a").root / "reports" / "page.html").read_text() == "nyb"
+
+
+def test_what_is_gone_there_and_made_anew_here_is_kept_and_sent(on: On) -> None:
+    a = on("a")
+    a.put_report("page.html", "old")
+    a.push()
+    prefix = a.address.partition("://")[2]
+    fsspec.filesystem("memory").rm_file(f"/{prefix}/reports/page.html")
+    put_prompt(a, "p")  # so that there is more than nothing
+    a.push()
+    a.put_report("page.html", "anew")
+    assert (on("a").root / "reports" / "page.html").read_text() == "anew"
+    a.push()
+    assert (on("b").root / "reports" / "page.html").read_text() == "anew"
 
 
 def test_a_folder_that_is_being_uploaded_is_not_seen_yet(on: On) -> None:
@@ -174,7 +189,7 @@ def test_a_model_that_two_machines_made_is_that_of_the_first(on: On) -> None:
     a, b = on("a"), on("b")
     put_model(a, "m")
     put_model(b, "m")
-    (b.weights_folder("m@1") / "weights.bin").write_bytes(b"of b")
+    (b.weights_folder("m@1") / "weights.bin").write_bytes(b"b")  # of the same size
     a.push()
     b.push()
     for machine in ("a", "b", "c"):
@@ -221,8 +236,29 @@ def test_a_push_killed_at_any_file_is_finished_by_the_next(on: On, monkeypatch: 
             a.push()
     assert len(there(a)) == copies
     whole(on("b"))
+    assert whole(on("a")) == [True, True]
     on("a").push()
     assert len(there(a)) == 5
+    assert whole(on("b")) == [True, True]
+
+
+@pytest.mark.parametrize("copies", range(5))
+def test_a_push_cut_off_at_any_file_loses_nothing_here(on: On, monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+    a = on("a")
+    put_some(a)
+    copy, left = type(fsspec.filesystem("memory")).put_file, iter(range(copies))
+
+    def breaks(self: Any, *arguments: Any, **options: Any) -> None:
+        if next(left, None) is None:
+            raise ConnectionResetError("no route")
+        copy(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fsspec.filesystem("memory")), "put_file", breaks)
+        with pytest.raises(StoreError, match="no route"):
+            a.push()
+    assert whole(on("a")) == [True, True]  # after a pull
+    a.push()
     assert whole(on("b")) == [True, True]
 
 
@@ -262,12 +298,13 @@ def test_threads_push_and_pull_at_once(on: On) -> None:
 
 def after_each_listing(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
     """What another machine does when a pull has listed the files and fetched none: a step for each listing."""
-    left, listing = list(steps), remote._listed
+    left, listing, at_it = list(steps), remote._listed, threading.Lock()
 
     def and_step(*args: Any) -> Any:
         found = listing(*args)
-        if left:
+        if left and at_it.acquire(blocking=False):  # not for the listings of a step itself
             left.pop(0)()
+            at_it.release()
         return found
 
     monkeypatch.setattr(remote, "_listed", and_step)
