@@ -95,6 +95,7 @@ class Watched:
         return compare(self._features, baseline, now.values, now.answered, CONFIG, seed)
 
 
+@pytest.mark.slow
 def test_no_alarm_in_50_checks_of_an_unchanged_noisy_host_and_one_at_once_after_each_change(features: Doubles) -> None:
     answer = default_answerer()
     unchanged = Noisy(answer)
@@ -201,6 +202,7 @@ def alarmed(measure: Measure, limits: Limits, answers: np.ndarray) -> bool:
     return distance > limits.distance or change > limits.change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [60, 128, 256])
 def test_an_endpoint_that_answers_otherwise_now_and_then_raises_no_alarm_in_50_checks(n: int) -> None:
     alarms = []

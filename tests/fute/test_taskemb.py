@@ -109,6 +109,7 @@ def test_all_families_embed_datasets_and_models_and_the_surrogate_stays_as_it_wa
     assert not any(p.requires_grad for p in surrogate.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "t5"])
 def test_answer_spans_are_learned_from_datasets_and_models(kind: str, folder: Path) -> None:
     table, spans = questions()
@@ -142,6 +143,7 @@ def test_dropout_changes_the_vector_and_is_off_while_the_information_is_measured
     assert not any(module.training for method in methods for module in method._tuned.model.modules())
 
 
+@pytest.mark.slow
 def test_fine_tuning_equals_adamw_written_out_in_float64(folder: Path) -> None:
     surrogate = load(folder, "bert")
     surrogate.model.double()
@@ -187,6 +189,7 @@ def test_fine_tuning_equals_adamw_written_out_in_float64(folder: Path) -> None:
     assert off < 1e-5
 
 
+@pytest.mark.slow
 def test_the_order_of_the_classes_matters_to_a_random_head_only(surrogate: Surrogate) -> None:
     outputs = probabilities(pool_of())
     swapped = Outputs("probabilities", outputs.values[:, ::-1].copy())
@@ -224,12 +227,14 @@ def test_the_order_of_the_pools_rows_does_not_matter(surrogate: Surrogate, setti
     assert cosine(first, apart) < 1 - 1e-4  # the answers came along with their rows
 
 
+@pytest.mark.slow
 def test_batches_of_the_measurement_do_not_matter(surrogate: Surrogate) -> None:
     vectors = [taskemb(surrogate, fisher_batch_size=n).dataset(dataset_of()).vector for n in (1, 7, 64)]
     assert cosine(vectors[0], vectors[1]) > 1 - 1e-6
     assert cosine(vectors[0], vectors[2]) > 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_rows_without_an_answer_are_not_used(surrogate: Surrogate) -> None:
     method = taskemb(surrogate)
     outputs = probabilities(method._supervisor.pool)
@@ -244,6 +249,7 @@ def test_rows_without_an_answer_are_not_used(surrogate: Surrogate) -> None:
     assert vectors[0].metrics["rows_not_answered"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["scores", "embeddings"])
 def test_scores_are_learned_whatever_their_scale_and_offset(surrogate: Surrogate, kind: OutputKind) -> None:
     method = taskemb(surrogate)

@@ -193,6 +193,7 @@ def test_a_regression_dataset_does_not_depend_on_its_unit(surrogate: Surrogate) 
     assert cosine(first.vector, second.vector) > 0.999
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_task_is_learned(surrogate: Surrogate) -> None:
     dataset = dataset_of()
     metrics = tupate(surrogate, epochs_dataset=20, learning_rate_dataset=3e-2).dataset(dataset).metrics
@@ -201,6 +202,7 @@ def test_the_loss_falls_and_the_task_is_learned(surrogate: Surrogate) -> None:
     assert metrics["agreement"] > majority + 0.1
 
 
+@pytest.mark.slow
 def test_a_dataset_is_nearest_to_the_model_of_its_own_task(surrogate: Surrogate) -> None:
     method = tupate(surrogate, pool_of(80), epochs_dataset=6, epochs_model=5)
     tasks = ["cat dog bird fish", "big small", "red blue"]
@@ -262,6 +264,7 @@ def test_a_frozen_copy_says_the_same_and_holds_no_weight_twice(tmp_path: Path, k
     assert all(q.dtype == torch.bfloat16 for (_, p), q in pairs if p is not q)
 
 
+@pytest.mark.slow
 def test_threads_share_one_surrogate_and_one_method(surrogate: Surrogate) -> None:
     method = tupate(surrogate)
     subjects = [probabilities(method.supervisor.pool, words) for words in ("cat dog", "big small", "red blue", "ran")]
