@@ -147,15 +147,19 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
     identity = surrogate_identity(study.surrogate, run.folder)
     spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
     current: dict[str, dict[SubjectKey, str]] = {space: {} for space in spaces.values()}
+    whole = dict.fromkeys(spaces.values(), True)
     for kind, subject, ref in subjects:
         for method, space in spaces.items():
             key = embedding_id(space, kind, subject, ref.rpartition("@")[2])
             current[space][kind, subject] = key
-            yield _step("embed", f"{subject} [{method}]", vectors.has(space, kind, key))
+            embedded = vectors.has(space, kind, key)
+            whole[space] &= embedded
+            yield _step("embed", f"{subject} [{method}]", embedded)
     for config in study.methods:
         space = spaces[config.method]
         population = vectors.population(space, current[space])
-        ranked = vectors.has_ranked(space, ranking_key(population, config, study.unify), population)
+        key = ranking_key(population, config, study.unify)
+        ranked = whole[space] and vectors.has_ranked(space, key, population)
         yield _step("unify", config.method, ranked, space=space)
 
 

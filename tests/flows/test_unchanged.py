@@ -20,7 +20,7 @@ from fute.fingerprint import digest_file
 from fute.load_study import load_study
 from storage import catalog
 from storage.store import Store
-from tasks.plan import finished_spaces
+from tasks.plan import TODO, finished_spaces, steps
 from tests.conftest import REPOSITORY
 from tests.flows.quick_study import write_quick_study
 
@@ -103,6 +103,13 @@ def test_whatever_is_missing_is_something_to_do(finished: Path, tmp_path: Path, 
     path = next(store.root.glob(missing))
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert finished_spaces(study, store) is None
+
+
+def test_what_is_embedded_anew_is_ranked_anew(finished: Path, tmp_path: Path) -> None:
+    study = load_study(finished)
+    store = Store(shutil.copytree(finished.parent / "store", tmp_path / "store"))
+    next(store.root.glob("embeddings/*/kind=model/*.parquet")).unlink()
+    assert [step.stage for step in steps(study, store) if step.state == TODO] == ["embed", "unify"]
 
 
 CHANGES: dict[str, Callable[[dict], None]] = {
