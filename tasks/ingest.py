@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig, PoolConfig
@@ -10,6 +12,8 @@ from fute.data.pool import build_pool
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run, handed_in
 from tasks.study import DatasetRef
+
+log = logging.getLogger(__name__)
 
 
 class PoolRef(BaseModel):
@@ -40,5 +44,13 @@ def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]
     else:
         evaluated = [store.dataset(d.ref) for d in datasets] if config.exclude_evaluated else []
         pool = build_pool(config, run.folder, run.seed, evaluated)
+        seen = sum(source["seen"] for source in pool.report["sources"].values())
+        if (spared := seen - len(pool) - sum(pool.report["left_out"].values())) > 0:
+            log.info(
+                "pool: %d more rows could be taken; rows_per_source is %d, max_rows %d",
+                spared,
+                config.rows_per_source,
+                config.max_rows,
+            )
         store.put_pool(pool, run.stamp)
     return PoolRef(id=pool.id, rows=len(pool))
