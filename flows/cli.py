@@ -106,11 +106,13 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
 def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as_json: bool) -> None:
     """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
     from fute.check_study import check_study
+    from fute.expand import watched_models
     from fute.load_study import load_study
     from tasks.endpoints import check_keys
 
     loaded = load_study(study)
     check_study(loaded)
+    watched_models(loaded)  # before anything is started
     if dry_run:
         from flows.dry_runs import drift_plan
         from flows.plan_results import print_plan

@@ -11,9 +11,7 @@ from pydantic import BaseModel
 
 from flows.ingest import Ingested, ingest
 from flows.session import open_session, settle
-from fute.config import PromptModel
-from fute.errors import ConfigError
-from fute.expand import expand_models
+from fute.expand import watched_models
 from tasks.drift import DriftCheck, check_drift
 from tasks.endpoints import check_keys
 from tasks.run import Failure, Run
@@ -51,9 +49,7 @@ def drift(
     """
     with open_session(study, "drift", run, base_urls) as session:
         check_keys(session.study)
-        models = [m for m in expand_models(session.study) if isinstance(m, PromptModel)]
-        if not models:
-            raise ConfigError(f"study {session.study.name} has no prompted model to watch; add one of kind prompt")
+        models = watched_models(session.study)
         ingested = ingested or ingest(study, session.run)
         parts = parts_of(session.study, ingested.datasets)
         futures = [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from flows.base_urls import with_base_urls
 from flows.select_prompts import candidates
-from fute.config import PromptModel, SelectConfig, Study
-from fute.errors import ConfigError
-from fute.expand import expand_models
+from fute.config import SelectConfig, Study
+from fute.expand import watched_models
 from tasks.dry_runs import label_names, plan_drift, plan_selection
 from tasks.plan import Plan
 
@@ -33,7 +32,5 @@ def selection_plan(
 def drift_plan(study: Study, renew: bool, base_urls: dict[str, str]) -> Plan:
     """What `fute drift` would ask."""
     study = with_base_urls(study, base_urls)
-    models = [m for m in expand_models(study) if isinstance(m, PromptModel)]
-    if not models:
-        raise ConfigError(f"study {study.name} has no prompted model to watch; add one of kind prompt")
+    models = watched_models(study)
     return plan_drift(study, models, renew)

@@ -58,6 +58,18 @@ def _trained(model: TrainedModel, study: Study, where: str) -> list[ModelConfig]
     return [_checked(model, where, id=model.id or f"{model.recipe}/{dataset}", dataset=dataset) for dataset in datasets]
 
 
+def watched_models(study: Study) -> list[PromptModel]:
+    """The prompted models of a study.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    models = [model for model in expand_models(study) if isinstance(model, PromptModel)]
+    if not models:
+        raise ConfigError(f"study {study.name} has no prompted model to watch; add one of kind prompt")
+    return models
+
+
 def _written_out(names: str | Sequence[str], known: list[str], where: str, none: str) -> list[str]:
     listed = [names] if isinstance(names, str) else list(names)
     written = list(dict.fromkeys(name for entry in listed for name in (known if entry == "*" else [entry])))

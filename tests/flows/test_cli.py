@@ -77,6 +77,14 @@ def test_check_before_a_run_lists_the_work_and_does_none(tmp_path: Path) -> None
     assert not (tmp_path / "store").exists()
 
 
+def test_nothing_to_watch_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    result = call("drift", str(study))
+    assert result.exit_code == 1
+    assert "has no prompted model to watch; add one of kind prompt" in result.output
+    assert not (tmp_path / "store").exists()
+
+
 def test_check_counts_llm_calls(tmp_path: Path) -> None:
     prompt = {
         "id": "p",
