@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig
-from fute.llm.client.layers import connect
+from fute.llm.client import connect
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.budgets import StoredAccount

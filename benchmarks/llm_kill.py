@@ -20,7 +20,7 @@ from typing import Any
 from llm import PROMPT, TEXT, counts, endpoint
 
 from fute.config import EndpointConfig
-from fute.llm.client.layers import connect
+from fute.llm.client import connect
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage import catalog

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from fute.config import EndpointConfig, Study
 from fute.errors import ConfigError
-from fute.llm.client.endpoint import service_of
+from fute.llm.endpoint import service_of
 
 
 def with_base_urls(study: Study, base_urls: dict[str, str]) -> Study:

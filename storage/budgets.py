@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fute.config import BudgetConfig
 from fute.errors import StoreError
-from fute.llm.client.budget import Refusal, Spending
+from fute.llm.budget import Refusal, Spending
 
 MOST_UNWRITTEN = 4  # settled requests of a worker; the next reservation usually follows at once
 _TABLE = "spending"

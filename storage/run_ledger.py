@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fute.config import EndpointConfig
-from fute.llm.client.budget import cost_usd
+from fute.llm.budget import cost_usd
 from fute.llm.types import Answer, ChatRequest
 from storage.answer_rows import Bill
 from storage.responses import ResponseStore

@@ -10,10 +10,10 @@ from functools import cached_property
 from pydantic import BaseModel
 
 from fute.config import EndpointConfig
-from fute.llm.client.budget import cost_usd
-from fute.llm.client.cache import ResponseLedger
-from fute.llm.client.endpoint import service_of
-from fute.llm.client.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
+from fute.llm.budget import cost_usd
+from fute.llm.cache import ResponseLedger
+from fute.llm.endpoint import service_of
+from fute.llm.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
 from fute.llm.perplexity import echo_request
 from fute.llm.types import ChatRequest
 from fute.models.prompted import PromptedModel

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.drift import panel_rows
-from fute.llm.client.cache import MemoryLedger
+from fute.llm.cache import MemoryLedger
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
 from storage.responses import ResponseStore

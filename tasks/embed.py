@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
 from fute.errors import FuteError
-from fute.llm.client.endpoint import service_of
+from fute.llm.endpoint import service_of
 from fute.llm.providers import PROVIDERS
 from fute.methods.embedder import Embedder
 from fute.space import embedding_id

@@ -12,11 +12,11 @@ from functools import partial
 from fute.config import BudgetConfig, EndpointConfig, PromptModel, Study, SurrogateConfig
 from fute.errors import ConfigError
 from fute.expand import expand_models
-from fute.llm.client.budget import Account
-from fute.llm.client.cache import FreshSamples
-from fute.llm.client.endpoint import located
-from fute.llm.client.layers import connect
-from fute.llm.client.limits import Pace
+from fute.llm.budget import Account
+from fute.llm.cache import FreshSamples
+from fute.llm.client import connect
+from fute.llm.endpoint import located
+from fute.llm.limits import Pace
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel, TextEmbedding
 from fute.stopping import Stopped

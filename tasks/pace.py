@@ -17,8 +17,8 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import rate_limit
 
 from fute.config import EndpointConfig
-from fute.llm.client.endpoint import service_of
-from fute.llm.client.limits import Pace
+from fute.llm.endpoint import service_of
+from fute.llm.limits import Pace
 
 
 def shared_pace(endpoint: EndpointConfig) -> Pace | None:

@@ -12,7 +12,7 @@ from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.pool import build_pool
 from fute.entry_point import load_entry_point
 from fute.expand import expand_models
-from fute.llm.client.budget import Spending, passed
+from fute.llm.budget import Spending, passed
 from fute.models.prompted import PromptedModel
 from fute.space import embedding_id, space_id
 from fute.surrogate.identity import surrogate_identity

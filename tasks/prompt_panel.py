@@ -10,7 +10,7 @@ import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig, PromptModel
 from fute.errors import ConfigError, ModelError
-from fute.llm.client.budget import BudgetExhausted, cost_usd
+from fute.llm.budget import BudgetExhausted, cost_usd
 from fute.llm.providers import PROVIDERS
 from fute.llm.types import Completer
 from fute.models.prompted import PromptedModel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fute.config import Method, SurrogateConfig
 from fute.fingerprint import fingerprint
-from fute.llm.client.budget import Account
+from fute.llm.budget import Account
 from fute.methods.embedder import Embedder
 from fute.space import open_space
 from fute.surrogate.identity import surrogate_identity

@@ -14,7 +14,7 @@ from fute.data.pool import build_pool
 from fute.data.sampling import generator
 from fute.errors import MethodError, ModelError, NotInStoreError
 from fute.fingerprint import fingerprint
-from fute.llm.client.budget import cost_usd
+from fute.llm.budget import cost_usd
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.select.halving import successive_halving
 from fute.select.perplexity import rank_perplexities

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from fute.config import EndpointConfig
-from fute.llm.client.budget import cost_usd
+from fute.llm.budget import cost_usd
 from fute.report import types as page
 from fute.types import Kind
 from storage.catalog import Catalog

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.llm.client.budget import BudgetExhausted
+from fute.llm.budget import BudgetExhausted
 from fute.llm.types import Answer, ChatRequest, Completer
 
 

@@ -124,7 +124,7 @@ def test_every_json_that_the_product_writes_is_json() -> None:
     """json.dumps writes NaN, which few readers take: it is called with allow_nan=False, or json_text is."""
     checked_before = {
         "fute/data/declared_names.py", "fute/data/reading.py",  # read by fute
-        "fute/llm/protocols/server_words.py",  # words
+        "fute/llm/server_words.py",  # words
         "fute/data/ingest.py", "fute/data/snapshot.py", "storage/answer_rows.py", "tasks/layouts.py",  # read by fute
         "fute/methods/row_order.py", "fute/train/tfidf.py", "storage/schema_version.py", "tasks/costs.py",  # texts
         "examples/demo/endpoint.py", "flows/sql_cli.py", "flows/cli.py", "storage/remote.py",  # the last read by fute

@@ -9,7 +9,7 @@ from fute.config import PromptConfig, Study
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError
 from fute.llm.prompts import Template, refuse_variables
-from fute.llm.reading.verbalizer import Verbalizer
+from fute.llm.verbalizer import Verbalizer
 
 
 def prompt_problems(study: Study) -> Iterator[str]:

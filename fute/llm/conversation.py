@@ -8,13 +8,13 @@ from typing import Any
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError
-from fute.llm.client.endpoint import request_fields, service_of
+from fute.llm.endpoint import request_fields, service_of
 from fute.llm.prompts import Template, refuse_variables
 from fute.llm.providers import PROVIDERS
-from fute.llm.reading.refusal import refuses
-from fute.llm.reading.thinking import after_thinking
-from fute.llm.reading.verbalizer import Reading, Verbalizer, why_declined
+from fute.llm.refusal import refuses
+from fute.llm.thinking import after_thinking
 from fute.llm.types import Answer, ChatRequest, Message
+from fute.llm.verbalizer import Reading, Verbalizer, why_declined
 
 Ask = Callable[[ChatRequest], Answer]
 

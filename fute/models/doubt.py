@@ -10,7 +10,7 @@ import numpy as np
 
 from fute.errors import ModelError
 from fute.llm.conversation import Reply
-from fute.llm.protocols.failures import InputFailed
+from fute.llm.failures import InputFailed
 
 FAILED_IN_A_ROW = 10
 """Failures with no answer between them that are the endpoint's: if one input in two fails, a chance of 1 in 1,000."""

@@ -14,18 +14,18 @@ import numpy as np
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError, NoAnswersError
 from fute.fingerprint import fingerprint
-from fute.llm.client.budget import BudgetExhausted
-from fute.llm.client.cache import MemoryLedger, ResponseLedger
-from fute.llm.client.endpoint import request_fields, service_of
-from fute.llm.client.fan_out import fan_out
-from fute.llm.client.layers import connect
-from fute.llm.client.limits import workers_for
+from fute.llm.budget import BudgetExhausted
+from fute.llm.cache import MemoryLedger, ResponseLedger
+from fute.llm.client import connect
 from fute.llm.conversation import Conversation, Decoding
+from fute.llm.endpoint import request_fields, service_of
+from fute.llm.failures import InputFailed
+from fute.llm.fan_out import fan_out
+from fute.llm.limits import workers_for
 from fute.llm.perplexity import echo_request, perplexity
-from fute.llm.protocols.failures import InputFailed
 from fute.llm.providers import PROVIDERS
-from fute.llm.reading.verbalizer import READING_VERSION
 from fute.llm.types import ChatRequest, Completer
+from fute.llm.verbalizer import READING_VERSION
 from fute.models.doubt import Doubt
 from fute.models.prompted_count import PromptedCount
 from fute.models.text_axes import MOST_AXES, on_leading_axes

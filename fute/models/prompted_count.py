@@ -10,7 +10,7 @@ from typing import Any
 
 from fute.errors import ModelError
 from fute.llm.conversation import Reply
-from fute.llm.protocols.failures import InputFailed
+from fute.llm.failures import InputFailed
 from fute.llm.types import Answer
 from fute.types import MIN_ANSWERED
 

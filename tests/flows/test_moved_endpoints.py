@@ -8,7 +8,7 @@ from flows.base_urls import with_base_urls
 from fute.check_study import check_study
 from fute.config import EndpointConfig, PoolConfig, Study
 from fute.errors import ConfigError
-from fute.llm.client.endpoint import service_of
+from fute.llm.endpoint import service_of
 
 pytestmark = pytest.mark.slow
 

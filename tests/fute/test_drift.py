@@ -17,8 +17,8 @@ from examples.demo.endpoint import Answerer
 from fute.config import DriftConfig, EndpointConfig, PromptConfig, SurrogateConfig
 from fute.drift import MIN_ROWS, MIN_SHARED_ROWS, Baseline, Comparison, Limits, Measure, compare, panel_rows
 from fute.errors import OutputsError
-from fute.llm.client.cache import FreshSamples, MemoryLedger
-from fute.llm.client.layers import connect
+from fute.llm.cache import FreshSamples, MemoryLedger
+from fute.llm.client import connect
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles

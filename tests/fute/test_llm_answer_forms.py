@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from fute.llm.reading.verbalizer import Verbalizer
 from fute.llm.types import Answer
+from fute.llm.verbalizer import Verbalizer
 
 FORMS = yaml.safe_load((Path(__file__).parents[1] / "data" / "answer_forms.yaml").read_text(encoding="utf-8"))
 

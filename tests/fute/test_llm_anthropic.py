@@ -12,9 +12,9 @@ import pytest
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ModelError
-from fute.llm.client.retry import Retry
-from fute.llm.protocols.anthropic_messages import connect
-from fute.llm.protocols.failures import TransientError
+from fute.llm.anthropic_messages import connect
+from fute.llm.failures import TransientError
+from fute.llm.retry import Retry
 from fute.llm.types import ChatRequest, Completer, Message
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable

@@ -14,14 +14,14 @@ import pytest
 
 from fute.config import BudgetConfig, EndpointConfig
 from fute.errors import ModelError, StoreError
-from fute.llm.client.budget import Account, Budget, BudgetExhausted, MemoryAccount, Refusal, Spending, cost_usd
-from fute.llm.client.cache import Cache, MemoryLedger
-from fute.llm.client.estimate import likely_tokens, most_tokens_in
-from fute.llm.client.fan_out import fan_out
-from fute.llm.client.layers import connect
-from fute.llm.client.limits import LocalPace, Paced
-from fute.llm.client.retry import Retry
-from fute.llm.protocols.failures import TransientError
+from fute.llm.budget import Account, Budget, BudgetExhausted, MemoryAccount, Refusal, Spending, cost_usd
+from fute.llm.cache import Cache, MemoryLedger
+from fute.llm.client import connect
+from fute.llm.estimate import likely_tokens, most_tokens_in
+from fute.llm.failures import TransientError
+from fute.llm.fan_out import fan_out
+from fute.llm.limits import LocalPace, Paced
+from fute.llm.retry import Retry
 from fute.llm.types import Answer, ChatRequest, Message
 from storage.budgets import StoredAccount
 from tests import llm_server

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fute.errors import ModelError
-from fute.llm.protocols.chat_template import rendered
+from fute.llm.chat_template import rendered
 
 TALK = [{"role": "system", "content": "good"}, {"role": "user", "content": "is this good"}]
 LOOP = "{% for m in messages %}"

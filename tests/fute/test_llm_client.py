@@ -15,15 +15,15 @@ from dataclasses import replace
 import pytest
 
 from fute.errors import ConfigError, ModelError
-from fute.llm.client.cache import Cache, MemoryLedger
-from fute.llm.client.limits import local_pace, places_at, workers_for
-from fute.llm.client.retry import Backoff, Retry
-from fute.llm.protocols.asked_waits import wait_asked_s
-from fute.llm.protocols.failures import InputFailed, Secret, TransientError
-from fute.llm.protocols.http_answer import http_answer
-from fute.llm.protocols.transport import Transport
-from fute.llm.protocols.wire import CHAT_WIRE
+from fute.llm.asked_waits import wait_asked_s
+from fute.llm.cache import Cache, MemoryLedger
+from fute.llm.failures import InputFailed, Secret, TransientError
+from fute.llm.http_answer import http_answer
+from fute.llm.limits import local_pace, places_at, workers_for
+from fute.llm.retry import Backoff, Retry
+from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Message
+from fute.llm.wire import CHAT_WIRE
 from tests import llm_server
 from tests.llm_server import LlmServer, by_first_word
 

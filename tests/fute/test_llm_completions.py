@@ -11,9 +11,9 @@ import pytest
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ModelError
+from fute.llm.failures import TransientError
+from fute.llm.openai_completions import connect
 from fute.llm.perplexity import echo_request, perplexity
-from fute.llm.protocols.failures import TransientError
-from fute.llm.protocols.openai_completions import connect
 from fute.llm.types import Answer, ChatRequest, Message, TokenLogprobs
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable

@@ -8,9 +8,9 @@ import pytest
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig
 from fute.errors import ModelError
-from fute.llm.client.budget import MemoryAccount
-from fute.llm.client.cache import FreshSamples, MemoryLedger
-from fute.llm.client.layers import connect
+from fute.llm.budget import MemoryAccount
+from fute.llm.cache import FreshSamples, MemoryLedger
+from fute.llm.client import connect
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from tests.llm_server import LlmServer, by_first_word

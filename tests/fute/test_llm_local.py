@@ -13,13 +13,13 @@ import torch
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError
-from fute.llm.client.endpoint import located, request_fields
+from fute.llm import local_model
+from fute.llm.endpoint import located, request_fields
+from fute.llm.local import connect
+from fute.llm.local_model import LocalModel
+from fute.llm.local_weights import Weights, load_weights
+from fute.llm.local_words import word_tree
 from fute.llm.perplexity import echo_request, perplexity
-from fute.llm.protocols import local_model
-from fute.llm.protocols.local import connect
-from fute.llm.protocols.local_model import LocalModel
-from fute.llm.protocols.local_weights import Weights, load_weights
-from fute.llm.protocols.local_words import word_tree
 from fute.llm.types import SCORED, ChatRequest, Message
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable

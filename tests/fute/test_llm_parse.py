@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from fute.llm.reading.parse import How
-from fute.llm.reading.refusal import refuses
-from fute.llm.reading.thinking import after_thinking
-from fute.llm.reading.token_masses import positions_of_text
-from fute.llm.reading.verbalizer import Verbalizer
+from fute.llm.parse import How
+from fute.llm.refusal import refuses
+from fute.llm.thinking import after_thinking
+from fute.llm.token_masses import positions_of_text
 from fute.llm.types import SCORED, Answer, TokenLogprobs
+from fute.llm.verbalizer import Verbalizer
 
 WORDS = {"positive": ["positive", "yes"], "negative": ["negative", "no", "false"]}
 

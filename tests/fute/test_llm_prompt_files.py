@@ -10,7 +10,7 @@ import pytest
 from fute.errors import ConfigError
 from fute.llm.prompt_files import SETS, prompts_of_file, shipped_set, shipped_sets
 from fute.llm.prompts import Template
-from fute.llm.reading.verbalizer import Verbalizer
+from fute.llm.verbalizer import Verbalizer
 from fute.load_study import check_study, study_from_mapping
 from tests.conftest import REPOSITORY
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fute.config import EndpointConfig
-from fute.llm.client.cache import MemoryLedger
+from fute.llm.cache import MemoryLedger
 from fute.llm.prompt_files import shipped_set
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
-from fute.llm.client.endpoint import open_provider
-from fute.llm.protocols.failures import InputFailed, TransientError
-from fute.llm.protocols.transport import Transport, proxy_for
+from fute.llm.endpoint import open_provider
+from fute.llm.failures import InputFailed, TransientError
+from fute.llm.transport import Transport, proxy_for
 from fute.llm.types import ChatRequest, Message
 
 BODY = b'{"choices": [{"message": {"content": "good"}}]}'

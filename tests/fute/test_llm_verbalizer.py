@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fute.errors import ConfigError
-from fute.llm.reading.verbalizer import Verbalizer
 from fute.llm.types import Answer, TokenLogprobs
+from fute.llm.verbalizer import Verbalizer
 
 SENTIMENT = Verbalizer({"positive": ["positive", "good"], "negative": ["negative", "bad"]})
 

@@ -12,10 +12,10 @@ import torch
 
 from fute import stopping
 from fute.config import BudgetConfig, EndpointConfig
-from fute.llm.client.budget import Budget, MemoryAccount
-from fute.llm.client.cache import MemoryLedger
-from fute.llm.client.fan_out import fan_out
-from fute.llm.client.layers import Stoppable, connect
+from fute.llm.budget import Budget, MemoryAccount
+from fute.llm.cache import MemoryLedger
+from fute.llm.client import Stoppable, connect
+from fute.llm.fan_out import fan_out
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.models.encoding import Encoded, pad
 from fute.stopping import Stopped

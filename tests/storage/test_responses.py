@@ -20,7 +20,7 @@ import pytest
 import storage.responses
 from fute.config import EndpointConfig
 from fute.errors import StoreError
-from fute.llm.client.cache import Cache
+from fute.llm.cache import Cache
 from fute.llm.types import Answer, ChatRequest, Message, TokenLogprobs
 from storage import catalog, files
 from storage.responses import LEDGER, ResponseStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fute.config import EndpointConfig, PromptConfig
-from fute.llm.client.cache import MemoryLedger
-from fute.llm.client.estimate import CHARACTERS_A_TOKEN
+from fute.llm.cache import MemoryLedger
+from fute.llm.estimate import CHARACTERS_A_TOKEN
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fute.config import BudgetConfig, EndpointConfig
-from fute.llm.client.budget import Spending
+from fute.llm.budget import Spending
 from storage.store import Store
 from tasks import resources
 from tasks.endpoints import accounts

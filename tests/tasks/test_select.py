@@ -8,7 +8,7 @@ import pytest
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
 from fute.errors import ConfigError, ModelError
-from fute.llm.client.budget import BudgetExhausted
+from fute.llm.budget import BudgetExhausted
 from tasks.run import Run
 from tasks.select import TargetRef, choose_prompts, target_of_file
 from tasks.study import StudyParts

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from fute.config import EndpointConfig, LocalModelConfig
 from fute.errors import ConfigError, ModelError, SurrogateError
-from fute.llm.protocols.local_source import source_of
+from fute.llm.local_source import source_of
 from fute.surrogate.device import find_device
 from fute.surrogate.limits import longest_input
 from fute.surrogate.pretrained import open_pretrained

@@ -14,7 +14,7 @@ from math import exp, inf, log
 from typing import Any
 
 from fute.errors import ConfigError
-from fute.llm.protocols.wire import LOWEST_LOGPROB
+from fute.llm.wire import LOWEST_LOGPROB
 
 Ids = tuple[int, ...]
 

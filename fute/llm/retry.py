@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fute.errors import ModelError
-from fute.llm.protocols.failures import InputFailed, TransientError
+from fute.llm.failures import InputFailed, TransientError
 from fute.llm.types import Answer, ChatRequest, Completer
 
 logger = logging.getLogger(__name__)

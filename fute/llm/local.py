@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fute.config import EndpointConfig
-from fute.llm.protocols.local_source import identity
+from fute.llm.local_source import identity
 from fute.llm.types import Answer, ChatRequest, Completer
 
 __all__ = ["connect", "identity"]
@@ -20,6 +20,6 @@ class _Opened:
         self._endpoint = endpoint
 
     def complete(self, request: ChatRequest) -> Answer:
-        from fute.llm.protocols.local_model import shared_model
+        from fute.llm.local_model import shared_model
 
         return shared_model(self._endpoint).complete(request)

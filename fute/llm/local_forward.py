@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from fute.errors import ModelError
-from fute.llm.protocols.chat_template import rendered
-from fute.llm.protocols.local_weights import Weights
-from fute.llm.protocols.local_words import Ids, WordTree
-from fute.llm.protocols.wire import LOWEST_LOGPROB
+from fute.llm.chat_template import rendered
+from fute.llm.local_weights import Weights
+from fute.llm.local_words import Ids, WordTree
 from fute.llm.types import ChatRequest
+from fute.llm.wire import LOWEST_LOGPROB
 from fute.seeding import seeded
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from fute import stopping
 from fute.config import EndpointConfig
-from fute.llm.client.budget import Account, Budget
-from fute.llm.client.cache import Cache, ResponseLedger
-from fute.llm.client.endpoint import open_provider, service_of
-from fute.llm.client.limits import Pace, Paced, local_pace, places_at
-from fute.llm.client.retry import Retry
+from fute.llm.budget import Account, Budget
+from fute.llm.cache import Cache, ResponseLedger
+from fute.llm.endpoint import open_provider, service_of
+from fute.llm.limits import Pace, Paced, local_pace, places_at
+from fute.llm.retry import Retry
 from fute.llm.types import Answer, ChatRequest, Completer
 
 

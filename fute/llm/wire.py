@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fute.errors import ModelError
-from fute.llm.protocols.failures import TransientError
+from fute.llm.failures import TransientError
 from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 
 LOWEST_LOGPROB = -100.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fute.llm.reading.spelling import normal
+from fute.llm.spelling import normal
 from fute.llm.types import Answer, TokenLogprobs
 from fute.types import Floats
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fute.config import EndpointConfig
-from fute.llm.protocols.transport import Transport
-from fute.llm.protocols.wire import CHAT_WIRE
+from fute.llm.transport import Transport
 from fute.llm.types import Completer
+from fute.llm.wire import CHAT_WIRE
 
 
 def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:

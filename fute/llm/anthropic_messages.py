@@ -6,10 +6,10 @@ from typing import Any
 
 from fute.config import EndpointConfig
 from fute.errors import ModelError
-from fute.llm.protocols.failures import TransientError
-from fute.llm.protocols.transport import Transport
-from fute.llm.protocols.wire import DONE, Wire, dicts_in, text_of, text_or_none, token_counts, with_extra
+from fute.llm.failures import TransientError
+from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Completer
+from fute.llm.wire import DONE, Wire, dicts_in, text_of, text_or_none, token_counts, with_extra
 
 VERSION = "2023-06-01"  # of the protocol
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from fute.llm.reading.json_answer import objects, read_object
-from fute.llm.reading.mentions import Mention, MentionFinder
-from fute.llm.reading.refusal import refuses
-from fute.llm.reading.spelling import looked_at, normal
+from fute.llm.json_answer import objects, read_object
+from fute.llm.mentions import Mention, MentionFinder
+from fute.llm.refusal import refuses
+from fute.llm.spelling import looked_at, normal
 from fute.types import Floats
 
 How = Literal["any", "exact", "first", "json"]

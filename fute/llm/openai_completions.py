@@ -10,9 +10,10 @@ from itertools import accumulate
 from typing import Any
 
 from fute.config import EndpointConfig
-from fute.llm.protocols.failures import TransientError, UnusableAnswer
-from fute.llm.protocols.transport import Transport
-from fute.llm.protocols.wire import (
+from fute.llm.failures import TransientError, UnusableAnswer
+from fute.llm.transport import Transport
+from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
+from fute.llm.wire import (
     PENALTIES,
     Wire,
     first_choice,
@@ -22,7 +23,6 @@ from fute.llm.protocols.wire import (
     token_counts,
     with_extra,
 )
-from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
 
 ECHO_TOP = 1  # of the prompt's tokens only their own log-probability is wanted
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
-from fute.llm.protocols.local_forward import prompt_ids, score_prompts, score_words, write
-from fute.llm.protocols.local_weights import Weights, load_weights
-from fute.llm.protocols.local_words import Ids, WordTree, word_tree
+from fute.llm.local_forward import prompt_ids, score_prompts, score_words, write
+from fute.llm.local_weights import Weights, load_weights
+from fute.llm.local_words import Ids, WordTree, word_tree
 from fute.llm.types import SCORED, Answer, ChatRequest, TokenLogprobs
 
 _models: dict[int, LocalModel] = {}

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from fute.llm.reading.negation import is_negation, polarity, without_negation
-from fute.llm.reading.spelling import folded, plain
+from fute.llm.negation import is_negation, polarity, without_negation
+from fute.llm.spelling import folded, plain
 
 MOST_MENTIONS = 200
 """A text with more is no answer."""

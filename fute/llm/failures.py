@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fute.errors import ConfigError, ModelError
-from fute.llm.protocols.asked_waits import wait_asked_s
-from fute.llm.protocols.server_words import error_of
+from fute.llm.asked_waits import wait_asked_s
+from fute.llm.server_words import error_of
 
 TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 OF_THE_ENDPOINT = frozenset({401, 402, 404, 405, 407})

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from fute.errors import ConfigError
-from fute.llm.reading.parse import How, TextParser
-from fute.llm.reading.spelling import normal
-from fute.llm.reading.thinking import after_thinking
-from fute.llm.reading.token_masses import TokenReader, positions_of_text
+from fute.llm.parse import How, TextParser
+from fute.llm.spelling import normal
+from fute.llm.thinking import after_thinking
+from fute.llm.token_masses import TokenReader, positions_of_text
 from fute.llm.types import SCORED, TOO_LONG, Answer
 from fute.types import Floats
 
@@ -48,7 +48,7 @@ class Verbalizer:
     Args:
         words: label to its words, for instance {"positive": ["positive", "good"]}. Case, blanks and punctuation
             around a word do not matter.
-        parse: how a text is read where there are no log-probabilities to go by, see fute.llm.reading.parse.
+        parse: how a text is read where there are no log-probabilities to go by, see fute.llm.parse.
 
     Raises:
         ConfigError: fewer than two labels, a label without words, or a word that stands for two labels.

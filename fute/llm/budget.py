@@ -17,7 +17,7 @@ from typing import Protocol
 from fute import stopping
 from fute.config import BudgetConfig, EndpointConfig
 from fute.errors import ModelError, StoreError
-from fute.llm.client.estimate import most_tokens_in
+from fute.llm.estimate import most_tokens_in
 from fute.llm.types import Answer, ChatRequest, Completer
 from fute.stopping import Stopped
 

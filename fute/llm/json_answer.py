@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fute.llm.reading.spelling import normal
+from fute.llm.spelling import normal
 from fute.types import Floats
 
 ANSWER_KEYS = ("answer", "label", "class", "category", "sentiment", "result", "prediction", "verdict", "choice")

@@ -21,10 +21,10 @@ import httpx
 
 from fute.address import address_problem, is_loopback, sent_in_the_clear
 from fute.errors import ConfigError, ModelError
-from fute.llm.protocols.failures import InputFailed, Secret, TransientError, UnusableAnswer
-from fute.llm.protocols.http_answer import http_answer
-from fute.llm.protocols.wire import CHAT_WIRE, Wire
+from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer
+from fute.llm.http_answer import http_answer
 from fute.llm.types import Answer, ChatRequest
+from fute.llm.wire import CHAT_WIRE, Wire
 
 # Below that it writes down all headers of an answer, in which a server may repeat the key.
 logging.getLogger("httpcore").setLevel(logging.INFO)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from fute import stopping
-from fute.llm.client.estimate import likely_tokens
+from fute.llm.estimate import likely_tokens
 from fute.llm.types import Answer, ChatRequest, Completer
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from fute.errors import ModelError
-from fute.llm.protocols.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
-from fute.llm.protocols.input_errors import fault_of_input, speaks_of_length
-from fute.llm.protocols.server_words import error_of, named_words
-from fute.llm.protocols.wire import DONE, Wire
+from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
+from fute.llm.input_errors import fault_of_input, speaks_of_length
+from fute.llm.server_words import error_of, named_words
 from fute.llm.types import Answer, ChatRequest
+from fute.llm.wire import DONE, Wire
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SURROGATE = re.compile("[\ud800-\udfff]")

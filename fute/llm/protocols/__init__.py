@@ -1,1 +1,0 @@
-"""Who is asked and how: APIs over HTTP, models in this process, and what their failures mean."""
