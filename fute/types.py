@@ -188,12 +188,12 @@ class Outputs:
         keys = None if self.answer_keys is None else [self.answer_keys[row] for row in rows]
         return replace(self, values=self.values[rows], answered=answered, answer_keys=keys)
 
-    def validate(self, n_rows: int, *, min_answered: float = MIN_ANSWERED) -> Outputs:
+    def validate(self, n_rows: int) -> Outputs:
         """Refuse outputs from which no task can be read; return self.
 
         Raises:
             OutputsError: wrong shape, not finite, rows of probabilities that do not sum to one, no spans, constant,
-                or fewer than `min_answered` of the rows answered (spans: fewer than MIN_ANSWERED_SPANS rows).
+                or fewer than MIN_ANSWERED of the rows answered (spans: fewer than MIN_ANSWERED_SPANS rows).
         """
         if self.values.ndim != 2:
             raise OutputsError(f"outputs have shape {self.values.shape}; give one row of numbers for each input")
@@ -213,9 +213,9 @@ class Outputs:
                 f"only {len(rows)} of {n_rows} inputs have an answer span (needed: {MIN_ANSWERED_SPANS}); a span "
                 "answerer needs inputs with a second text, so add sources with text_pair to the pool"
             )
-        if self.kind != "spans" and len(rows) < max(2, min_answered * n_rows):
+        if self.kind != "spans" and len(rows) < max(2, MIN_ANSWERED * n_rows):
             raise OutputsError(
-                f"only {len(rows)} of {n_rows} inputs were answered (needed: {min_answered:.0%}); "
+                f"only {len(rows)} of {n_rows} inputs were answered (needed: {MIN_ANSWERED:.0%}); "
                 "look at the refusals and the verbalizer, or give the model inputs that it can answer"
             )
         values = self.values[rows]

@@ -33,9 +33,6 @@ from fute.types import MIN_ANSWERED, Features, Floats, Outputs, TextTable
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Told (done, total) as inputs are done."""
-
 
 @dataclass(frozen=True)
 class TextEmbedding:
@@ -109,7 +106,6 @@ class PromptedModel:
         ledger: ResponseLedger | None = None,
         api_key: str | None = None,
         completer: Completer | None = None,
-        progress: Progress | None = None,
         stop_if_constant: bool = False,
     ) -> None:
         self.id = id
@@ -133,7 +129,6 @@ class PromptedModel:
             # Not `ledger or ...`: a ledger that is still empty may count as false.
             completer = connect(endpoint, ledger=MemoryLedger() if ledger is None else ledger, api_key=api_key)
         self._completer = completer
-        self._progress = progress
         self._stop_if_constant = stop_if_constant
 
     def __repr__(self) -> str:
@@ -203,7 +198,7 @@ class PromptedModel:
         started = time.perf_counter()
         verbalizer = self._conversation.verbalizer
         rows = self._askable_rows(table, part_of)
-        count = PromptedCount(self._progress, len(rows))
+        count = PromptedCount(len(rows))
         values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
         answered = np.zeros(len(table), bool)
         texts: dict[int, str] = {}
@@ -267,7 +262,7 @@ class PromptedModel:
             )
         rows = self._askable_rows(table)
         values = np.full(len(table), np.nan, np.float32)
-        count = PromptedCount(self._progress, len(rows))
+        count = PromptedCount(len(rows))
 
         def ask(row: int) -> None:
             answer = self._completer.complete(echo_request(self.request(*_input(table, row))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fute.errors import ModelError
@@ -33,11 +33,10 @@ MANY = 0.2  # share of inputs without an answer that is worth a warning
 class PromptedCount:
     """Inputs by what their answer was read from, and the calls that were paid for. Safe between threads."""
 
-    def __init__(self, progress: Callable[[int, int], None] | None, n_asked: int) -> None:
+    def __init__(self, n_asked: int) -> None:
         self.n_asked = n_asked
         self.done = 0
         self._failed = 0
-        self._progress = progress
         self._counts: Counter[str] = Counter()
         self._latency_ms = 0.0
         self._said: dict[str, None] = {}  # in order
@@ -87,8 +86,6 @@ class PromptedCount:
                 self._counts["tokens_in"] += answer.tokens_in or 0
                 self._counts["tokens_out"] += answer.tokens_out or 0
                 self._latency_ms += answer.latency_ms
-        if self._progress is not None:
-            self._progress(self.done, self.n_asked)
 
     def details(self) -> dict[str, Any]:
         calls = self._counts["calls"]

@@ -12,7 +12,6 @@ import numpy as np
 from fute.select.candidates import NO_ANSWER, Candidates, Doubles, Integers
 
 Vote = Literal["log_probability", "probability", "majority"]
-VOTES: tuple[Vote, ...] = ("log_probability", "probability", "majority")
 
 SMALLEST = 1e-12
 """Probabilities are raised to this before their logarithm, so that one certain candidate vetoes no label for ever."""

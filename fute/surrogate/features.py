@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,6 @@ from fute.types import Floats, TextTable
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Told (done, total) as work goes on."""
-
 
 @dataclass(frozen=True)
 class FeatureReport:
@@ -31,9 +27,7 @@ class FeatureReport:
     seconds: float
 
 
-def compute_features(
-    surrogate: Surrogate, table: TextTable, progress: Progress | None = None
-) -> tuple[Floats, FeatureReport]:
+def compute_features(surrogate: Surrogate, table: TextTable) -> tuple[Floats, FeatureReport]:
     """Mean over the attention mask of the hidden states of the surrogate's chosen layer or layers.
 
     Inputs are read in batches sorted by length, so that little is padded, and put back into order. The values do not
@@ -66,8 +60,6 @@ def compute_features(
             if len(pooled) > 1:
                 pooled = [torch.nn.functional.normalize(p, dim=1) for p in pooled]
             features[rows] = torch.cat(pooled, dim=1).cpu().numpy()
-        if progress is not None:
-            progress(min(start + len(rows), len(order)), len(order))
     if not np.isfinite(features).all():
         raise SurrogateError(f"{surrogate.config.model} gave NaN or infinity as a feature; try dtype float32")
     n_truncated = int(tokens.truncated.sum())

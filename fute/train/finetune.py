@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,6 @@ from fute.surrogate.source import Source
 from fute.types import Split
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Told (done, total) as work goes on."""
 
 FOLDER = "model"
 WARM_UP = 0.1
@@ -52,7 +49,6 @@ def finetune(
     seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Fine-tune and save with save_pretrained; return losses.
 
@@ -76,7 +72,6 @@ def finetune(
             seed=seed,
             device=device,
             dtype=dtype,
-            progress=progress,
         )
         model.eval().save_pretrained(folder / FOLDER)
         tokenizer.save_pretrained(folder / FOLDER)
@@ -95,7 +90,6 @@ def fit_classifier(
     seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train all weights of a classifier that is on its device; return losses. Call it inside `seeded`.
 
@@ -132,8 +126,6 @@ def fit_classifier(
                     f"the loss became {losses[-1]} at step {len(losses)} of {n_steps} with learning rate "
                     f"{learning_rate}; give a smaller learning_rate"
                 )
-            if progress is not None:
-                progress(len(losses), n_steps)
     last = losses[-(n_steps // epochs) :]
     return {
         "first_loss": losses[0],

@@ -15,7 +15,7 @@ from fute.config import SurrogateConfig, TrainedModel
 from fute.errors import ModelError, SurrogateError
 from fute.surrogate.device import find_device
 from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, backbone_source, computed_features
-from fute.train.finetune import Progress, finetune, finetuned_classifier
+from fute.train.finetune import finetune, finetuned_classifier
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint, recipe_settings
 from fute.train.result import CARD, TrainingResult, digest_files, read_card, write_card
@@ -35,7 +35,6 @@ def train(
     surrogate_config: SurrogateConfig,
     seed: int,
     features_of: FeaturesOf = computed_features,
-    progress: Progress | None = None,
 ) -> TrainingResult:
     """Train a source model, score it on held-out rows, and put it into a folder, complete or not at all.
 
@@ -79,7 +78,6 @@ def train(
             surrogate_config=surrogate_config,
             seed=seed,
             features_of=features_of,
-            progress=progress,
         )
         score, majority, measured = _scores(probabilities, held_out, training)
         result = TrainingResult(
@@ -127,7 +125,6 @@ def _fit(
     surrogate_config: SurrogateConfig,
     seed: int,
     features_of: FeaturesOf,
-    progress: Progress | None,
 ) -> tuple[Floats, dict[str, float]]:
     """Train, save into the folder, and answer the held-out rows."""
     try:
@@ -148,7 +145,6 @@ def _fit(
             folder,
             seed=seed,
             device=find_device(surrogate_config.device),
-            progress=progress,
         )
         saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
         return saved.outputs(held_out.inputs).values, metrics

@@ -439,12 +439,6 @@ def test_a_bug_or_a_full_disk_is_raised_as_it_is():
         PromptedModel("m1", PROMPT, endpoint("http://127.0.0.1:1/v1"), completer=Broken()).outputs(TextTable(TEXTS))
 
 
-def test_progress_is_told_for_each_answer(server):
-    told: list[tuple[int, int]] = []
-    model(server, progress=lambda done, total: told.append((done, total))).outputs(TextTable(TEXTS))
-    assert told == [(done, 30) for done in range(1, 31)]
-
-
 def test_no_inputs_are_no_calls(server):
     assert model(server).outputs(TextTable([])).values.shape == (0, 2)
     assert server.n_requests == 0

@@ -116,12 +116,6 @@ def test_an_input_without_any_token_is_named(folder: Path) -> None:
         compute_features(load_tiny("gpt2", folder), TextTable(["cat", "   ", "dog"]))
 
 
-def test_progress_ends_at_the_total(folder: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    compute_features(load_tiny("bert", folder, batch_size=8), some_table(), lambda *done: seen.append(done))
-    assert seen == [(8, 30), (16, 30), (24, 30), (30, 30)]
-
-
 def test_threads_share_one_surrogate(folder: Path) -> None:
     surrogate = load_tiny("bert", folder)
     expected, _ = compute_features(surrogate, some_table())

@@ -372,13 +372,6 @@ def test_threads_take_turns_with_the_one_copy(surrogate: Surrogate) -> None:
     assert alone == together
 
 
-def test_progress_counts_the_steps(surrogate: Surrogate) -> None:
-    seen: list[tuple[int, int]] = []
-    pool = pool_of(20)
-    Taskemb(TaskembConfig(**QUICK), surrogate, pool, 0, lambda *done: seen.append(done)).model(probabilities(pool))
-    assert seen == [(step, 6) for step in range(1, 7)]
-
-
 def test_bfloat16_gives_nearly_the_same_vector(surrogate: Surrogate, folder: Path) -> None:
     exact = taskemb(surrogate).model(probabilities(pool_of())).vector
     near = taskemb(load(folder, "bert", dtype="bfloat16")).model(probabilities(pool_of())).vector

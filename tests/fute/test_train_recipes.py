@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
@@ -228,12 +229,16 @@ def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
-def test_a_training_that_fails_leaves_nothing_behind(tmp_path: Path, study: Path) -> None:
-    def stop(done: int, total: int) -> None:
+def test_a_training_that_fails_leaves_nothing_behind(
+    tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe("finetune"), tmp_path / "m", study, progress=stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe("finetune"), tmp_path / "m", study)
     with pytest.raises(
         ModelError, match=r"finetune on beasts: the loss became (nan|inf) at step .* smaller learning_rate"
     ):

@@ -226,13 +226,6 @@ def test_long_inputs_are_cut_to_the_shorter_of_both_limits(surrogate: Surrogate)
     assert whole.model(probabilities(pool_of())).metrics["rows_truncated"] == 0
 
 
-def test_progress_counts_the_steps(surrogate: Surrogate) -> None:
-    seen: list[tuple[int, int]] = []
-    config = TupateConfig(**QUICK)
-    Tupate(config, surrogate, pool_of(20), 0, lambda *done: seen.append(done)).model(probabilities(pool_of(20)))
-    assert seen == [(step, 6) for step in range(1, 7)]
-
-
 def test_nothing_of_a_methods_settings_is_left_on_the_surrogate(tmp_path: Path) -> None:
     surrogate = load_tiny("bert", tmp_path)
     before = surrogate.model.config._attn_implementation

@@ -20,7 +20,7 @@ from fute.methods.heads import Head
 from fute.methods.supervision import Supervision, Supervisor
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.taskemb.coverage import Coverage, find_coverage
-from fute.methods.taskemb.finetune import Progress, answers_and_losses, fine_tune
+from fute.methods.taskemb.finetune import answers_and_losses, fine_tune
 from fute.methods.taskemb.fisher import fisher_information
 from fute.methods.taskemb.projection import SparseProjection
 from fute.methods.taskemb.row_gradients import Totals
@@ -48,9 +48,7 @@ class Taskemb(Embedder):
     pseudo_tasks = 12
     """Each is trained as any subject is."""
 
-    def __init__(
-        self, config: TaskembConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, config: TaskembConfig, surrogate: Surrogate, pool: Pool, seed: int) -> None:
         """Copy the surrogate, tokenise the pool and find out how each parameter's row gradients can be had.
 
         Raises:
@@ -59,7 +57,6 @@ class Taskemb(Embedder):
         if surrogate.family == "t5" and not hasattr(surrogate.model, "decoder"):
             raise MethodError(f"taskemb needs all of {surrogate.config.model}; load it with whole=True")
         self.config = config
-        self.progress = progress
         # Each use of the seed draws from a stream of its own; all subjects of a space share these streams.
         self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("training", "fisher rows")}
         self._supervisor = Supervisor(
@@ -136,7 +133,6 @@ class Taskemb(Embedder):
                 epochs=epochs,
                 learning_rate=self.config.learning_rate_spans if spans else self.config.learning_rate,
                 seed=self._seeds["training"],
-                progress=self.progress,
             )
         finally:
             model.eval().zero_grad(set_to_none=True)

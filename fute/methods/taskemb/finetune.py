@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -22,9 +22,6 @@ from fute.surrogate.load import Surrogate
 from fute.surrogate.states import token_states
 from fute.surrogate.tokens import pad_batch, parts_of_like_length
 from fute.train.finetune import length_buckets
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps altogether)."""
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -57,7 +54,6 @@ def fine_tune(
     epochs: int,
     learning_rate: float,
     seed: int,
-    progress: Progress | None = None,
 ) -> tuple[Head, dict[str, float]]:
     """Train a surrogate's weights in place, and a head; batches of rows of like length, drawn anew in each pass.
 
@@ -113,8 +109,6 @@ def fine_tune(
                 optimizer.step()
                 schedule.step()
                 step += 1
-                if progress is not None:
-                    progress(step, n_steps)
             # Looked at once a pass: asking a GPU for the number after each step would make it wait.
             losses.append(float(total) / n_rows)
             agreement = float(agreed) / n_rows

@@ -11,7 +11,7 @@ Source: Vu et al. 2020 (arXiv 2005.00770), section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -24,9 +24,6 @@ from fute.methods.taskemb.config import Estimator
 from fute.methods.taskemb.coverage import Coverage, LossesOf, add_one_row
 from fute.methods.taskemb.row_gradients import Totals, add_row_squares
 
-Done = Callable[[int], None]
-"""Told how many rows are done."""
-
 
 def fisher_information(
     model: nn.Module,
@@ -34,7 +31,6 @@ def fisher_information(
     losses_of: LossesOf,
     batches: Sequence[NDArray[np.intp]],
     estimator: Estimator,
-    done: Done = lambda _: None,
 ) -> Totals:
     """Diagonal Fisher information, in the shapes of the parameters.
 
@@ -53,9 +49,9 @@ def fisher_information(
         MethodError: a parameter got no gradient, the information is not finite or all zero.
     """
     if estimator == "per_example":
-        totals = _per_example(model, coverage, losses_of, batches, done)
+        totals = _per_example(model, coverage, losses_of, batches)
     else:
-        totals = _summed(model, coverage, losses_of, batches, estimator == "batch", done)
+        totals = _summed(model, coverage, losses_of, batches, estimator == "batch")
     if not all(bool(torch.isfinite(total).all()) for total in totals.values()):
         raise MethodError("the Fisher information holds NaN or infinity; lower the learning rate")
     if not any(bool(total.any()) for total in totals.values()):
@@ -64,7 +60,7 @@ def fisher_information(
 
 
 def _per_example(
-    model: nn.Module, coverage: Coverage, losses_of: LossesOf, batches: Sequence[NDArray[np.intp]], done: Done
+    model: nn.Module, coverage: Coverage, losses_of: LossesOf, batches: Sequence[NDArray[np.intp]]
 ) -> Totals:
     totals: Totals = {}
     hooked = frozenset(coverage.hooked)
@@ -74,7 +70,6 @@ def _per_example(
             got |= add_one_row(model, coverage.one_by_one, losses_of, row, totals)
         if missing := [name for name in coverage.used if name not in got]:
             raise MethodError(f"{len(missing)} parameters got no gradient, {missing[0]} for one; report this surrogate")
-        done(len(rows))
     n_rows = sum(len(rows) for rows in batches)
     return {name: totals[name].div_(n_rows) for name in coverage.used}
 
@@ -85,7 +80,6 @@ def _summed(
     losses_of: LossesOf,
     batches: Sequence[NDArray[np.intp]],
     square_each: bool,
-    done: Done,
 ) -> Totals:
     parameters = {name: p for name, p in model.named_parameters() if name in coverage.used}
     n_rows = sum(len(rows) for rows in batches)
@@ -97,5 +91,4 @@ def _summed(
         loss = losses.mean() if square_each else losses.sum() / n_rows
         for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
             totals[name].add_(gradient.square() / len(batches) if square_each else gradient)
-        done(len(rows))
     return totals if square_each else {name: total.square_() for name, total in totals.items()}

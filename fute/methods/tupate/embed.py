@@ -14,7 +14,7 @@ from fute.methods.embedder import Embedder
 from fute.methods.supervision import Supervision, Supervisor, is_prompted
 from fute.methods.tupate.config import TupateConfig
 from fute.methods.tupate.prefixed import TrainingRows, initial_prefix
-from fute.methods.tupate.train import Progress, Recipe, TrainedPrefix, train_prefixes
+from fute.methods.tupate.train import Recipe, TrainedPrefix, train_prefixes
 from fute.surrogate.checkpointing import enable_checkpointing
 from fute.surrogate.load import Surrogate, frozen_copy
 from fute.surrogate.prefix_attention import AttentionSite, attention_sites, enable_prefixes, fastest_kernel
@@ -37,9 +37,7 @@ class Tupate(Embedder):
     pseudo_tasks = 12
     """Each is trained as any subject is."""
 
-    def __init__(
-        self, config: TupateConfig, surrogate: Surrogate, pool: Pool, seed: int, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, config: TupateConfig, surrogate: Surrogate, pool: Pool, seed: int) -> None:
         """Tokenise the pool and find the surrogate's attention layers.
 
         Args:
@@ -58,7 +56,6 @@ class Tupate(Embedder):
         # Its own: prefixes and checkpointing are set on the modules.
         self.surrogate = surrogate = frozen_copy(surrogate)
         self._group_size = config.group_size(surrogate.device.type)
-        self.progress = progress
         fastest = fastest_kernel(surrogate.device, surrogate.config.dtype)
         enable_prefixes(surrogate.model, fastest if config.kernel == "auto" else config.kernel)
         if config.checkpointing:
@@ -169,7 +166,6 @@ class Tupate(Embedder):
                 recipe,
                 seed=self._training_seed,
                 held_out=None if held_out is None else self._rows(held_out, beside=rows.reader),
-                progress=self.progress,
             )
         except torch.OutOfMemoryError as exc:
             if len(supervisions) > 1:

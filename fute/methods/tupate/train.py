@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,6 @@ from fute.methods.targets import Targets
 from fute.methods.tupate.prefixed import PrefixedModels, TrainingRows
 from fute.surrogate.prefix_attention import AttentionSite
 from fute.surrogate.tokens import parts_of_like_length
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps altogether)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +70,6 @@ def train_prefixes(
     *,
     seed: int,
     held_out: TrainingRows | None = None,
-    progress: Progress | None = None,
 ) -> list[TrainedPrefix | MethodError]:
     """Train the prefixes and linear heads of K models over the same rows in one pass; all else stays frozen.
 
@@ -117,8 +113,6 @@ def train_prefixes(
             optimizer.step()
             schedule.step()
             step += 1
-            if progress is not None:
-                progress(step, n_steps)
         passes.append((total, agreed))
         # Looked at once a pass: asking a GPU for the number after each step would make it wait.
         if not bool(torch.isfinite(total).any()):
