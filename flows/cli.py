@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -90,6 +91,7 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
         print_run(console(), store, finished)
         return 0
 
+    logging.getLogger("flows").info("starting Prefect")
     from flows.pipeline import pipeline
     from flows.signals import run_flow
 

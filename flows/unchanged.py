@@ -52,8 +52,8 @@ def run_unchanged(study: Study, base_urls: Mapping[str, str] | None = None) -> d
     record.spaces, record.report = spaces, pages.study
     try:
         record.track_pages(pages)
-    except BaseException:
-        record.close(INTERRUPTED)
+    except BaseException as exc:
+        record.close(f"Failed: {type(exc).__name__}" if isinstance(exc, Exception) else INTERRUPTED)
         raise
     return record.close("Completed")
 

@@ -14,8 +14,11 @@ import mlflow
 import pytest
 import yaml
 
+from flows import unchanged
 from flows.pipeline import pipeline
 from flows.prefect_api import reports_to_a_server
+from flows.run_record import RunRecord
+from flows.unchanged import run_unchanged
 from fute.fingerprint import digest_file
 from fute.load_study import load_study
 from storage import catalog
@@ -84,6 +87,25 @@ def test_it_is_recorded_and_changes_no_artifact(finished: Path) -> None:
     assert {f.path for f in client.list_artifacts(second["run_id"])} == {
         f.path for f in client.list_artifacts(first["run_id"])
     }
+
+
+def test_interrupted_it_is_recorded_all_the_same(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    study = load_study(finished)
+    store = Store(shutil.copytree(finished.parent / "store", tmp_path / "store"))
+    moved = study.model_copy(update={"store": str(store.root)})
+    monkeypatch.setattr(unchanged, "reports_to_a_server", lambda: False)
+    monkeypatch.setattr(RunRecord, "track_pages", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_unchanged(moved)
+    (last,) = catalog.query(store.root, "SELECT * FROM runs ORDER BY created_at DESC LIMIT 1").records()
+    assert last["state"] == "Interrupted"
+    tracked = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store.root}/mlflow.db").get_run(last["run_id"])
+    assert tracked.info.status == "KILLED"
 
 
 @pytest.mark.parametrize(
