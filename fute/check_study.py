@@ -26,7 +26,7 @@ from fute.errors import ConfigError, DataError, ModelError, SurrogateError
 from fute.evaluate.transfer_scores import NO_SOURCE
 from fute.expand import expand_models
 from fute.llm.check_endpoints import endpoint_problems
-from fute.llm.check_prompts import prompt_problems
+from fute.llm.prompts import prompt_problems
 from fute.surrogate.model_files import check_model_folder
 
 

@@ -13,9 +13,8 @@ from fute.config import EndpointConfig
 from fute.llm.budget import cost_usd
 from fute.llm.cache import ResponseLedger
 from fute.llm.endpoint import service_of
-from fute.llm.estimate import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE
 from fute.llm.perplexity import echo_request
-from fute.llm.types import ChatRequest
+from fute.llm.types import CHARACTERS_A_TOKEN, TOKENS_A_MESSAGE, ChatRequest
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.store import Store

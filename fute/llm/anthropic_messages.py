@@ -9,7 +9,7 @@ from fute.errors import ModelError
 from fute.llm.failures import TransientError
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Completer
-from fute.llm.wire import DONE, Wire, dicts_in, text_of, text_or_none, token_counts, with_extra
+from fute.llm.wire import Wire, text_of, text_or_none, with_extra
 
 VERSION = "2023-06-01"  # of the protocol
 
@@ -18,15 +18,9 @@ FINISHED = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
 
 
 def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
-    return Transport(
-        # This protocol's paths begin with /v1, and other APIs have taught everyone to write it into the address.
-        endpoint.address.rstrip("/").removesuffix("/v1"),
-        api_key=api_key,
-        timeout_s=endpoint.timeout_s,
-        wire=MESSAGES_WIRE,
-        key_header=("X-Api-Key", ""),
-        headers={"Anthropic-Version": VERSION},
-    )
+    # This protocol's paths begin with /v1, and other APIs have taught everyone to write it into the address.
+    address = endpoint.address.rstrip("/").removesuffix("/v1")
+    return Transport(address, api_key=api_key, timeout_s=endpoint.timeout_s, wire=MESSAGES_WIRE)
 
 
 def request_body(request: ChatRequest) -> dict[str, Any]:
@@ -44,8 +38,8 @@ def request_body(request: ChatRequest) -> dict[str, Any]:
     return with_extra(body, request)
 
 
-def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: float) -> Answer:
-    """The answer in a body with status 200: its text blocks, without what the model thought.
+def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
+    """Its text blocks, without what the model thought.
 
     Raises:
         TransientError: not the shape of a message.
@@ -53,35 +47,15 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
     content = payload.get("content") if isinstance(payload, dict) else None
     if not isinstance(content, list | str):
         raise TransientError(f"{where}: the answer has no content")
-    tokens_in, tokens_out = token_counts(payload, "input_tokens", "output_tokens")
     reason = text_or_none(payload.get("stop_reason"))
-    return Answer(
-        text=text_of(where, content),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        latency_ms=latency_ms,
-        resolved_model=text_or_none(payload.get("model")),
-        finish_reason=FINISHED.get(reason, reason) if reason else None,
-    )
+    return Answer(text_of(where, content), finish_reason=FINISHED.get(reason, reason) if reason else None)
 
 
-def joined(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The events of a stream as the message in one piece that was asked for."""
-    message: dict[str, Any] = {}
-    usage: dict[str, Any] = {}
-    texts: list[str] = []
-    ended = DONE in events
-    for event in events:
-        begun = event.get("message")
-        if isinstance(begun, dict):
-            message |= begun
-            texts += [text_of("a stream", begun["content"])] if dicts_in(begun.get("content")) else []
-        change = next((p for p in (event.get("delta"), event.get("content_block")) if isinstance(p, dict)), {})
-        texts.append(text_or_none(change.get("text")) or "")
-        message |= {name: change[name] for name in ("stop_reason", "stop_sequence") if name in change}
-        usage |= next((u for u in (event.get("usage"), message.pop("usage", None)) if isinstance(u, dict)), {})
-        ended = ended or event.get("type") == "message_stop"
-    return {**message, "usage": usage, "content": "".join(texts)} if ended else None
-
-
-MESSAGES_WIRE = Wire("/v1/messages", request_body, read_answer, joined)
+MESSAGES_WIRE = Wire(
+    "/v1/messages",
+    request_body,
+    read_answer,
+    key_header="X-Api-Key",
+    before_key="",
+    headers={"Anthropic-Version": VERSION},
+)

@@ -9,7 +9,6 @@ more are sent.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +16,6 @@ from typing import Protocol
 from fute import stopping
 from fute.config import BudgetConfig, EndpointConfig
 from fute.errors import ModelError, StoreError
-from fute.llm.estimate import most_tokens_in
 from fute.llm.types import Answer, ChatRequest, Completer
 from fute.stopping import Stopped
 
@@ -76,49 +74,6 @@ class Account(Protocol):
         this raises."""
         ...
 
-    def spent(self) -> Spending:
-        """What is settled."""
-        ...
-
-    def taken(self) -> Spending:
-        """What is spent and reserved now."""
-        ...
-
-
-class MemoryAccount:
-    """An account of one process."""
-
-    def __init__(self, name: str, limits: BudgetConfig) -> None:
-        self.name = name
-        self.limits = limits
-        self.in_flight = 0
-        self._spent = Spending()
-        self._reserved = Spending()
-        self._lock = threading.Lock()
-
-    def reserve(self, most: Spending) -> Refusal | None:
-        with self._lock:
-            if passed(self.limits, self._spent + self._reserved + most) is not None:
-                return Refusal(self.in_flight, self._spent, self._reserved)
-            self._reserved += most
-            self.in_flight += 1
-            return None
-
-    def settle(self, reserved: Spending, spent: Spending) -> None:
-        with self._lock:
-            self.in_flight -= 1
-            # With nothing in flight nothing is reserved: what is left of sums and differences of floats goes.
-            self._reserved = self._reserved - reserved if self.in_flight else Spending()
-            self._spent += spent
-
-    def spent(self) -> Spending:
-        with self._lock:
-            return self._spent
-
-    def taken(self) -> Spending:
-        with self._lock:
-            return self._spent + self._reserved
-
 
 class Budget:
     """Reserves, asks, settles. Within the retry layer: an attempt that may have been charged counts, answered or not.
@@ -176,7 +131,7 @@ class Budget:
                 )
 
     def _most(self, request: ChatRequest) -> Spending:
-        tokens_in = most_tokens_in(request)
+        tokens_in = request.most_tokens_in
         usd = cost_usd(self._endpoint, tokens_in, request.max_tokens)
         return Spending(1, tokens_in + request.max_tokens, usd or 0.0)
 
@@ -214,23 +169,20 @@ def passed(limits: BudgetConfig, spending: Spending) -> str | None:
 
 
 def _message(account: Account, most: Spending, refusal: Refusal) -> str:
-    spent, held = refusal.spent, refusal.reserved
-    field = passed(account.limits, spent + held + most) or "max_calls"
+    field = passed(account.limits, refusal.spent + refusal.reserved + most) or "max_calls"
     limit = getattr(account.limits, field)
-    if field == "max_usd":
-        says = f"${spent.usd:.4f} of ${limit:g} are spent{_held(held, f'${held.usd:.4f}')}"
-        says += f" and the next call could take up to ${most.usd:.4f}"
-    elif field == "max_tokens":
-        says = f"{spent.tokens:,} of {limit:,} tokens are spent{_held(held, f'{held.tokens:,}')}"
-        says += f" and the next call could take up to {most.tokens:,}"
-    else:
-        says = f"{spent.calls:,} of {limit:,} calls are made{_held(held, f'{held.calls:,}')}"
+    dollars = field == "max_usd"
+
+    def amount(spending: Spending) -> str:
+        return f"${spending.usd:.4f}" if dollars else f"{getattr(spending, field.removeprefix('max_')):,}"
+
+    what = {"max_calls": " calls are made", "max_tokens": " tokens are spent", "max_usd": " are spent"}[field]
+    says = f"{amount(refusal.spent)} of {f'${limit:g}' if dollars else f'{limit:,}'}{what}"
+    if refusal.reserved.calls:  # this process has none in flight when it gives up
+        says += f", {amount(refusal.reserved)} are held for calls of other processes (running or killed)"
+    if field != "max_calls":
+        says += f" and the next call could take up to {amount(most)}"
     return (
         f"the budget of {account.name} is used up: {says}. To go on, run the same command again (each run has its "
         f"budget anew), or raise {field} first; what was answered is in the store and is not paid again"
     )
-
-
-def _held(held: Spending, amount: str) -> str:
-    # This process has none in flight when it gives up.
-    return f", {amount} are held for calls of other processes (running or killed)" if held.calls else ""

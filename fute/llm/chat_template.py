@@ -21,15 +21,12 @@ def rendered(tokenizer: Any, messages: Messages, name: str) -> str:
         ModelError: the template cannot be filled in, or passes over a turn of the user or of the assistant.
     """
     try:
-        text = _render(tokenizer, messages)
-        unread = _unread(tokenizer, messages, text)
-    except TemplateError:
-        unread = {"system"}
-    try:
+        try:
+            text, unread = _rendered(tokenizer, messages)
+        except TemplateError:
+            unread = {"system"}
         if "system" in unread:
-            messages = _without_system(messages)
-            text = _render(tokenizer, messages)
-            unread = _unread(tokenizer, messages, text)
+            text, unread = _rendered(tokenizer, _without_system(messages))
     except TemplateError as exc:
         raise ModelError(f"{name}: its chat template cannot be filled in: {exc}") from exc
     if unread:
@@ -40,19 +37,19 @@ def rendered(tokenizer: Any, messages: Messages, name: str) -> str:
     return text
 
 
-def _render(tokenizer: Any, messages: Messages) -> str:
-    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+def _rendered(tokenizer: Any, messages: Messages) -> tuple[str, set[str]]:
+    """The text, and the roles of turns that do not get into it: another content would give the same text."""
 
+    def render(turns: Messages) -> str:
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
 
-def _unread(tokenizer: Any, messages: Messages, text: str) -> set[str]:
-    """The roles of turns that do not get into the text: another content would give the same text."""
-    unread = set()
-    for turn, message in enumerate(messages):
-        if message["content"].strip():
-            other = [*messages[:turn], {**message, "content": PROBE}, *messages[turn + 1 :]]
-            if _render(tokenizer, other) == text:
-                unread.add(message["role"])
-    return unread
+    text = render(messages)
+    others = ([*messages[:i], {**turn, "content": PROBE}, *messages[i + 1 :]] for i, turn in enumerate(messages))
+    return text, {
+        turn["role"]
+        for turn, other in zip(messages, others, strict=True)
+        if turn["content"].strip() and render(other) == text
+    }
 
 
 def _without_system(messages: Messages) -> Messages:

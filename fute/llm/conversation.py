@@ -9,12 +9,11 @@ from typing import Any
 from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError
 from fute.llm.endpoint import request_fields, service_of
+from fute.llm.parse import refuses
 from fute.llm.prompts import Template, refuse_variables
 from fute.llm.providers import PROVIDERS
-from fute.llm.refusal import refuses
-from fute.llm.thinking import after_thinking
 from fute.llm.types import Answer, ChatRequest, Message
-from fute.llm.verbalizer import Reading, Verbalizer, why_declined
+from fute.llm.verbalizer import Reading, Verbalizer, after_thinking, why_declined
 
 Ask = Callable[[ChatRequest], Answer]
 
@@ -127,43 +126,26 @@ class Conversation:
         return self._reply(tuple(answers), last)
 
     def _reply(self, answers: tuple[Answer, ...], last: list[Answer]) -> Reply:
-        if self.verbalizer is None:
-            answer = after_thinking(last[0])
-            text = answer.text.strip()
-            if answer.refused or refuses(text):
-                return Reply(Reading(None, why_declined(answer)), answers)
-            if not text:
-                return Reply(Reading(None, "empty"), answers)
-            return Reply(Reading(None, "text"), answers, text)
-        if self._decoding.samples > 1:
-            return Reply(self.verbalizer.read_samples(last), answers)
-        return Reply(self.verbalizer.read(last[0]), answers)
+        if self.verbalizer is not None:
+            several = self._decoding.samples > 1
+            return Reply(self.verbalizer.read_samples(last) if several else self.verbalizer.read(last[0]), answers)
+        answer = after_thinking(last[0])
+        text = answer.text.strip()
+        if answer.refused or refuses(text):
+            return Reply(Reading(None, why_declined(answer)), answers)
+        return Reply(Reading(None, "text" if text else "empty"), answers, text or None)
 
     def _asking_for_answer(self, messages: tuple[Message, ...], *, sample: int = 0) -> ChatRequest:
-        if self.verbalizer is None:
-            return self._request(messages, self._decoding.max_answer_tokens, sample=sample)
-        if self._provider.scores_words and self._decoding.samples == 1 and self._endpoint.logprobs:
-            return self._request(
-                messages, self._decoding.max_answer_tokens, sample=sample, candidates=self.verbalizer.words
-            )
-        wanted = self._endpoint.logprobs and self._decoding.samples == 1
-        return self._request(
-            messages,
-            self._decoding.max_answer_tokens,
-            sample=sample,
-            top_logprobs=self._provider.top_logprobs if wanted else None,
-        )
+        wanted: dict[str, Any] = {}
+        if self.verbalizer is not None and self._endpoint.logprobs and self._decoding.samples == 1:
+            if self._provider.scores_words:
+                wanted = {"candidates": self.verbalizer.words}
+            else:
+                wanted = {"top_logprobs": self._provider.top_logprobs}
+        return self._request(messages, self._decoding.max_answer_tokens, sample=sample, **wanted)
 
-    def _request(
-        self,
-        messages: tuple[Message, ...],
-        max_tokens: int,
-        *,
-        sample: int = 0,
-        top_logprobs: int | None = None,
-        candidates: tuple[str, ...] = (),
-    ) -> ChatRequest:
-        fields: dict[str, Any] = self._fields
+    def _request(self, messages: tuple[Message, ...], max_tokens: int, **wanted: Any) -> ChatRequest:
+        fields = self._fields
         if self._endpoint.max_tokens_field != "max_tokens":
             fields = {"max_tokens": None, self._endpoint.max_tokens_field: max_tokens, **fields}
         return ChatRequest(
@@ -173,11 +155,9 @@ class Conversation:
             messages=messages,
             temperature=self._decoding.temperature,
             max_tokens=max_tokens,
-            top_logprobs=top_logprobs,
-            sample=sample,
             api=self._endpoint.api,
-            candidates=candidates,
             extra=fields,
+            **{"sample": 0, "top_logprobs": None, **wanted},
         )
 
     def _usual_follow_up(self) -> str:

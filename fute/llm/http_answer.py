@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fute.errors import ModelError
 from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
-from fute.llm.input_errors import fault_of_input, speaks_of_length
-from fute.llm.server_words import error_of, named_words
+from fute.llm.server_words import error_of, fault_of_input, named_words, speaks_of_length
 from fute.llm.types import Answer, ChatRequest
-from fute.llm.wire import DONE, Wire
+from fute.llm.wire import DONE, Wire, text_or_none
+
+MOST_TOKENS = 2**53
+"""No count is as large; above it, floats and tables disagree about whole numbers."""
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -45,24 +46,27 @@ def http_answer(
         ModelError: not worth one.
     """
     body = secret.remove_from(body.removeprefix("\ufeff"))
-    content_type = secret.remove_from(headers.get("content-type", ""))
     said = _parsed(body, secret)
     if status >= 300:
         return _declined(where, status, headers, body if said is None else said, latency_ms, secret)
     if said is None:
-        events = _events(body, secret)
-        if events is None:
-            raise _no_json(where, content_type, body)
-        said = _whole(wire, where, events)
+        said = _streamed(wire, where, secret.remove_from(headers.get("content-type", "")), body, secret)
     if (error := _error_in(said)) is not None:
         code, _ = error_of(error)
         behind = int(code) if code is not None and code.isdecimal() else 0
         return _declined(where, behind if 400 <= behind < 600 else None, headers, error, latency_ms, secret)
     with _readable(where):
-        answer = wire.read(where, request, said, latency_ms)
+        answer = wire.read(where, request, said)
     if answer.logprobs and secret.is_in("".join(position.token for position in answer.logprobs)):
-        return replace(answer, logprobs=None)  # token by token, none of which is the key
-    return answer
+        answer = replace(answer, logprobs=None)  # token by token, none of which is the key
+    usage = said.get("usage")
+    return replace(
+        answer,
+        tokens_in=_count(usage, "prompt_tokens", "input_tokens"),
+        tokens_out=_count(usage, "completion_tokens", "output_tokens"),
+        latency_ms=latency_ms,
+        resolved_model=text_or_none(said.get("model")),
+    )
 
 
 def _declined(
@@ -84,12 +88,37 @@ def _declined(
     raise failure
 
 
-def _whole(wire: Wire, where: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+def _streamed(wire: Wire, where: str, content_type: str, body: str, secret: Secret) -> dict[str, Any]:
+    """The answer in one piece, of a server that sends a stream of events although none was asked for."""
+    events = _events(body, secret)
+    if events is None:
+        if "html" in content_type:
+            raise UnusableAnswer(f"{where}: a web page came back, not JSON; check base_url (it mostly ends in /v1)")
+        raise TransientError(f"{where}: the answer is not JSON ({len(body):,} characters, {content_type or 'no type'})")
+    if failed := next((event for event in events if event.get("error")), None):
+        return failed
+    if wire.joined is None:
+        raise UnusableAnswer(f"{where}: the answer came as a stream of events, though that was not asked for")
     with _readable(where):
-        whole = next((event for event in events if event.get("error")), None) or wire.joined(events)
+        whole = wire.joined(events)
     if whole is None:
         raise TransientError(f"{where}: the answer came as a stream of events, and broke off")
     return whole
+
+
+def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
+    """The data of a stream of events; None where this is none, or is broken."""
+    if not body.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
+        return None
+    events = []
+    for line in body.split("\n"):
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data:
+            event = DONE if data == "[DONE]" else _parsed(data, secret)
+            if not isinstance(event, dict):
+                return None
+            events.append(event)
+    return events
 
 
 @contextmanager
@@ -123,24 +152,6 @@ def _parsed(text: str, secret: Secret) -> Any | None:
         return None
 
 
-def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
-    """The data of a stream of events, which some servers send although none was asked for; None where this is none,
-    or is broken."""
-    if not body.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
-        return None
-    events = []
-    for line in body.split("\n"):
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if data == "[DONE]":
-            events.append(DONE)
-        elif data:
-            event = _parsed(data, secret)
-            if not isinstance(event, dict):
-                return None
-            events.append(event)
-    return events
-
-
 def _cleaned(value: Any, secret: Secret) -> Any:
     """JSON without the key and without halves of characters, which no file and no database takes. Both can stand in a
     body only in escapes (\\u002d for "-"), so that the text of the body does not show them."""
@@ -153,7 +164,7 @@ def _cleaned(value: Any, secret: Secret) -> Any:
     return value
 
 
-def _no_json(where: str, content_type: str, body: str) -> ModelError:
-    if "html" in content_type:
-        return UnusableAnswer(f"{where}: a web page came back, not JSON; check base_url (it mostly ends in /v1)")
-    return TransientError(f"{where}: the answer is not JSON ({len(body):,} characters, {content_type or 'no type'})")
+def _count(usage: Any, *names: str) -> int | None:
+    """A number of tokens; None for what can be none, so that it neither ends a run nor fills a budget."""
+    value = next((usage[name] for name in names if name in usage), None) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None

@@ -1,4 +1,8 @@
-"""How much is asked of an endpoint: at once, and in a minute."""
+"""How much is asked of an endpoint: at once, and in a minute.
+
+Several prompts run at once, and an endpoint counts them together. So all clients of a service in this process share its
+places and its pace; where they differ, the tightest holds for all, for as long as any of them lives.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fute import stopping
-from fute.llm.estimate import likely_tokens
 from fute.llm.types import Answer, ChatRequest, Completer
 
 logger = logging.getLogger(__name__)
@@ -17,34 +21,47 @@ logger = logging.getLogger(__name__)
 Pace = Callable[[int], None]
 """Told the likely tokens of a request, it returns when the request may be sent. Called from many threads."""
 
-_places: WeakValueDictionary[str, Places] = WeakValueDictionary()
-_paces: WeakValueDictionary[str, LocalPace] = WeakValueDictionary()
+T = TypeVar("T")
+
+_of_services: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
-class Places:
-    """Places for requests in flight, each taken with `with`; fewer later on, where someone allows fewer."""
+def _shared(kind: type[T], service: str) -> T:
+    with _shared_lock:
+        found = _of_services.get((kind, service))
+        if found is None:
+            found = _of_services[kind, service] = kind()
+        return found
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+
+class Places:
+    """Places for requests in flight, each taken with `with`; fewer later on, where someone allows fewer.
+
+    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less.
+    """
+
+    def __init__(self) -> None:
+        self.most: int | None = None
         self._taken = 0
         self._changed = threading.Condition()
 
     def allow(self, most: int, service: str) -> None:
         with self._changed:
-            if most != self.most:
+            least = most if self.most is None else min(most, self.most)
+            if self.most not in (None, most):
                 logger.warning(
                     "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
                     service,
                     self.most,
                     most,
-                    min(most, self.most),
+                    least,
                 )
-            self.most = min(most, self.most)
+            self.most = least
 
     def __enter__(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self.most)
+            self._changed.wait_for(lambda: self.most is None or self._taken < self.most)
             self._taken += 1
 
     def __exit__(self, *_: object) -> None:
@@ -54,16 +71,8 @@ class Places:
 
 
 def places_at(service: str, most: int) -> Places:
-    """Places for at most so many requests in flight to one service from this process, whichever model or prompt asks.
-
-    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less. Where
-    the clients of a service differ in their number, the smallest holds for all, for as long as any of them lives.
-    """
-    with _shared_lock:
-        # Shared by all clients of the service: several prompts run at once, and the endpoint counts them together.
-        places = _places.get(service)
-        if places is None:
-            places = _places[service] = Places(most)
+    """Places for at most so many requests in flight to one service, whichever model or prompt asks."""
+    places = _shared(Places, service)
     places.allow(most, service)
     return places
 
@@ -82,7 +91,7 @@ class Paced:
         self._pace = pace
 
     def complete(self, request: ChatRequest) -> Answer:
-        self._pace(likely_tokens(request))
+        self._pace(request.likely_tokens)
         return self._inner.complete(request)
 
 
@@ -94,22 +103,15 @@ class LocalPace:
     """
 
     def __init__(
-        self,
-        requests_per_minute: int | None,
-        tokens_per_minute: int | None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = stopping.pause,
+        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = stopping.pause
     ) -> None:
         self._s_a_request = self._s_a_token = 0.0
         self._clock = clock
         self._sleep = sleep
         self._next = 0.0  # when the next request may go out
         self._lock = threading.Lock()
-        self.allow(requests_per_minute, tokens_per_minute)
 
     def allow(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
-        """From now on at most this as well: the slower of what was said holds."""
         with self._lock:
             if requests_per_minute:
                 self._s_a_request = max(self._s_a_request, 60.0 / requests_per_minute)
@@ -127,15 +129,9 @@ class LocalPace:
 
 
 def local_pace(service: str, requests_per_minute: int | None, tokens_per_minute: int | None) -> Pace | None:
-    """The pace of a service in this process, one for all its clients; None where nothing limits it.
-
-    Where they differ, the slowest holds for all, for as long as any of them lives.
-    """
+    """The pace of a service in this process; None where nothing limits it."""
     if requests_per_minute is None and tokens_per_minute is None:
         return None
-    with _shared_lock:
-        pace = _paces.get(service)
-        if pace is None:
-            pace = _paces[service] = LocalPace(None, None)
+    pace = _shared(LocalPace, service)
     pace.allow(requests_per_minute, tokens_per_minute)
     return pace

@@ -1,9 +1,8 @@
-"""Causal and seq2seq models of transformers, loaded once in a process however many prompts ask them."""
+"""Causal and seq2seq models of transformers."""
 
 from __future__ import annotations
 
 import importlib.util
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from fute.config import EndpointConfig, LocalModelConfig
+from fute.config import LocalModelConfig
 from fute.errors import ConfigError, ModelError, SurrogateError
-from fute.llm.local_source import source_of
 from fute.surrogate.device import find_device
 from fute.surrogate.limits import longest_input
 from fute.surrogate.pretrained import open_pretrained
@@ -39,26 +37,12 @@ class Weights:
     device: torch.device
 
 
-_loaded: dict[tuple[Any, ...], Weights] = {}
-_loading = threading.Lock()
-
-
-def load_weights(endpoint: EndpointConfig) -> Weights:
-    """The model of an endpoint; loaded on the first call and kept for the life of the process.
-
+def load_weights(source: Source, local: LocalModelConfig) -> Weights:
+    """
     Raises:
-        ConfigError: no such model or device, or a package is missing that the settings need.
+        ConfigError: no such device, or a package is missing that the settings need.
         ModelError: it is neither causal nor seq2seq, or its checkpoint is incomplete.
     """
-    source, local = source_of(endpoint), endpoint.local
-    key = (source.location, source.revision, local.device, local.device_map, local.dtype, local.quantization)
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = _load(source, local)
-        return _loaded[key]
-
-
-def _load(source: Source, local: LocalModelConfig) -> Weights:
     try:
         device = find_device(local.device)
         config = read_config(source)

@@ -20,7 +20,6 @@ from fute.llm.wire import (
     joined,
     logprob_or_none,
     text_or_none,
-    token_counts,
     with_extra,
 )
 
@@ -51,9 +50,8 @@ def request_body(request: ChatRequest) -> dict[str, Any]:
     return with_extra(body, request)
 
 
-def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: float) -> Answer:
-    """The answer in a body with status 200.
-
+def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
+    """
     Raises:
         TransientError: no choices, or not the shape of a completion.
         ModelError: the prompt was to be echoed with its log-probabilities, and the server did not do that.
@@ -66,16 +64,7 @@ def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: floa
     if request.echo:
         offsets = choice["logprobs"].get("text_offset") if logprobs else None
         text, logprobs = _echoed(where, as_text(request.messages), text, logprobs, offsets)
-    tokens_in, tokens_out = token_counts(payload, "prompt_tokens", "completion_tokens")
-    return Answer(
-        text=text,
-        logprobs=logprobs,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        latency_ms=latency_ms,
-        resolved_model=text_or_none(payload.get("model")),
-        finish_reason=text_or_none(choice.get("finish_reason")),
-    )
+    return Answer(text, logprobs, finish_reason=text_or_none(choice.get("finish_reason")))
 
 
 COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer, joined)

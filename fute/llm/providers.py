@@ -31,7 +31,7 @@ class Provider:
 
 
 PROVIDERS: dict[str, Provider] = {
-    "openai_chat": Provider("fute.llm.openai_chat", top_logprobs=20),
+    "openai_chat": Provider("fute.llm.transport", top_logprobs=20),
     # OpenAI allows 5 and answers more with an error; servers that give more take `parameters: {logprobs: 20}`.
     "openai_completions": Provider("fute.llm.openai_completions", top_logprobs=5, echoes=True),
     "anthropic": Provider("fute.llm.anthropic_messages", default_base_url="https://api.anthropic.com"),

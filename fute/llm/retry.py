@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fute.errors import ModelError
 from fute.llm.failures import InputFailed, TransientError
@@ -14,48 +13,28 @@ from fute.llm.types import Answer, ChatRequest, Completer
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Backoff:
-    """How long to wait before another attempt, in seconds.
-
-    Attributes:
-        first_s: before the second attempt; doubled for each further one.
-        longest_s: bound of the doubling.
-        longest_asked_s: bound of what a server may ask for.
-    """
-
-    first_s: float = 0.5
-    longest_s: float = 30.0
-    longest_asked_s: float = 120.0
-
-    def seconds(self, failures: int, asked_s: float | None, chance: float) -> float:
-        """The wait after so many failures; `chance` is uniform in [0, 1).
-
-        Spread over half the interval (more: as many again for what a server asked), so that the requests that failed
-        together do not come back together. What a server asked for is never undercut, except by the bound.
-        """
-        grown = min(self.longest_s, self.first_s * 2 ** (failures - 1)) * (0.5 + 0.5 * chance)
-        if asked_s is None:
-            return grown
-        return min(self.longest_asked_s, asked_s) + self.first_s * chance
+FIRST_WAIT_S = 0.5  # before the second attempt; doubled for each further one
+LONGEST_WAIT_S = 30.0
+LONGEST_ASKED_S = 120.0  # of what a server may ask for
 
 
 class Retry:
-    """Asks again after transient failures: 408, 409, 425, 429, 5xx, broken connections, timeouts, broken answers."""
+    """Asks again after transient failures: 408, 409, 425, 429, 5xx, broken connections, timeouts, broken answers.
+
+    Args:
+        chance: uniform in [0, 1).
+    """
 
     def __init__(
         self,
         inner: Completer,
         *,
         max_attempts: int = 6,
-        backoff: Backoff | None = None,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._inner = inner
         self._max_attempts = max_attempts
-        self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._chance = chance
 
@@ -73,7 +52,18 @@ class Retry:
                 if attempt >= self._max_attempts:
                     says = f"{exc} (given up after {attempt} attempts)"
                     raise (InputFailed(says, may_pass=True) if exc.may_be_charged else ModelError(says)) from exc
-                wait_s = self._backoff.seconds(attempt, exc.retry_after_s, self._chance())
+                wait_s = seconds_before_next(attempt, exc.retry_after_s, self._chance())
                 logger.info("attempt %d of %d: %s; again in %.1f s", attempt, self._max_attempts, exc, wait_s)
             self._sleep(wait_s)
             attempt += 1
+
+
+def seconds_before_next(failures: int, asked_s: float | None, chance: float) -> float:
+    """The wait after so many failures.
+
+    Spread over half the interval, or over half a second more than a server asked for, so that requests that failed
+    together do not come back together. What a server asked for is never undercut, except by the bound.
+    """
+    if asked_s is not None:
+        return min(LONGEST_ASKED_S, asked_s) + FIRST_WAIT_S * chance
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1)) * (0.5 + 0.5 * chance)

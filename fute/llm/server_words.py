@@ -1,4 +1,4 @@
-"""What a server says is wrong, in its own words, whatever shape it says it in."""
+"""What a server says is wrong, in whatever shape it says it; and whether that is about the one input."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import re
 from itertools import islice
 from typing import Any
+
+from fute.llm.types import FILTERED, TOO_LONG
 
 EXCERPT = 300  # characters of a server's message that are worth showing
 _READ = 4_000  # characters that are looked at for them
@@ -16,6 +18,26 @@ _NAMES_OF_WORDS = ("message", "msg", "description", "detail", "details", "errors
 """How the names of fields end that hold words, the most telling first: message, error_msg, statusMessage ..."""
 _NAMES_OF_CODES = ("code", "type", "status")
 _TAGS = re.compile(r"<[^<>]*>")
+
+# Codes and types of errors are judged by what they are made of, the words of a message only where they are plain. What
+# is not recognised is no matter: an input that fails among others that are answered is counted as failed.
+_FILTER_CODE = re.compile(
+    r"filter|moderat|content_?polic|policy_?violat|safety|sensitive|inspection|prompt_?blocked", re.IGNORECASE
+)
+_LENGTH_CODE = re.compile(
+    r"(?:context|prompt|input|string|tokens?|request|sequence).*(?:exceed|too_?l|above|limit|overflow)"
+    r"|exceed.*(?:context|prompt|input|tokens?)",
+    re.IGNORECASE,
+)
+# Of the prompt only: that max_tokens is too large is true for all inputs, and a setting to correct.
+_LENGTH_WORDS = re.compile(
+    r"context[ _](?:length|window|size)|maximum (?:context|input|prompt|sequence)"
+    r"|max[ _](?:model|input|seq\w*|prompt)[ _]len|inputs` (?:tokens|must have less)|reduce the length"
+    r"|\b(?:prompt|input|inputs|text|messages?)\b[^.]{0,60}\b(?:too (?:long|large)|exceeds?)\b"
+    r"|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
+_FILTER_WORDS = re.compile(r"content (?:filter|policy|moderation|management policy)|input was flagged", re.IGNORECASE)
 
 
 def error_of(said: Any) -> tuple[str | None, str]:
@@ -36,6 +58,23 @@ def error_of(said: Any) -> tuple[str | None, str]:
 def named_words(said: Any) -> str:
     """What stands under a name for words; empty where nothing does."""
     return "" if isinstance(said, str) else _read(said, _DEEPEST)[1]
+
+
+def fault_of_input(status: int, code: str | None, message: str) -> str | None:
+    """The finish reason of an input that a server turned away for what it is; None where it does not say so.
+
+    Args:
+        code, message: as the error's body has them.
+    """
+    if status in (400, 403, 422) and (_FILTER_CODE.search(code or "") or _FILTER_WORDS.search(message)):
+        return FILTERED
+    if status in (413, 414) or (status in (400, 422) and speaks_of_length(code, message)):
+        return TOO_LONG
+    return None
+
+
+def speaks_of_length(code: str | None, message: str) -> bool:
+    return bool(_LENGTH_CODE.search(code or "") or _LENGTH_WORDS.search(message))
 
 
 def excerpt(text: str, most: int = EXCERPT) -> str:

@@ -13,17 +13,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from fute.address import address_problem, is_loopback, sent_in_the_clear
+from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer
 from fute.llm.http_answer import http_answer
-from fute.llm.types import Answer, ChatRequest
+from fute.llm.types import Answer, ChatRequest, Completer
 from fute.llm.wire import CHAT_WIRE, Wire
 
 # Below that it writes down all headers of an answer, in which a server may repeat the key.
@@ -40,6 +41,11 @@ HEADERS = {
 }
 
 
+def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
+    """The OpenAI chat protocol, which hosted vendors, vLLM, Ollama, llama.cpp, TGI and LM Studio speak."""
+    return Transport(endpoint.base_url, api_key=api_key, timeout_s=endpoint.timeout_s)
+
+
 class Transport:
     """The innermost layer.
 
@@ -47,8 +53,6 @@ class Transport:
         api_key: sent in one header; None: no such header. Held in memory only, never shown.
         timeout_s: for the whole exchange, looked at between the pieces of an answer; so is each wait by itself.
         wire: the protocol that is spoken.
-        key_header: name of the header, and what stands before the key in it.
-        headers: more of them, of the protocol.
 
     Raises:
         ConfigError: this is no address, the key would go over plain http to another machine, or it cannot stand in a
@@ -63,8 +67,6 @@ class Transport:
         timeout_s: float = 60.0,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         wire: Wire = CHAT_WIRE,
-        key_header: tuple[str, str] = ("Authorization", "Bearer "),
-        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._secret = Secret(api_key)
         if (problem := address_problem(base_url)) is not None:
@@ -72,8 +74,6 @@ class Transport:
         if self._secret and (problem := sent_in_the_clear(base_url)) is not None:
             raise ConfigError(problem)
         self._wire = wire
-        self._key_header = key_header
-        self._headers = {**HEADERS, **(headers or {})}
         self._url = base_url.rstrip("/") + wire.path
         self._where = base_url.partition("?")[0]
         self._timeout_s = timeout_s
@@ -96,72 +96,55 @@ class Transport:
         where = f"{self._where} ({request.model})"
         content = _as_json(where, self._wire.body(request))
         started = time.perf_counter()
-        received = self._exchange(where, content)
+        status, headers, body = self._exchange(where, content)
+        latency_ms = (time.perf_counter() - started) * 1000
         return http_answer(
-            self._wire,
-            where,
-            request,
-            received.status,
-            received.headers,
-            received.text,
-            latency_ms=(time.perf_counter() - started) * 1000,
-            secret=self._secret,
+            self._wire, where, request, status, headers, body, latency_ms=latency_ms, secret=self._secret
         )
 
-    def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
-
-    def _exchange(self, where: str, content: bytes) -> _Received:
+    def _exchange(self, where: str, content: bytes) -> tuple[int, Mapping[str, str], str]:
         try:
             line = self._idle.pop()  # the last one used: its connection is the least likely to have been closed
         except IndexError:
             line = self._new_line(where)
         try:
             received = self._send(where, line, content)
-        except ModelError:
-            raise
-        except Exception as exc:
-            cause = exc
-        else:
             if _holds_more(line):
                 line.close()
             return received
+        except ModelError:
+            raise
+        except Exception as exc:
+            failure = self._failure(where, exc)
         finally:
             self._idle.append(line)
         # Outside of the except clause: the library's exception, which holds the key's header, must not hang on ours.
-        raise self._failure(where, cause)
+        raise failure
 
-    def _send(self, where: str, line: httpx.HTTPTransport, content: bytes) -> _Received:
+    def _send(self, where: str, line: httpx.HTTPTransport, content: bytes) -> tuple[int, Mapping[str, str], str]:
         deadline = time.monotonic() + self._timeout_s
-        name, before = self._key_header
-        key = {name: before + self._secret.reveal()} if self._secret else {}
+        headers = {**HEADERS, **self._wire.headers}
+        if self._secret:
+            headers[self._wire.key_header] = self._wire.before_key + self._secret.reveal()
         waits = httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)).as_dict()
-        response = line.handle_request(
-            httpx.Request(
-                "POST", self._url, headers={**self._headers, **key}, content=content, extensions={"timeout": waits}
-            )
-        )
+        request = httpx.Request("POST", self._url, headers=headers, content=content, extensions={"timeout": waits})
+        response = line.handle_request(request)
         try:
-            encoding = response.headers.get("content-encoding", "identity")
-            if encoding != "identity":
+            if response.headers.get("content-encoding", "identity") != "identity":
                 raise UnusableAnswer(f"{where}: the answer is compressed, though that was not asked for")
-            length = response.headers.get("content-length", "")
-            if length.isdigit() and int(length) > self._max_bytes:
-                raise self._too_large(where)
             body = bytearray()
             for piece in response.iter_raw():
                 body += piece
                 if len(body) > self._max_bytes:
-                    raise self._too_large(where)
+                    says = f"{where}: the answer is larger than {self._max_bytes:,} bytes"
+                    raise InputFailed(says, may_be_charged=True)
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout("the answer is not complete")
-            return _Received(response.status_code, response.headers, _as_text(body))
+            # JSON says by its first bytes which UTF it is, whatever a header says.
+            text = bytes(body).decode(json.detect_encoding(body), errors="replace")
+            return response.status_code, response.headers, text
         finally:
             response.close()
-
-    def _too_large(self, where: str) -> InputFailed:
-        return InputFailed(f"{where}: the answer is larger than {self._max_bytes:,} bytes", may_be_charged=True)
 
     def _failure(self, where: str, cause: Exception) -> ModelError:
         says = self._secret.remove_from(f"{type(cause).__name__}: {cause}")  # it may quote a header of the answer
@@ -191,12 +174,6 @@ class Transport:
         )
 
 
-class _Received(NamedTuple):
-    status: int
-    headers: Mapping[str, str]  # looked up in any case
-    text: str
-
-
 def proxy_for(base_url: str) -> str | None:
     """The proxy that the environment names for this address. Loopback never needs one."""
     url, proxies = urlsplit(base_url), getproxies()
@@ -212,11 +189,6 @@ def _as_json(where: str, body: dict[str, Any]) -> bytes:
     except (RecursionError, TypeError, ValueError) as exc:
         problem = type(exc).__name__
     raise InputFailed(f"{where}: the request cannot be written as JSON ({problem}); look at the endpoint's parameters")
-
-
-def _as_text(body: bytearray) -> str:
-    # JSON says by its first bytes which UTF it is, whatever a header says.
-    return bytes(body).decode(json.detect_encoding(body), errors="replace")
 
 
 def _certificate_problem(cause: BaseException | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from fute.fingerprint import fingerprint
@@ -19,6 +20,9 @@ SCORED = "scored"
 """Finish reason of an answer that was not generated: the words that were asked about were scored, each exactly."""
 
 CHAT = "openai_chat"
+
+CHARACTERS_A_TOKEN = 4.0  # of English text under the usual vocabularies; other languages and code take more tokens
+TOKENS_A_MESSAGE = 8  # role, separators, and the beginning of the answer, at most
 
 
 class Message(NamedTuple):
@@ -92,6 +96,17 @@ class ChatRequest:
     def repeatable(self) -> bool:
         """Whether an answer kept under this request's key answers it again."""
         return self.temperature == 0 or self.sample is not None
+
+    @property
+    def likely_tokens(self) -> int:
+        """In and out together, as a service reckons beforehand: the whole room for the answer counts."""
+        characters = sum(len(message.content) for message in self.messages)
+        return ceil(characters / CHARACTERS_A_TOKEN) + TOKENS_A_MESSAGE * len(self.messages) + self.max_tokens
+
+    @property
+    def most_tokens_in(self) -> int:
+        """No vocabulary in use makes more than one token of one byte, so a prompt cannot cost more than this."""
+        return sum(len(message.content.encode()) + TOKENS_A_MESSAGE for message in self.messages)
 
     @cached_property
     def key(self) -> str:

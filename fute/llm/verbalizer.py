@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,6 @@ import numpy as np
 from fute.errors import ConfigError
 from fute.llm.parse import How, TextParser
 from fute.llm.spelling import normal
-from fute.llm.thinking import after_thinking
 from fute.llm.token_masses import TokenReader, positions_of_text
 from fute.llm.types import SCORED, TOO_LONG, Answer
 from fute.types import Floats
@@ -23,6 +23,18 @@ READING_VERSION = 4
 
 MIN_MASS = 0.1
 """Log-probabilities say how sure the label of a text is if the labels' words have this much probability together."""
+
+
+# Vendors differ in brackets and words: <think>, [THINK], ◁think▷, <|begin_of_thought|>, <seed:think>.
+# Of channels, the final one ends what stood before; servers that drop special tokens leave their names.
+_MARK = re.compile(
+    r"[<\[◁](?P<closes>/)?(?P<of>[^<>\[\]◁▷\n]{0,12}?)(?:think|thought|reason|reflect|analy[sz]|scratchpad|rationale)"
+    r"[^<>\[\]◁▷\n]{0,12}[>\]▷]"
+    r"|(?P<final><\|channel\|>\s*final\s*<\|message\|>|assistantfinal)"
+    r"|(?P<channel><\|channel\|>\s*\w+\s*<\|message\|>|\A\s*analysis(?=[A-Z]))",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"/|end", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +135,21 @@ class Verbalizer:
 
     def _read_text(self, answer: Answer) -> Reading:
         return self.read(replace(answer, logprobs=None))
+
+
+def after_thinking(answer: Answer) -> Answer:
+    """The answer with the text behind its thinking. Its log-probabilities stay those of all tokens.
+
+    Thinking that was cut off by the token limit leaves nothing, so that no word in it is taken for the answer.
+    """
+    text = answer.text
+    begin, open_at = 0, None
+    for mark in _MARK.finditer(text):
+        # Some chat templates write the opening mark themselves, so that only the closing one comes back.
+        if mark["final"] or mark["closes"] or (mark["of"] and _ENDS.search(mark["of"])):
+            begin, open_at = mark.end(), None
+        elif open_at is None:
+            open_at = mark.start()
+    if begin == 0 and open_at is None:
+        return answer
+    return replace(answer, text=text[begin:open_at])

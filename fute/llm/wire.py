@@ -6,8 +6,8 @@ the wrong type must become an error of ours and not a strange answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fute.errors import ModelError
@@ -17,14 +17,10 @@ from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 LOWEST_LOGPROB = -100.0
 """Stands for minus infinity, which JSON does not have; endpoints write -9999 or -Infinity."""
 
-MOST_TOKENS = 2**53
-"""No count is as large; above it, floats and tables disagree about whole numbers."""
-
 PENALTIES = {"frequency_penalty": 0, "presence_penalty": 0}
 """Sent as zeros: a server may have others as its default, and a penalty for words of the prompt falls on the very words
 that the prompt offers as answers. Servers with a field of their own (vLLM: repetition_penalty) take it from
 `parameters` of the endpoint."""
-
 
 DONE: dict[str, Any] = {"done": True}
 """Stands for the last event of a stream, which is no JSON: [DONE]."""
@@ -37,16 +33,22 @@ class Wire:
     Attributes:
         path: below the base address.
         body: a request as JSON.
-        read: (where, request, payload, latency in ms) -> the answer in a body with status 200. Raises TransientError
-            for what servers under load send instead.
+        read: (where, request, payload) -> what an answer with status 200 says. Raises TransientError for what servers
+            under load send instead.
         joined: the events of a stream -> the payload that would have come in one piece; None where their end is not
-            among them.
+            among them. No such function: streams, which nobody asks for, are not read.
+        key_header: where the API key goes.
+        before_key: stands before it in the header.
+        headers: more of them.
     """
 
     path: str
     body: Callable[[ChatRequest], dict[str, Any]]
-    read: Callable[[str, ChatRequest, Any, float], Answer]
-    joined: Callable[[list[dict[str, Any]]], dict[str, Any] | None]
+    read: Callable[[str, ChatRequest, Any], Answer]
+    joined: Callable[[list[dict[str, Any]]], dict[str, Any] | None] | None = None
+    key_header: str = "Authorization"
+    before_key: str = "Bearer "
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def with_extra(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
@@ -68,32 +70,21 @@ def request_body(request: ChatRequest) -> dict[str, Any]:
         **PENALTIES,
     }
     if request.top_logprobs is not None:
-        body["logprobs"] = True
-        body["top_logprobs"] = request.top_logprobs
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     return with_extra(body, request)
 
 
-def read_answer(where: str, request: ChatRequest, payload: Any, latency_ms: float) -> Answer:
-    """The answer in a body with status 200.
-
-    Raises:
-        TransientError: no choices, or not the shape of a chat completion (servers under load send such things).
-    """
+def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
+    """Raises TransientError: no choices, or not the shape of a chat completion."""
     choice = first_choice(where, payload)
     message = choice.get("message")
     if not isinstance(message, dict):
         raise TransientError(f"{where}: the answer's first choice has no message")
     content = message.get("content")
-    text = "" if content is None else text_of(where, content)
     refusal = message.get("refusal") or any(part.get("type") == "refusal" for part in dicts_in(content))
-    tokens_in, tokens_out = token_counts(payload, "prompt_tokens", "completion_tokens")
     return Answer(
-        text=text,
+        text="" if content is None else text_of(where, content),
         logprobs=_logprobs(choice.get("logprobs")),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-        latency_ms=latency_ms,
-        resolved_model=text_or_none(payload.get("model")),
         finish_reason="refusal" if refusal else text_or_none(choice.get("finish_reason")),
     )
 
@@ -121,10 +112,8 @@ def joined(events: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     text = "".join(texts)
     message = {"content": text, "refusal": "".join(refusals)}
-    return {
-        **whole,
-        "choices": [{"message": message, "text": text, "logprobs": logprobs or None, "finish_reason": reason}],
-    }
+    choice = {"message": message, "text": text, "logprobs": logprobs or None, "finish_reason": reason}
+    return {**whole, "choices": [choice]}
 
 
 CHAT_WIRE = Wire("/chat/completions", request_body, read_answer, joined)
@@ -165,12 +154,6 @@ def dicts_in(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def token_counts(payload: dict[str, Any], tokens_in: str, tokens_out: str) -> tuple[int | None, int | None]:
-    usage = payload.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return _count(usage.get(tokens_in)), _count(usage.get(tokens_out))
-
-
 def text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -203,8 +186,3 @@ def _pair(entry: Any) -> tuple[str, float] | None:
         return None
     logprob = logprob_or_none(entry.get("logprob"))
     return None if logprob is None else (entry["token"], logprob)
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; None for what can be none, so that it neither ends a run nor fills a budget."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None

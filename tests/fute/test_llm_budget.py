@@ -14,10 +14,9 @@ import pytest
 
 from fute.config import BudgetConfig, EndpointConfig
 from fute.errors import ModelError, StoreError
-from fute.llm.budget import Account, Budget, BudgetExhausted, MemoryAccount, Refusal, Spending, cost_usd
+from fute.llm.budget import Budget, BudgetExhausted, Refusal, Spending, cost_usd, passed
 from fute.llm.cache import Cache, MemoryLedger
 from fute.llm.client import connect
-from fute.llm.estimate import likely_tokens, most_tokens_in
 from fute.llm.failures import TransientError
 from fute.llm.fan_out import fan_out
 from fute.llm.limits import LocalPace, Paced
@@ -54,17 +53,20 @@ class Counting:
         return Answer("good", tokens_in=self.tokens_in, tokens_out=self.tokens_out)
 
 
-@pytest.fixture(params=["memory", "stored"])
-def account_of(request: pytest.FixtureRequest, tmp_path: Path):
-    def make(**limits: float) -> Account:
-        config = BudgetConfig(**limits)
-        return MemoryAccount("the run", config) if request.param == "memory" else stored(tmp_path, config)
-
-    return make
+def stored(folder: Path, config: BudgetConfig, run: str = "run-1", name: str = "the run") -> StoredAccount:
+    return StoredAccount(folder, run, name, config)
 
 
-def stored(folder: Path, config: BudgetConfig, run: str = "run-1") -> StoredAccount:
-    return StoredAccount(folder, run, "the run", config)
+@pytest.fixture
+def account_of(tmp_path: Path):
+    return lambda name="the run", **limits: stored(tmp_path, BudgetConfig(**limits), name=name)
+
+
+def taken(account: StoredAccount) -> Spending:
+    """What is spent and held, as an account tells whoever wants more than any limit allows."""
+    refusal = account.reserve(Spending(10**9, 10**12, 1e9))
+    assert refusal is not None
+    return refusal.spent + refusal.reserved
 
 
 # --------------------------------------------------------------------------------------------------------------- budget
@@ -99,14 +101,14 @@ def test_no_concurrency_passes_a_limit(account_of):
 def test_tokens_are_reserved_at_the_most_and_settled_at_what_they_were(account_of):
     account = account_of(max_tokens=100)
     budget = Budget(Counting(tokens_in=5, tokens_out=1), ENDPOINT, [account])
-    most = most_tokens_in(ask()) + 8  # 4 bytes, 8 for the message, 8 for the answer
+    most = ask().most_tokens_in + 8  # 4 bytes, 8 for the message, 8 for the answer
     assert most == 20
     for done in range(1, 15):
         budget.complete(ask())
-        assert account.taken() == Spending(done, 6 * done, pytest.approx(done * 15e-6))
+        assert taken(account) == Spending(done, 6 * done, pytest.approx(done * 15e-6))
     with pytest.raises(BudgetExhausted, match=r"84 of 100 tokens.*up to 20"):  # 84 + 20 could be too much
         budget.complete(ask())
-    assert account.taken().tokens <= 100
+    assert taken(account).tokens <= 100
 
 
 def test_dollars_are_reckoned_with_the_endpoints_prices(account_of):
@@ -122,7 +124,7 @@ def test_dollars_are_reckoned_with_the_endpoints_prices(account_of):
 def test_an_answer_without_a_count_costs_what_was_reserved_for_it(account_of):
     account = account_of(max_tokens=50)
     Budget(Counting(tokens_in=None), ENDPOINT, [account]).complete(ask())
-    assert account.taken().tokens == 20
+    assert taken(account).tokens == 20
 
 
 def test_an_attempt_that_may_have_been_charged_counts_and_a_refused_one_does_not(account_of):
@@ -131,21 +133,21 @@ def test_an_attempt_that_may_have_been_charged_counts_and_a_refused_one_does_not
     inner = Counting(failures=failures)
     Retry(Budget(inner, ENDPOINT, [account]), sleep=lambda seconds: None).complete(ask())
     assert inner.calls == 3
-    assert account.taken().calls == 2
+    assert taken(account).calls == 2
 
 
 def test_a_request_has_to_fit_into_every_budget_and_takes_from_none_if_it_does_not(account_of):
-    large, small = MemoryAccount("the run", BudgetConfig(max_calls=9)), account_of(max_calls=1)
+    large, small = account_of(max_calls=9), account_of("endpoint e", max_calls=1)
     budget = Budget(Counting(), ENDPOINT, [large, small])
     budget.complete(ask())
     with pytest.raises(BudgetExhausted):
         budget.complete(ask())
-    assert (large.taken().calls, large.in_flight) == (1, 0)
+    assert (taken(large).calls, large.in_flight) == (1, 0)
 
 
-def test_a_request_waits_for_those_in_flight_to_leave_it_enough():
+def test_a_request_waits_for_those_in_flight_to_leave_it_enough(account_of):
     """Two of 20 reserved tokens each fit into 30 only one after the other."""
-    account = MemoryAccount("the run", BudgetConfig(max_tokens=30))
+    account = account_of(max_tokens=30)
     begun, go_on = threading.Event(), threading.Event()
 
     class Held:
@@ -159,10 +161,10 @@ def test_a_request_waits_for_those_in_flight_to_leave_it_enough():
         first = pool.submit(budget.complete, ask())
         assert begun.wait(20)
         second = pool.submit(budget.complete, ask())
-        assert account.taken().tokens == 20
+        assert taken(account).tokens == 20
         go_on.set()
         assert first.result(20).text == second.result(20).text == "good"
-    assert account.taken() == Spending(2, 12, pytest.approx(30e-6))
+    assert taken(account) == Spending(2, 12, pytest.approx(30e-6))
 
 
 def test_workers_share_an_account_and_runs_do_not(tmp_path):
@@ -177,38 +179,37 @@ def test_workers_share_an_account_and_runs_do_not(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_workers_of_an_account_never_pass_it_and_agree_with_one_plain_account_in_the_end(tmp_path, seed: int):
+def test_workers_of_an_account_never_pass_it_and_agree_in_the_end(tmp_path, seed: int):
     rng = random.Random(seed)
     limits = BudgetConfig(max_calls=200, max_tokens=4_000, max_usd=20.0)
     workers = [stored(tmp_path, limits) for _ in range(3)]
-    plain = MemoryAccount("the run", limits)  # told what really happened, at once
+    spent = Spending()  # what really happened, told at once
     flying: list[tuple[StoredAccount, Spending]] = []
     refused = 0
-    for _ in range(900):
+    for step in range(900):
         if rng.random() < 0.55:
             worker, most = rng.choice(workers), Spending(1, rng.randint(1, 60), rng.random() / 4)
             if worker.reserve(most) is None:
-                assert plain.reserve(most) is None  # what the file allows is within the limits in truth
                 flying.append((worker, most))
+                # What the file allows is within the limits in truth.
+                assert passed(limits, sum((held for _, held in flying), spent)) is None
             else:
                 refused += 1
         elif flying:
             worker, most = flying.pop(rng.randrange(len(flying)))
-            spent = Spending(rng.randint(0, 1), rng.randint(0, most.tokens), most.usd * rng.random())
-            for account in (worker, plain):
-                account.settle(most, spent)
+            cost = Spending(rng.randint(0, 1), rng.randint(0, most.tokens), most.usd * rng.random())
+            worker.settle(most, cost)
+            spent += cost
             assert worker.in_flight == sum(w is worker for w, _ in flying)
-            assert worker.spent().calls <= plain.spent().calls
+        if step % 30 == 0:
             # What one worker sees as taken is the truth, or more: others' requests at their most.
-            assert worker.taken().tokens >= plain.taken().tokens
+            assert taken(workers[0]).tokens >= sum((held for _, held in flying), spent).tokens
     for worker, most in flying:
-        for account in (worker, plain):
-            account.settle(most, Spending(1, most.tokens, most.usd))
+        worker.settle(most, most)
+        spent += most
     assert refused > 10
-    fresh = stored(tmp_path, limits)  # nobody has anything in flight, so all is in the file
-    assert fresh.taken() == fresh.spent()
-    assert (fresh.spent().calls, fresh.spent().tokens) == (plain.spent().calls, plain.spent().tokens)
-    assert fresh.spent().usd == pytest.approx(plain.spent().usd)
+    # Nobody has anything in flight, so all is in the file.
+    assert taken(stored(tmp_path, limits)) == Spending(spent.calls, spent.tokens, pytest.approx(spent.usd))
 
 
 def test_two_workers_use_up_exactly_what_the_run_needs(tmp_path):
@@ -222,7 +223,7 @@ def test_two_workers_use_up_exactly_what_the_run_needs(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(worker, range(2))) == [None, None]
     assert inner.calls == 120
-    assert stored(tmp_path, limits).taken() == Spending(120, 720, pytest.approx(120 * 15e-6))
+    assert taken(stored(tmp_path, limits)) == Spending(120, 720, pytest.approx(120 * 15e-6))
 
 
 def test_a_request_that_cost_more_than_was_held_for_it_stops_the_next_at_once(tmp_path):
@@ -231,7 +232,7 @@ def test_a_request_that_cost_more_than_was_held_for_it_stops_the_next_at_once(tm
     for _ in range(3):
         assert one.reserve(Spending(1, 20)) is None
     one.settle(Spending(1, 20), Spending(1, 70))  # the endpoint counts otherwise
-    assert other.taken() == Spending(3, 110)
+    assert taken(other) == Spending(3, 110)
     assert other.reserve(Spending(1, 1)) is not None
     assert one.reserve(Spending(1, 1)) is not None
 
@@ -242,9 +243,8 @@ def test_a_worker_that_dies_leaves_too_much_taken_rather_than_too_little(tmp_pat
     for _ in range(2):
         assert one.reserve(Spending(1, 10)) is None
     one.settle(Spending(1, 10), Spending(1, 3))
-    assert one.taken() == Spending(2, 13)  # as it is
     del one  # killed, with one request in flight
-    assert other.taken() == Spending(2, 20)  # at most
+    assert taken(other) == Spending(2, 20)  # at most
     for _ in range(2):
         assert other.reserve(Spending(1, 10)) is None
     assert other.reserve(Spending(1, 10)) is not None
@@ -261,7 +261,7 @@ def test_a_child_that_was_forked_while_others_reserved_has_a_lock_and_nothing_in
             os._exit(0 if refused is None and account.in_flight == 1 else 1)
         _, status = os.waitpid(child, 0)
     assert status == 0
-    assert (account.in_flight, account.taken().calls) == (1, 2)
+    assert (account.in_flight, taken(account).calls) == (1, 2)
 
 
 def test_many_threads_use_a_budget_up_before_any_gives_up(account_of):
@@ -278,25 +278,24 @@ def test_many_threads_use_a_budget_up_before_any_gives_up(account_of):
 
     failure = fan_out(range(1000), work, 64)
     assert isinstance(failure, BudgetExhausted)
-    most = cost_usd(ENDPOINT, most_tokens_in(ask()), 2000)
-    assert 0.2 - most < account.spent().usd <= 0.2
-    assert account.taken() == account.spent()
-    assert f"{account.spent().usd:.4f} of $0.2 are spent" in str(failure)
+    most = cost_usd(ENDPOINT, ask().most_tokens_in, 2000)
+    assert 0.2 - most < taken(account).usd <= 0.2
+    assert f"{taken(account).usd:.4f} of $0.2 are spent" in str(failure)
 
 
-class Unwritable(MemoryAccount):
+class Unwritable(StoredAccount):
     def settle(self, reserved: Spending, spent: Spending) -> None:
         raise StoreError("disk full")
 
 
 @pytest.mark.parametrize("broken_first", [True, False])
-def test_an_answer_survives_an_account_that_cannot_be_written(broken_first: bool):
-    broken, whole = Unwritable("the run", BudgetConfig(max_calls=9)), MemoryAccount("e", BudgetConfig(max_calls=9))
+def test_an_answer_survives_an_account_that_cannot_be_written(tmp_path, account_of, broken_first: bool):
+    broken, whole = Unwritable(tmp_path, "run-1", "the run", BudgetConfig(max_calls=9)), account_of("e", max_calls=9)
     ledger, inner = MemoryLedger(), Counting()
     client = Cache(Budget(inner, ENDPOINT, [broken, whole] if broken_first else [whole, broken]), ledger)
     assert client.complete(ask()).text == "good"
     assert len(ledger) == 1
-    assert (whole.spent().calls, whole.in_flight) == (1, 0)
+    assert (taken(whole).calls, whole.in_flight) == (1, 0)
     with pytest.raises(StoreError, match="budget of the run could not be written .disk full.*same command again"):
         client.complete(ask("another"))
     assert inner.calls == 1
@@ -331,14 +330,14 @@ def test_a_damaged_budget_file_is_an_error_of_ours_and_nobody_waits_for_what_it_
         (llm_server.text_instead(b" " * 5_000_000), True),
     ],
 )
-def test_what_the_model_may_have_worked_for_counts(fault, charged: bool):
-    account = MemoryAccount("the run", BudgetConfig(max_calls=3))
+def test_what_the_model_may_have_worked_for_counts(account_of, fault, charged: bool):
+    account = account_of(max_calls=3)
     with LlmServer(by_first_word) as server:
         server.misbehave(fault)
         endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", service="charged", max_attempts=1)
         with pytest.raises(ModelError):
             connect(endpoint, ledger=MemoryLedger(), accounts=[account]).complete(ask())
-    assert account.taken().calls == int(charged)
+    assert taken(account).calls == int(charged)
 
 
 # ---------------------------------------------------------------------------------------------------------- rate limits
@@ -348,7 +347,8 @@ def paced(requests: int | None, tokens: int | None, sizes: list[int]) -> list[fl
     """When requests of these sizes go out, in seconds, if all come at once."""
     now = [0.0]
     sent: list[float] = []
-    pace = LocalPace(requests, tokens, clock=lambda: 0.0, sleep=lambda seconds: now.__setitem__(0, seconds))
+    pace = LocalPace(clock=lambda: 0.0, sleep=lambda seconds: now.__setitem__(0, seconds))
+    pace.allow(requests, tokens)
     for size in sizes:
         now[0] = 0.0
         pace(size)
@@ -356,22 +356,23 @@ def paced(requests: int | None, tokens: int | None, sizes: list[int]) -> list[fl
     return sent
 
 
-def test_requests_a_minute_are_evenly_spaced():
-    assert paced(120, None, [50] * 4) == [0.0, 0.5, 1.0, 1.5]
-
-
-def test_tokens_a_minute_make_the_next_request_wait_for_the_last_ones_share():
-    assert paced(None, 6000, [100, 300, 100]) == [0.0, 1.0, 4.0]
-
-
-def test_whichever_limit_is_tighter_decides():
-    assert paced(60, 6000, [10, 300, 10]) == [0.0, 1.0, 4.0]
+@pytest.mark.parametrize(
+    ("requests", "tokens", "sizes", "sent"),
+    [
+        (120, None, [50] * 4, [0.0, 0.5, 1.0, 1.5]),
+        (None, 6000, [100, 300, 100], [0.0, 1.0, 4.0]),
+        (60, 6000, [10, 300, 10], [0.0, 1.0, 4.0]),
+    ],
+)
+def test_requests_are_evenly_spaced_by_whichever_limit_is_tighter(requests, tokens, sizes, sent):
+    assert paced(requests, tokens, sizes) == sent
 
 
 def test_a_pause_earns_no_burst():
     clock = [0.0]
     waits: list[float] = []
-    pace = LocalPace(60, None, clock=lambda: clock[0], sleep=waits.append)
+    pace = LocalPace(clock=lambda: clock[0], sleep=waits.append)
+    pace.allow(60, None)
     pace(1)
     clock[0] = 100.0
     for _ in range(3):
@@ -383,15 +384,15 @@ def test_every_attempt_is_paced():
     told: list[int] = []
     inner = Counting(failures=[TransientError("busy")] * 2)
     Retry(Paced(inner, told.append), sleep=lambda seconds: None).complete(ask())
-    assert told == [likely_tokens(ask())] * 3
+    assert told == [ask().likely_tokens] * 3
 
 
 # ---------------------------------------------------------------------------------------------------- all of the layers
 
 
-def test_the_layers_together_ask_once_within_budget_and_pace():
+def test_the_layers_together_ask_once_within_budget_and_pace(account_of):
     told: list[int] = []
-    account = MemoryAccount("the run", BudgetConfig(max_calls=3))
+    account = account_of(max_calls=3)
     with LlmServer(by_first_word) as server:
         server.misbehave(llm_server.too_many_requests("0"))
         endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", service="layers")

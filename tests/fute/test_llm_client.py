@@ -20,7 +20,7 @@ from fute.llm.cache import Cache, MemoryLedger
 from fute.llm.failures import InputFailed, Secret, TransientError
 from fute.llm.http_answer import http_answer
 from fute.llm.limits import local_pace, places_at, workers_for
-from fute.llm.retry import Backoff, Retry
+from fute.llm.retry import Retry, seconds_before_next
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.llm.wire import CHAT_WIRE
@@ -598,12 +598,11 @@ def test_other_failures_are_not_tried_again():
 
 
 def test_waits_are_spread_and_bounded_and_never_shorter_than_asked_for():
-    backoff = Backoff()
-    assert backoff.seconds(1, None, 0.0) == 0.25
-    assert backoff.seconds(1, None, 0.999) < 0.5
-    assert backoff.seconds(30, None, 1.0) == 30.0
-    assert 7.0 <= backoff.seconds(1, 7.0, 0.5) < 8.0
-    assert backoff.seconds(1, 86_400.0, 0.0) == 120.0
+    assert seconds_before_next(1, None, 0.0) == 0.25
+    assert seconds_before_next(1, None, 0.999) < 0.5
+    assert seconds_before_next(30, None, 1.0) == 30.0
+    assert 7.0 <= seconds_before_next(1, 7.0, 0.5) < 8.0
+    assert seconds_before_next(1, 86_400.0, 0.0) == 120.0
 
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

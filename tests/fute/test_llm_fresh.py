@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig
 from fute.errors import ModelError
-from fute.llm.budget import MemoryAccount
+from fute.llm.budget import Account
 from fute.llm.cache import FreshSamples, MemoryLedger
 from fute.llm.client import connect
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
+from storage.budgets import StoredAccount
 from tests.llm_server import LlmServer, by_first_word
 
 TEXTS = TextTable([f"text {i} {'good' if i % 2 else 'bad'}" for i in range(100)])
 PROMPT = PromptConfig(id="p", template="Q?\n{{text}}", verbalizer={"positive": ["positive"], "negative": ["negative"]})
 
 
-def asked(server: LlmServer, ledger: MemoryLedger, asking: str | None, max_calls: int = 10_000, **decoding) -> None:
+def asked(
+    server: LlmServer, ledger: MemoryLedger, asking: str | None, accounts: Sequence[Account] = (), **decoding
+) -> None:
     """All texts, by a run of its own."""
     endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m", max_concurrency=8)
-    account = MemoryAccount("the run", BudgetConfig(max_calls=max_calls))
-    client = connect(endpoint, ledger=ledger, accounts=[account])
+    client = connect(endpoint, ledger=ledger, accounts=accounts)
     completer = client if asking is None else FreshSamples(client, asking)
     PromptedModel("m", PROMPT, endpoint, completer=completer, **decoding).outputs(TEXTS)
 
 
-def test_an_asking_that_was_stopped_goes_on_and_another_starts_anew() -> None:
+def test_an_asking_that_was_stopped_goes_on_and_another_starts_anew(tmp_path) -> None:
     ledger = MemoryLedger()
+    first, second = ([StoredAccount(tmp_path, run, "the run", BudgetConfig(max_calls=60))] for run in "ab")
     with LlmServer(by_first_word) as server:
         asked(server, ledger, None)  # answers that are no part of any asking
         assert server.n_requests == 100
         with pytest.raises(ModelError, match="is not paid again"):
-            asked(server, ledger, "monday", max_calls=60)
+            asked(server, ledger, "monday", first)
         assert server.n_requests == 160
-        asked(server, ledger, "monday", max_calls=60)
+        asked(server, ledger, "monday", second)
         assert server.n_requests == 200
         asked(server, ledger, "monday")
         assert server.n_requests == 200

@@ -15,9 +15,9 @@ from fute.config import EndpointConfig, PromptConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm import local_model
 from fute.llm.endpoint import located, request_fields
-from fute.llm.local import connect
-from fute.llm.local_model import LocalModel
-from fute.llm.local_weights import Weights, load_weights
+from fute.llm.local import connect, source_of
+from fute.llm.local_model import LocalModel, shared_model
+from fute.llm.local_weights import Weights
 from fute.llm.local_words import word_tree
 from fute.llm.perplexity import echo_request, perplexity
 from fute.llm.types import SCORED, ChatRequest, Message
@@ -55,6 +55,10 @@ def endpoint(folders: Path, kind: str, **local: object) -> EndpointConfig:
         ),
         folders,
     )
+
+
+def load_weights(endpoint: EndpointConfig) -> Weights:
+    return shared_model(source_of(endpoint), endpoint.local).weights
 
 
 def request(text: str, **fields: object) -> ChatRequest:

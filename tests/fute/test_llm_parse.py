@@ -8,12 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from fute.llm.parse import How
-from fute.llm.refusal import refuses
-from fute.llm.thinking import after_thinking
+from fute.llm.parse import How, refuses
 from fute.llm.token_masses import positions_of_text
 from fute.llm.types import SCORED, Answer, TokenLogprobs
-from fute.llm.verbalizer import Verbalizer
+from fute.llm.verbalizer import Verbalizer, after_thinking
 
 WORDS = {"positive": ["positive", "yes"], "negative": ["negative", "no", "false"]}
 

@@ -241,7 +241,7 @@ def failing(server: LlmServer, status: int, *, when: Callable[[str], bool], body
 @pytest.mark.parametrize("place", [0, 7, 29])
 @pytest.mark.parametrize("status", [400, 403, 413, 418, 422, 451, 500, 502])
 def test_one_input_that_fails_among_others_is_counted_and_ends_nothing(server, monkeypatch, caplog, status, place):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
     failing(server, status, when=lambda prompt: prompt.endswith(TEXTS[place]))
     outputs = model(server, max_attempts=2, api_key=CANARY).outputs(TextTable(TEXTS))
     assert np.flatnonzero(~outputs.answered).tolist() == [place]
@@ -256,7 +256,7 @@ def test_one_input_that_fails_among_others_is_counted_and_ends_nothing(server, m
 
 
 def test_an_answer_that_breaks_off_or_is_too_large_for_one_input_ends_nothing(server, monkeypatch):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
 
     def odd(exchange, request):
         prompt = request["messages"][-1]["content"]
@@ -273,7 +273,7 @@ def test_an_answer_that_breaks_off_or_is_too_large_for_one_input_ends_nothing(se
 @pytest.mark.parametrize("body", [{"error": {"message": "no"}}, {"detail": "no"}, {"error": "no"}], ids=str)
 @pytest.mark.parametrize("status", [400, 403, 422, 500])
 def test_when_the_first_many_inputs_all_fail_the_endpoint_is_at_fault(server, monkeypatch, status, body):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
     failing(server, status, when=lambda prompt: True, body=body)
     with pytest.raises(ModelError, match=rf"m1: 10 inputs in a row failed.*HTTP {status}: no.* 0 of 30 answers came"):
         model(server, max_concurrency=1, max_attempts=1).outputs(TextTable(TEXTS))
@@ -302,7 +302,7 @@ def test_many_in_flight_may_fail_before_the_first_answer_is_back():
 
 
 def test_a_server_that_comes_back_is_asked_again_about_what_failed_meanwhile(server, monkeypatch):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
     server.misbehave(lambda exchange, request: False, times=12)
     server.misbehave(llm_server.status(503), times=8)
     outputs = model(server, max_concurrency=1, max_attempts=2).outputs(TextTable(TEXTS))
@@ -419,7 +419,7 @@ def test_requests_in_flight_are_finished_and_kept_when_another_fails():
 
 
 def test_transient_failures_in_the_middle_of_a_run_change_nothing(server, monkeypatch):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
     calm = model(server).outputs(TextTable(TEXTS))
     server.misbehave(llm_server.too_many_requests(), times=5)
     server.misbehave(llm_server.status(500), times=5)
@@ -455,7 +455,7 @@ def test_missing_calls_counts_distinct_requests_without_asking_any(server):
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 429, 500])
 def test_a_key_never_shows_in_what_a_failed_run_leaves_behind(server, caplog, monkeypatch, code):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.001)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.001)
     caplog.set_level(logging.DEBUG)
     server.misbehave(llm_server.echo_of_the_key(code), times=100)
     asked = model(server, api_key=CANARY, max_attempts=2)

@@ -12,7 +12,7 @@ from fute.errors import ModelError
 from fute.llm.cache import MemoryLedger
 from fute.llm.client import connect
 from fute.llm.failures import TransientError
-from fute.llm.openai_chat import connect as connect_chat
+from fute.llm.transport import connect as connect_chat
 from fute.llm.types import ChatRequest, Message
 from tests import llm_server
 from tests.llm_server import LlmServer, by_first_word
@@ -74,7 +74,7 @@ def test_what_is_no_answer_at_all_is_told_from_refusals_and_empty_answers(server
 
 
 def test_a_burst_of_errors_ends_and_the_request_that_was_hit_is_answered(server, monkeypatch):
-    monkeypatch.setattr("fute.llm.retry.Backoff.seconds", lambda *_: 0.0)
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.0)
     server.misbehave(llm_server.server_errors(), times=4)
     client = connect(endpoint(server), ledger=MemoryLedger())
     with ThreadPoolExecutor(4) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ import torch
 
 from fute import stopping
 from fute.config import BudgetConfig, EndpointConfig
-from fute.llm.budget import Budget, MemoryAccount
+from fute.llm.budget import Budget
 from fute.llm.cache import MemoryLedger
 from fute.llm.client import Stoppable, connect
 from fute.llm.fan_out import fan_out
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.models.encoding import Encoded, pad
 from fute.stopping import Stopped
+from storage.budgets import StoredAccount
 from tests.llm_server import LlmServer, by_first_word, too_many_requests
 
 
@@ -74,12 +76,12 @@ def test_a_wait_before_another_attempt_ends_with_the_run_and_not_in_a_question()
     assert server.n_requests == 1
 
 
-def test_a_question_that_was_not_asked_costs_nothing() -> None:
+def test_a_question_that_was_not_asked_costs_nothing(tmp_path: Path) -> None:
     class Never:
         def complete(self, request: ChatRequest) -> Answer:
             raise AssertionError("asked")
 
-    account = MemoryAccount("the run", BudgetConfig(max_calls=1))
+    account = StoredAccount(tmp_path, "run-1", "the run", BudgetConfig(max_calls=1))
     budget = Budget(Stoppable(Never()), EndpointConfig(id="e", base_url="http://127.0.0.1:9/v1", model="m"), [account])
     stopping.stop()
     for _ in range(3):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.llm.cache import MemoryLedger
-from fute.llm.estimate import CHARACTERS_A_TOKEN
+from fute.llm.types import CHARACTERS_A_TOKEN
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.store import Store
