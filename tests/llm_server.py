@@ -304,17 +304,6 @@ def choice(content: str | None, finish_reason: str = "stop", **message: Any) -> 
     return text_instead(json.dumps({"model": "test-model", "choices": [chosen]}).encode())
 
 
-def hang(seconds: float) -> Fault:
-    """Says nothing for a while; the client has gone by then."""
-
-    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
-        time.sleep(seconds)
-        exchange.close_connection = True
-        return True
-
-    return fault
-
-
 def half_closed(exchange: Exchange, request: dict[str, Any]) -> bool:
     """Promises a body and closes the connection within it."""
     exchange.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"choi')
@@ -324,15 +313,6 @@ def half_closed(exchange: Exchange, request: dict[str, Any]) -> bool:
     return True
 
 
-def server_errors(code: int = 500) -> Fault:
-    """One of a burst: `server.misbehave(server_errors(), times=5)`."""
-    return status(code)
-
-
-def empty_answer() -> Fault:
-    return choice("")
-
-
 def web_page() -> Fault:
     """The page of a login or a proxy, with status 200."""
     return text_instead(b"<html><body>Please log in</body></html>", "text/html")
@@ -340,28 +320,3 @@ def web_page() -> Fault:
 
 def broken_json() -> Fault:
     return text_instead(b'{"choices": [{"message": {"content": "posit')
-
-
-def content_filter(*, as_status: bool = False) -> Fault:
-    """The two ways in which hosts say that a filter stopped an answer or a prompt."""
-    if as_status:
-        return status(400, error={"message": "the prompt was stopped", "code": "content_filter"})
-    return choice(None, "content_filter")
-
-
-def drip(seconds_a_byte: float, n_bytes: int) -> Fault:
-    """Sends a byte now and then: never silent for long, never done."""
-
-    def fault(exchange: Exchange, request: dict[str, Any]) -> bool:
-        exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
-        try:
-            for _ in range(n_bytes):
-                exchange.wfile.write(b" ")
-                exchange.wfile.flush()
-                time.sleep(seconds_a_byte)
-        except OSError:
-            pass  # the client had enough
-        exchange.close_connection = True
-        return True
-
-    return fault

@@ -97,12 +97,13 @@ class Budget:
         """
         if self._broken is not None:
             raise self._broken
-        most = self._most(request)
+        most = self._call(request.most_tokens_in, request.max_tokens)
         self._reserve(most)
-        spent = most  # what ends in a way that nobody thought of may have been charged
+        spent = most  # of an answer without counts, and of what ends in a way that nobody thought of
         try:
             answer = self._inner.complete(request)
-            spent = self._cost(answer, most)
+            if answer.tokens_in is not None and answer.tokens_out is not None:
+                spent = self._call(answer.tokens_in, answer.tokens_out)
             return answer
         except (ModelError, Stopped) as exc:
             spent = most if exc.may_be_charged else Spending()
@@ -130,16 +131,8 @@ class Budget:
                     "came are kept. Free the store's disk or its lock and run the same command again"
                 )
 
-    def _most(self, request: ChatRequest) -> Spending:
-        tokens_in = request.most_tokens_in
-        usd = cost_usd(self._endpoint, tokens_in, request.max_tokens)
-        return Spending(1, tokens_in + request.max_tokens, usd or 0.0)
-
-    def _cost(self, answer: Answer, most: Spending) -> Spending:
-        if answer.tokens_in is None or answer.tokens_out is None:
-            return most  # it did not say; nothing is left out of the reckoning for that
-        usd = cost_usd(self._endpoint, answer.tokens_in, answer.tokens_out)
-        return Spending(1, answer.tokens_in + answer.tokens_out, usd or 0.0)
+    def _call(self, tokens_in: int, tokens_out: int) -> Spending:
+        return Spending(1, tokens_in + tokens_out, cost_usd(self._endpoint, tokens_in, tokens_out) or 0.0)
 
 
 def _wait_for(account: Account, most: Spending) -> None:
@@ -160,11 +153,11 @@ def cost_usd(endpoint: EndpointConfig, tokens_in: int | None, tokens_out: int | 
 
 def passed(limits: BudgetConfig, spending: Spending) -> str | None:
     """The name of a limit that this would pass."""
-    for field, value in (("max_calls", spending.calls), ("max_tokens", spending.tokens), ("max_usd", spending.usd)):
-        limit = getattr(limits, field)
+    for name in ("calls", "tokens", "usd"):
+        limit = getattr(limits, f"max_{name}")
         # A hair's breadth for sums of floats; a millionth of a limit is no overspending.
-        if limit is not None and value > limit * (1 + 1e-9):
-            return field
+        if limit is not None and getattr(spending, name) > limit * (1 + 1e-9):
+            return f"max_{name}"
     return None
 
 

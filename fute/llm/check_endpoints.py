@@ -60,8 +60,8 @@ def parameter_problems(where: str, endpoint: EndpointConfig) -> Iterator[str]:
     for name, value in endpoint.parameters.items():
         if value is None and name not in NEVER_LEFT_OUT and name not in bounds:
             continue  # as documented: a field that the server does not want is left out
-        if _counts_logprobs(endpoint, name, value):
-            continue
+        if name == "logprobs" and endpoint.api == "openai_completions" and type(value) is int:
+            continue  # there it is a number, and some servers give more than the usual 5
         if name in OWNED:
             yield f"{where}.parameters: {name} cannot be set there: {OWNED[name]}"
         elif name in bounds:
@@ -75,11 +75,6 @@ def parameter_problems(where: str, endpoint: EndpointConfig) -> Iterator[str]:
                 f"{where}.parameters: {found} cannot be set there, for thinking beside the bound of the answer is in "
                 "no budget; set max_answer_tokens of the models entry, and for instance reasoning_effort here"
             )
-
-
-def _counts_logprobs(endpoint: EndpointConfig, name: str, value: Any) -> bool:
-    """In the older protocol `logprobs` is a number, and some servers give more than the usual 5."""
-    return name == "logprobs" and endpoint.api == "openai_completions" and type(value) is int
 
 
 def _named(names: tuple[str, ...], value: Any) -> str | None:

@@ -119,9 +119,12 @@ class Conversation:
             answers.append(answer)
             if self._prompt.cot:
                 follow_up = self.follow_up(request, answer)
-                # Without its reasoning the model would be another one: a refusal or silence is then the answer.
-                answer = _without_words(answer) if follow_up is None else ask(follow_up)
-                answers += [] if follow_up is None else [answer]
+                if follow_up is None:
+                    # Without its reasoning the model would be another one: a refusal or silence is then the answer.
+                    answer = _without_words(answer)
+                else:
+                    answer = ask(follow_up)
+                    answers.append(answer)
             last.append(answer)
         return self._reply(tuple(answers), last)
 

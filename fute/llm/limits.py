@@ -50,13 +50,8 @@ class Places:
         with self._changed:
             least = most if self.most is None else min(most, self.most)
             if self.most not in (None, most):
-                logger.warning(
-                    "%s: max_concurrency is %d here and %d there; %d holds for all of this service",
-                    service,
-                    self.most,
-                    most,
-                    least,
-                )
+                says = f"max_concurrency is {self.most} here and {most} there; {least} holds for all of this service"
+                logger.warning("%s: %s", service, says)
             self.most = least
 
     def __enter__(self) -> None:

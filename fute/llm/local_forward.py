@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from fute.llm.local_words import Ids, WordTree
 from fute.llm.types import ChatRequest
 from fute.llm.wire import LOWEST_LOGPROB
 from fute.seeding import seeded
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +64,13 @@ def score_words(
 ) -> list[list[float]]:
     """For each prompt the natural log-probability of each word of its tree."""
     found: list[dict[tuple[Ids, int], float]] = [{} for _ in prompts]
-    rows = [(prompt, node) for prompt, tree in enumerate(trees) for node in range(len(tree.beginnings))]
-    lengths = [len(prompts[prompt]) + len(trees[prompt].beginnings[node]) for prompt, node in rows]
-    for batch in _by_length(lengths, batch_size):
-        pairs = [(prompts[p], trees[p].beginnings[n]) for p, n in (rows[i] for i in batch)]
-        logprobs = _next_token_logprobs(weights, pairs)  # (rows, vocabulary)
-        for row, i in enumerate(batch):
-            prompt, node = rows[i]
-            tree = trees[prompt]
-            wanted = tree.wanted[node]
-            for token, value in zip(wanted, logprobs[row, list(wanted)].tolist(), strict=True):
-                found[prompt][tree.beginnings[node], token] = max(LOWEST_LOGPROB, value)
-    return [
-        tree.word_logprobs(lambda beginning, token, known=known: known[beginning, token])  # type: ignore[misc]
-        for tree, known in zip(trees, found, strict=True)
-    ]
+    rows = [(i, beginning, tokens) for i, tree in enumerate(trees) for beginning, tokens in tree.wanted.items()]
+    for batch in _by_length(rows, lambda row: len(prompts[row[0]]) + len(row[1]), batch_size):
+        logprobs = _next_token_logprobs(weights, [(prompts[i], beginning) for i, beginning, _ in batch])
+        for (i, beginning, tokens), of_row in zip(batch, logprobs, strict=True):
+            for token, value in zip(tokens, of_row[list(tokens)].tolist(), strict=True):
+                found[i][beginning, token] = max(LOWEST_LOGPROB, value)
+    return [tree.word_logprobs(known) for tree, known in zip(trees, found, strict=True)]
 
 
 def score_prompts(weights: Weights, prompts: Sequence[Ids], batch_size: int) -> list[list[tuple[str, float]]]:
@@ -85,7 +79,8 @@ def score_prompts(weights: Weights, prompts: Sequence[Ids], batch_size: int) -> 
         raise ModelError(f"{weights.name} reads its prompt in an encoder and does not tell how probable it is")
     scored: list[list[tuple[str, float]]] = [[] for _ in prompts]
     longest = max(len(ids) for ids in prompts)
-    for batch in _by_length([len(ids) for ids in prompts], max(1, min(batch_size, SCORED_TOKENS // longest))):
+    rows_at_once = max(1, min(batch_size, SCORED_TOKENS // longest))
+    for batch in _by_length(range(len(prompts)), lambda i: len(prompts[i]), rows_at_once):
         inputs = _padded(weights, [prompts[i] for i in batch])
         with torch.inference_mode():
             logits = weights.model(**inputs, use_cache=False).logits  # (rows, length, vocabulary)
@@ -109,27 +104,24 @@ def write(weights: Weights, prompts: Sequence[Ids], requests: Sequence[ChatReque
         else:
             greedy[request.max_tokens].append(i)
     for max_tokens, rows in greedy.items():
-        for batch in _by_length([len(prompts[i]) for i in rows], batch_size):
-            chosen = [rows[k] for k in batch]
-            for i, result in zip(
-                chosen, _generate(weights, [prompts[i] for i in chosen], max_tokens, 0.0), strict=True
-            ):
+        for batch in _by_length(rows, lambda i: len(prompts[i]), batch_size):
+            results = _generate(weights, [prompts[i] for i in batch], max_tokens, 0.0)
+            for i, result in zip(batch, results, strict=True):
                 written[i] = result
     return written
 
 
 def _generate(weights: Weights, prompts: Sequence[Ids], max_tokens: int, temperature: float) -> list[Written]:
-    tokenizer = weights.tokenizer
-    ends = weights.model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
+    tokenizer, usual = weights.tokenizer, weights.model.generation_config
+    ends = tokenizer.eos_token_id if usual.eos_token_id is None else usual.eos_token_id
     drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
     # A configuration of its own: that of a checkpoint may hold penalties, beams, and cuts of improbable tokens.
     config = GenerationConfig(
         max_new_tokens=max_tokens,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=ends,
-        decoder_start_token_id=weights.model.generation_config.decoder_start_token_id,
-        bos_token_id=weights.model.generation_config.bos_token_id,
+        decoder_start_token_id=usual.decoder_start_token_id,
+        bos_token_id=usual.bos_token_id,
         **{"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, **drawn},
     )
     inputs = _padded(weights, prompts, left=not weights.seq2seq)
@@ -139,9 +131,8 @@ def _generate(weights: Weights, prompts: Sequence[Ids], max_tokens: int, tempera
     stops = set(ends) if isinstance(ends, list) else {ends}
     results = []
     for row in output[:, begin:].tolist():
-        end = next((i for i, token in enumerate(row) if token in stops), None)
-        kept = row if end is None else row[:end]
-        results.append((tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is not None))
+        end = next((i for i, token in enumerate(row) if token in stops), len(row))
+        results.append((tokenizer.decode(row[:end], skip_special_tokens=True), end, end < len(row)))
     return results
 
 
@@ -152,10 +143,9 @@ def _next_token_logprobs(weights: Weights, pairs: Sequence[tuple[Ids, Ids]]) -> 
         if weights.seq2seq:
             start = model.generation_config.decoder_start_token_id
             start = model.config.decoder_start_token_id if start is None else start
-            lengths = [len(beginning) + 1 for _, beginning in pairs]
             decoder = _padded(weights, [(start, *beginning) for _, beginning in pairs])["input_ids"]
             logits = model(**_padded(weights, [prompt for prompt, _ in pairs]), decoder_input_ids=decoder).logits
-            last = torch.tensor([length - 1 for length in lengths])
+            last = torch.tensor([len(beginning) for _, beginning in pairs])
         else:
             inputs = _padded(weights, [(*prompt, *beginning) for prompt, beginning in pairs])
             ends = [len(prompt) + len(beginning) - 1 for prompt, beginning in pairs]
@@ -184,8 +174,8 @@ def _padded(weights: Weights, rows: Sequence[Sequence[int]], *, left: bool = Fal
     return {"input_ids": ids.to(weights.device), "attention_mask": mask.to(weights.device)}
 
 
-def _by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Batches of row numbers, longest first, so that little is padded and too large a batch shows at once."""
-    order: list[Any] = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def _by_length(rows: Sequence[T], length: Callable[[T], int], batch_size: int) -> Iterator[list[T]]:
+    """Batches of rows, longest first, so that little is padded and too large a batch shows at once."""
+    ordered = sorted(rows, key=length, reverse=True)
+    for start in range(0, len(ordered), batch_size):
+        yield ordered[start : start + batch_size]

@@ -107,7 +107,7 @@ class LocalModel:
                 self._trees[request.candidates] = word_tree(
                     request.candidates, self.weights.tokenizer, self.weights.name
                 )
-            room = max(map(len, self._trees[request.candidates].beginnings))
+            room = max(map(len, self._trees[request.candidates].wanted))
         if self.weights.seq2seq:  # its decoder has positions of its own, the first for the start token
             if self.weights.positions is not None and room >= self.weights.positions:
                 raise ModelError(

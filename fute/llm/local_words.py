@@ -8,7 +8,7 @@ that no probability counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 from typing import Any
@@ -26,23 +26,22 @@ class WordTree:
     Attributes:
         words: as they were asked about.
         spellings: for each word its spellings as token ids, each different from all others.
-        beginnings: proper beginnings of spellings, the empty one first: after these the model is asked.
-        wanted: for each beginning the tokens whose probabilities are needed there.
+        wanted: proper beginnings of spellings, the empty one first, after which the model is asked: each with the
+            tokens whose probabilities are needed there.
     """
 
     words: tuple[str, ...]
     spellings: tuple[tuple[Ids, ...], ...]
-    beginnings: tuple[Ids, ...]
-    wanted: tuple[tuple[int, ...], ...]
+    wanted: Mapping[Ids, tuple[int, ...]]
 
-    def word_logprobs(self, logprob: Callable[[Ids, int], float]) -> list[float]:
+    def word_logprobs(self, logprobs: Mapping[tuple[Ids, int], float]) -> list[float]:
         """Natural log-probability of each word: the sum over its spellings.
 
         Args:
-            logprob: (beginning, token) -> log-probability of the token after prompt and beginning.
+            logprobs: (beginning, token) -> log-probability of the token after prompt and beginning.
         """
         every = [spelling for spellings in self.spellings for spelling in spellings]
-        begins = {s: sum(logprob(s[:i], s[i]) for i in range(len(s))) for s in every}
+        begins = {s: sum(logprobs[s[:i], s[i]] for i in range(len(s))) for s in every}
         masses = {s: exp(begins[s]) - sum(exp(begins[t]) for t in _next_longer(s, every)) for s in every}
         totals = [sum(max(0.0, masses[spelling]) for spelling in spellings) for spellings in self.spellings]
         return [max(LOWEST_LOGPROB, log(total) if total > 0 else -inf) for total in totals]
@@ -56,29 +55,20 @@ def word_tree(words: Sequence[str], tokenizer: Any, where: str) -> WordTree:
     """
     taken: set[Ids] = set()
     spellings: list[tuple[Ids, ...]] = []
-    unknown = tokenizer.unk_token_id
     for word in words:
-        forms = dict.fromkeys(
-            blank + form for form in (word, word.capitalize(), word.upper(), word.lower()) for blank in (" ", "")
-        )
-        found: list[Ids] = []
-        known = False
-        for form in forms:
-            ids = tuple(tokenizer(form, add_special_tokens=False)["input_ids"])
-            if not ids or unknown in ids:
-                continue
-            known = True
-            if ids not in taken:  # else an earlier word, or another form of this one, is spelled like it
-                taken.add(ids)
-                found.append(ids)
+        forms = [blank + form for form in (word, word.capitalize(), word.upper(), word.lower()) for blank in (" ", "")]
+        ids = [tuple(tokenizer(form, add_special_tokens=False)["input_ids"]) for form in dict.fromkeys(forms)]
+        known = [spelling for spelling in ids if spelling and tokenizer.unk_token_id not in spelling]
         if not known:
             raise ConfigError(f"{where}: its tokenizer does not know the answer word {word!r}; use another word")
-        spellings.append(tuple(found))
+        # Without those with which an earlier word, or another form of this one, is spelled.
+        spellings.append(tuple(spelling for spelling in dict.fromkeys(known) if spelling not in taken))
+        taken.update(known)
     wanted: dict[Ids, dict[int, None]] = {(): {}}
     for spelling in (spelling for group in spellings for spelling in group):
         for i, token in enumerate(spelling):
             wanted.setdefault(spelling[:i], {})[token] = None
-    return WordTree(tuple(words), tuple(spellings), tuple(wanted), tuple(tuple(tokens) for tokens in wanted.values()))
+    return WordTree(tuple(words), tuple(spellings), {beginning: tuple(tokens) for beginning, tokens in wanted.items()})
 
 
 def _next_longer(spelling: Ids, every: Sequence[Ids]) -> list[Ids]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +84,8 @@ class TokenReader:
     def __init__(self, label_of: Mapping[str, int], n_labels: int) -> None:
         self._label_of = label_of
         self._n_labels = n_labels
-        self._known: dict[str, _Begun] = {}
+        # Twenty tokens come with each answer, and mostly the same ones.
+        self._begun = lru_cache(MOST_REMEMBERED)(self._look)
 
     def read(self, positions: Sequence[TokenLogprobs]) -> Masses | None:
         """Probability of each label's words, read along the generated answer.
@@ -142,19 +144,8 @@ class TokenReader:
         shares = np.maximum(masses / masses.sum(), LEAST)
         return Masses((shares / shares.sum()).astype(np.float32), total, generated_label is not None)
 
-    def _begun(self, text: str) -> _Begun:
-        # Twenty tokens come with each answer, and mostly the same ones. Many threads read: one look, no second one.
-        begun = self._known.get(text)
-        if begun is None:
-            if len(self._known) >= MOST_REMEMBERED:
-                self._known.clear()
-            begun = self._look(text[:MOST_CHARACTERS])
-            if len(text) <= MOST_CHARACTERS:
-                self._known[text] = begun
-        return begun
-
     def _look(self, text: str) -> _Begun:
-        word = normal(text)
+        word = normal(text[:MOST_CHARACTERS])
         if word not in self._label_of:
             word = word.rstrip("-")
         labels = {label for longer, label in self._label_of.items() if longer.startswith(word)} if word else set()

@@ -14,12 +14,13 @@ from dataclasses import replace
 
 import pytest
 
+from fute.config import EndpointConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.asked_waits import wait_asked_s
 from fute.llm.cache import Cache, MemoryLedger
+from fute.llm.client import connect
 from fute.llm.failures import InputFailed, Secret, TransientError
-from fute.llm.http_answer import http_answer
-from fute.llm.limits import local_pace, places_at, workers_for
+from fute.llm.limits import local_pace, places_at
 from fute.llm.retry import Retry, seconds_before_next
 from fute.llm.transport import Transport
 from fute.llm.types import Answer, ChatRequest, Message
@@ -197,11 +198,6 @@ def test_answers_that_will_not_get_better_are_refused_at_once(server, fault, mes
     assert not isinstance(caught.value, TransientError)
 
 
-def test_json_under_another_content_type_is_still_an_answer(server):
-    server.misbehave(llm_server.text_instead(b'{"choices": [{"message": {"content": "bad"}}]}', "text/plain"))
-    assert transport(server).complete(ask()).text == "bad"
-
-
 def test_silence_and_dripping_both_end_at_the_time_limit(server):
     """Each goes on until the client has ended, or for ten minutes: the test would hang and not pass."""
     begun, over = threading.Event(), threading.Event()
@@ -246,10 +242,8 @@ def test_an_endpoint_that_is_not_there_is_transient():
     [
         (llm_server.choice(None, "content_filter"), "content_filter"),
         (llm_server.choice(None, "stop", refusal="I will not."), "refusal"),
-        (
-            llm_server.status(400, error={"message": "the prompt was stopped", "code": "content_filter"}),
-            "content_filter",
-        ),
+        (llm_server.choice([{"type": "refusal", "refusal": "no"}]), "refusal"),
+        (llm_server.status(400, error={"message": "stopped", "code": "content_filter"}), "content_filter"),
     ],
 )
 def test_a_refusal_is_an_answer_and_not_a_failure(server, fault, reason):
@@ -259,13 +253,14 @@ def test_a_refusal_is_an_answer_and_not_a_failure(server, fault, reason):
     assert answer.finish_reason == reason
 
 
-def test_odd_log_probabilities_are_bounded_or_left_out(server):
+@pytest.mark.parametrize("given", ["-9999", "-1" + "0" * 400])
+def test_odd_log_probabilities_are_bounded_or_left_out(server, given):
     top = '[{"token": "bad", "logprob": -Infinity}, {"token": "x", "logprob": NaN}, {"token": 3, "logprob": -1}, null]'
     body = (
         '{"choices": [{"message": {"content": "good"}, "logprobs": {"content": '
-        f'[{{"token": "good", "logprob": -9999, "top_logprobs": {top}}}]}}}}]}}'
+        f'[{{"token": "good", "logprob": {given}, "top_logprobs": {top}}}]}}}}]}}'
     )
-    server.misbehave(llm_server.text_instead(body.encode()))
+    server.misbehave(llm_server.text_instead(body.encode(), "text/plain"))
     answer = transport(server).complete(ask())
     assert answer.logprobs == (("good", -100.0, (("bad", -100.0),)),)
 
@@ -291,13 +286,6 @@ def test_a_count_that_can_be_none_is_left_out(server, count):
     )
     answer = transport(server).complete(ask())
     assert (answer.tokens_in, answer.tokens_out) == (None, 3)
-
-
-def test_a_log_probability_of_four_hundred_digits_is_bounded(server):
-    entry = '{"token": "good", "logprob": -1' + "0" * 400 + "}"
-    body = f'{{"choices": [{{"message": {{"content": "good"}}, "logprobs": {{"content": [{entry}]}}}}]}}'
-    server.misbehave(llm_server.text_instead(body.encode()))
-    assert transport(server).complete(ask()).logprobs == (("good", -100.0, (("good", -100.0),)),)
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -453,11 +441,6 @@ def test_content_in_parts_is_the_text_among_them(server, content, text):
     assert transport(server).complete(ask()).text == text
 
 
-def test_a_refusal_among_the_parts_is_a_refusal(server):
-    server.misbehave(llm_server.choice([{"type": "refusal", "refusal": "no"}]))
-    assert transport(server).complete(ask()).finish_reason == "refusal"
-
-
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "\ufeff".encode("utf-16-le")])
 def test_a_byte_order_mark_says_how_the_body_is_written_and_is_no_part_of_it(server, mark):
     body = '{"choices": [{"message": {"content": "é"}}]}'
@@ -494,15 +477,6 @@ def test_a_stream_that_broke_off_or_is_odd_is_transient(server, body, message):
     server.misbehave(llm_server.text_instead(body, "text/event-stream"))
     with pytest.raises(TransientError, match=message):
         transport(server).complete(ask())
-
-
-def test_a_stream_of_many_events_is_joined_in_linear_time():
-    events = [CHUNK % ('"x"', "null")] * 40_000
-    started = time.perf_counter()
-    body = stream(*events).decode()
-    answer = http_answer(CHAT_WIRE, "there", ask(), 200, {}, body, latency_ms=1.0, secret=Secret(None))
-    assert len(answer.text) == 40_000
-    assert time.perf_counter() - started < 10
 
 
 # -------------------------------------------------------------------------------------------------------------- the key
@@ -723,10 +697,6 @@ def test_a_place_is_held_until_the_answer_is_kept_and_not_for_one_that_is_known(
     assert held == ["taken", "kept", "free"] * 2  # the second answer was known
 
 
-def test_there_are_more_workers_than_places_but_one_stays_alone():
-    assert [workers_for(n) for n in (1, 2, 8, 64)] == [1, 2, 10, 80]
-
-
 def test_clients_of_one_service_share_its_pace_and_the_slowest_holds():
     first = local_pace("https://a.example", 600, None)
     second = local_pace("https://a.example", 60, 1200)
@@ -817,3 +787,24 @@ def test_a_waiting_thread_asks_itself_when_the_first_one_failed():
     thread.join()
     assert answer.text == "good"
     assert not answer.from_cache
+
+
+# ---------------------------------------------------------------------------------------------------- all of the layers
+
+
+def test_a_burst_of_errors_ends_and_the_requests_that_were_hit_are_answered(server, monkeypatch):
+    monkeypatch.setattr("fute.llm.retry.seconds_before_next", lambda *_: 0.0)
+    server.misbehave(llm_server.status(500), times=4)
+    endpoint = EndpointConfig(id="e", base_url=server.base_url, model="m")
+    client = connect(endpoint, ledger=MemoryLedger())
+    with ThreadPoolExecutor(4) as pool:
+        texts = [answer.text for answer in pool.map(lambda i: client.complete(ask(f"good {i}")), range(12))]
+    assert (texts, server.n_requests) == (["positive"] * 12, 16)
+
+
+def test_each_protocol_has_its_path_and_reads_its_answer(server):
+    for api in ("openai_chat", "openai_completions", "anthropic"):
+        endpoint = EndpointConfig(id="e", api=api, base_url=server.base_url, model="m")
+        client = connect(endpoint, ledger=MemoryLedger())
+        assert client.complete(ask(api=api, top_logprobs=None)).text.strip() == "positive"
+    assert server.paths[-3:] == ["/v1/chat/completions", "/v1/completions", "/v1/messages"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,8 +123,8 @@ def test_a_word_is_looked_for_in_several_spellings_and_each_spelling_counts_once
     tree = word_tree(["no", "No", "yes"], Letters(), "m")
     assert {"".join(map(chr, ids)) for ids in tree.spellings[0]} == {"no", " no", "No", " No", "NO", " NO"}
     assert tree.spellings[1] == ()  # all of its spellings are those of the first word
-    assert tree.beginnings[0] == ()
-    values = tree.word_logprobs(lambda beginning, token: -1.0)
+    assert next(iter(tree.wanted)) == ()
+    values = tree.word_logprobs(defaultdict(lambda: -1.0))
     assert values[0] == pytest.approx(np.log(3 * np.exp(-2) + 3 * np.exp(-3)))
     assert values[1] == -100.0
 
