@@ -67,12 +67,10 @@ class Account(Protocol):
 
     def reserve(self, most: Spending) -> Refusal | None:
         """Take this out of what is left; if there is not so much left nothing is taken, and it is said why."""
-        ...
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
         """Put back what was reserved, and take out what was spent. The reservation is no longer in flight even where
         this raises."""
-        ...
 
 
 class Budget:

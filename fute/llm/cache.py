@@ -22,15 +22,12 @@ class ResponseLedger(Protocol):
 
     def put(self, request: ChatRequest, answer: Answer) -> None:
         """Keep an answer; durable on return, as far as the ledger is."""
-        ...
 
     def claim(self, key: str) -> bool:
         """Whether the caller may ask now. False: someone else is asking. Never waits."""
-        ...
 
     def release(self, key: str) -> None:
         """End a claim, whether or not an answer came."""
-        ...
 
 
 class MemoryLedger:
@@ -88,10 +85,8 @@ class Cache:
                 return self._keep(_under_its_own_number(request), self._inner.complete(request))
         key = request.key
         wait_s = 0.005
-        while not self._ledger.claim(key):
-            # Someone else is asking. What they are answered is looked for before the claim is tried again.
-            if (kept := self._ledger.get(key)) is not None:
-                return replace(kept, from_cache=True, key=key)
+        # While someone else is asking, what they are answered is as good as the claim.
+        while not (claimed := self._ledger.claim(key)) and self._ledger.get(key) is None:
             stopping.pause(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         try:
@@ -103,7 +98,8 @@ class Cache:
                 passing = answer.empty and answer.finish_reason != "length"
                 return self._keep(_under_its_own_number(request) if passing else request, answer)
         finally:
-            self._ledger.release(key)
+            if claimed:
+                self._ledger.release(key)
 
     def _keep(self, request: ChatRequest, answer: Answer) -> Answer:
         self._ledger.put(request, answer)

@@ -9,13 +9,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer, from_status
+from fute.errors import ModelError
+from fute.llm.asked_waits import wait_asked_s
+from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer
 from fute.llm.server_words import error_of, fault_of_input, named_words, speaks_of_length
 from fute.llm.types import Answer, ChatRequest
 from fute.llm.wire import DONE, Wire, text_or_none
 
 MOST_TOKENS = 2**53
 """No count is as large; above it, floats and tables disagree about whole numbers."""
+
+TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
+OF_THE_ENDPOINT = frozenset({401, 402, 404, 405, 407})
+"""No input changes these: key, account, address."""
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -72,20 +78,41 @@ def http_answer(
 def _declined(
     where: str, status: int | None, headers: Mapping[str, str], said: Any, latency_ms: float, secret: Secret
 ) -> Answer:
-    """
+    """The answer to an input that was turned away for what it is; any other error is raised.
+
     Args:
-        status: None: of an error within an answer with status 200 that does not say which it would have had.
+        status: 300 or more; None: of an error within an answer with status 200 that does not say which it would have
+            had, and may pass like one with 500.
     """
     code, message = error_of(said)
-    reason = fault_of_input(status or 400, code, message)
-    if reason is not None:
+    if (reason := fault_of_input(status or 400, code, message)) is not None:
         # Turned away before any model saw it, so that it cost nothing.
         words = f"HTTP {status or 200}: {message}"
         return Answer(words, tokens_in=0, tokens_out=0, latency_ms=latency_ms, finish_reason=reason)
-    failure = from_status(where, status, headers, said, secret)
-    if isinstance(failure, TransientError) and (status or 500) >= 500 and speaks_of_length(code, message):
-        raise InputFailed(str(failure), too_long=True)
-    raise failure
+    shown, status = (f"HTTP {status}", status) if status is not None else ("an error with HTTP 200", 500)
+    if status < 400:
+        raise ModelError(f"{where}: {shown}: it redirects elsewhere, which is not followed; correct base_url")
+    says = secret.remove_parts_from(
+        f"{where}: {shown}{f' ({code})' if code not in (None, str(status)) else ''}{f': {message}' if message else ''}"
+    )
+    unpaid = code == "insufficient_quota"  # sent with status 429, but no waiting fills an account
+    if not unpaid and (status in TRANSIENT_STATUS or status >= 500):
+        if status >= 500 and speaks_of_length(code, message):
+            raise InputFailed(says, too_long=True)
+        wait_s = wait_asked_s(status, headers, said)
+        # Surely no model has worked for it? A gateway gives 408, 500, 502 and 504 also when one had begun or answered.
+        free = (status == 503 and wait_s is not None) or (status < 500 and status != 408)
+        raise TransientError(says, wait_s, may_be_charged=not free)
+    key = "the API key was refused" if secret else "no API key was sent"
+    if status == 401:
+        raise ModelError(f"{says}; {key}: set the environment variable that api_key_env names")
+    if status == 404:
+        raise ModelError(f"{says}; check base_url (it mostly ends in /v1) and the model's name")
+    if status in OF_THE_ENDPOINT or unpaid:
+        raise ModelError(says)
+    if status == 403:
+        says += f"; where it is not for what was asked, {key}: look at the environment variable that api_key_env names"
+    raise InputFailed(says)
 
 
 def _streamed(wire: Wire, where: str, content_type: str, body: str, secret: Secret) -> dict[str, Any]:

@@ -166,4 +166,3 @@ class Completer(Protocol):
 
     def complete(self, request: ChatRequest) -> Answer:
         """Answer one request. Safe to call from many threads. Raises ModelError when there is no answer."""
-        ...

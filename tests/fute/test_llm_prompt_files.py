@@ -120,9 +120,7 @@ def test_a_file_that_is_not_there_is_refused_with_its_near_neighbour(tmp_path):
     ("prompt", "message"),
     [
         ({"template": "{{text.__class__.__mro__}}"}, r"is no variable of a prompt; only plain names are filled in"),
-        ({"template": "{% import os %}{{text}} {{ cycler.__init__ }}"}, "is no variable of a prompt"),
         ({"template": "Is it good?"}, "holds no {{text}}, so every input would read the same"),
-        ({"template": "{{text}} {{author}}"}, "{{author}} is no variable"),
         ({"verbalizer": {"good": ["x"], "awful": ["y"]}}, r"unknown label 'awful'\. Dataset films has: good, bad"),
         ({"verbalizer": {"good": ["x"], "bda": ["y"]}}, r"unknown label 'bda'; did you mean 'bad'"),
         ({"verbalizer": {"good": ["x"], "bad": ["X "]}}, "stands for 'good' and for 'bad'"),
@@ -134,8 +132,3 @@ def test_templates_and_verbalizers_that_cannot_work_are_named_before_any_call(tm
     whole = {"id": "p", "template": "{{text}}", "verbalizer": {"good": ["x"], "bad": ["y"]}, "task": "films", **prompt}
     with pytest.raises(ConfigError, match="prompt p: .*" + message.replace("{", r"\{").replace("}", r"\}")):
         check_study(study(tmp_path, datasets=[data], prompts=[whole]))
-
-
-def test_what_looks_like_code_of_other_languages_is_sent_as_it_is():
-    source = "{{text}} ${x} #{7*7} <%= 7*7 %> {0} {x!r} __import__('os')"
-    assert Template(source).render("T") == source.replace("{{text}}", "T")

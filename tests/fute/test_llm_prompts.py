@@ -18,7 +18,8 @@ def test_braces_in_foreign_text_are_never_filled_in_again():
 
 
 def test_single_braces_and_json_in_a_template_stay_as_they_are():
-    assert Template('{"a": {"b": "{{text}}"}}').render("x") == '{"a": {"b": "x"}}'
+    source = '{"a": {"b": "{{text}}"}} ${x} <%= 7*7 %> {0} {x!r}'
+    assert Template(source).render("T") == source.replace("{{text}}", "T")
 
 
 @pytest.mark.parametrize(
