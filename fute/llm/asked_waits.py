@@ -1,4 +1,4 @@
-"""How long a server asks to wait before another attempt: in headers or in its body, in whatever unit."""
+"""How long a server asks its clients to wait before they retry: in headers or in the body, in whatever unit."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _EPOCH_S = 1e9  # a larger number of seconds is a moment and no duration
 
 
 def wait_asked_s(status: int, headers: Mapping[str, str], said: Any, now: float | None = None) -> float | None:
-    """Seconds that a server asks to wait; None where it says nothing.
+    """Seconds the server asks to wait; None if it says nothing.
 
     Args:
         headers: lower-case names.
         said: the body as JSON, or the text that it was instead.
-        now: seconds since 1970, against which moments are read where the server gave no Date.
+        now: seconds since 1970, to read dates against where the server sent no Date.
     """
     now = _moment(headers.get("date", "")) or (time.time() if now is None else now)
     for value, unit in ((headers.get("retry-after-ms"), "ms"), (headers.get("retry-after"), "s")):
@@ -64,7 +64,7 @@ def seconds_in(value: Any, now: float, unit: str = "s") -> float | None:
 
 
 def _resets(headers: Mapping[str, str], now: float) -> float | None:
-    """x-ratelimit-reset-tokens and its like: of the limits that are used up; the longest, where that is not said."""
+    """Read x-ratelimit-reset-tokens and the like: the longest of the exhausted limits, or of all if none says it is."""
     waits = []
     for name in headers:
         if "ratelimit" in name and "reset" in name and (wait_s := seconds_in(headers[name], now)) is not None:
@@ -73,7 +73,7 @@ def _resets(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _named_waits(said: Any, depth: int = 5) -> Iterator[tuple[str, Any]]:
-    """retryDelay, retry_after and their like, wherever they stand in a body."""
+    """Find retryDelay, retry_after and the like anywhere in a body."""
     if isinstance(said, dict) and depth:
         for key, value in islice(said.items(), 12):
             name = re.sub(r"[^a-z]", "", key.lower())

@@ -45,13 +45,13 @@ class Spending:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a reservation was not made, all of it seen at the same moment.
+    """Why a reservation was refused, as of one moment.
 
     Attributes:
-        in_flight: reservations of this process that are not settled. Most cost less than was reserved for them, so that
-            it is worth another try when one of them is; with none there is nothing to wait for.
+        in_flight: unsettled reservations of this process. Most calls cost less than was reserved, so another try is
+            worth it once one settles; with none there is nothing to wait for.
         spent: settled.
-        reserved: not settled, by whomever: this process, another one, or one that was killed.
+        reserved: unsettled, by this process, another one, or one that was killed.
     """
 
     in_flight: int
@@ -66,11 +66,10 @@ class Account(Protocol):
     limits: BudgetConfig
 
     def reserve(self, most: Spending) -> Refusal | None:
-        """Take this out of what is left; if there is not so much left nothing is taken, and it is said why."""
+        """Take this out of what is left. If less is left, take nothing and say why."""
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
-        """Put back what was reserved, and take out what was spent. The reservation is no longer in flight even where
-        this raises."""
+        """Replace a reservation by what was spent. It is no longer in flight even if this raises."""
 
 
 class Budget:
@@ -87,11 +86,11 @@ class Budget:
         self._broken: StoreError | None = None
 
     def complete(self, request: ChatRequest) -> Answer:
-        """The answer, also where it could not be booked: it is paid. Then it is the next request that is not sent.
+        """Answer, even if the cost could not be booked: the answer is paid for. Then the next request is not sent.
 
         Raises:
-            BudgetExhausted: the request could pass a limit, even when all that is in flight has come back.
-            StoreError: an account cannot be written; what was reserved there stays taken.
+            BudgetExhausted: the request could pass a limit, with nothing left in flight.
+            StoreError: an account cannot be written; its reservations stay.
         """
         if self._broken is not None:
             raise self._broken
@@ -118,7 +117,7 @@ class Budget:
                 raise
 
     def _settle(self, accounts: Sequence[Account], most: Spending, spent: Spending) -> None:
-        """Each by itself: one that cannot be written must not keep the others from it, nor take the answer along."""
+        """Settle each on its own: one that cannot be written must affect neither the others nor the answer."""
         for account in accounts:
             try:
                 account.settle(most, spent)
@@ -134,7 +133,7 @@ class Budget:
 
 
 def _wait_for(account: Account, most: Spending) -> None:
-    """Reserve, if need be when requests in flight have come back: most cost less than was reserved for them."""
+    """Reserve, waiting for requests in flight to settle: most cost less than was reserved for them."""
     while (refusal := account.reserve(most)) is not None:
         if not refusal.in_flight:
             raise BudgetExhausted(_message(account, most, refusal))
@@ -150,7 +149,7 @@ def cost_usd(endpoint: EndpointConfig, tokens_in: int | None, tokens_out: int | 
 
 
 def passed(limits: BudgetConfig, spending: Spending) -> str | None:
-    """The name of a limit that this would pass."""
+    """The name of a limit that this would exceed; None if it stays within all."""
     for name in ("calls", "tokens", "usd"):
         limit = getattr(limits, f"max_{name}")
         # A hair's breadth for sums of floats; a millionth of a limit is no overspending.

@@ -1,4 +1,4 @@
-"""Never ask twice: the ledger is looked at first, and an answer is kept the moment it arrives."""
+"""Never ask twice: look in the ledger first, and keep each answer the moment it arrives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_WAIT_S = 0.25  # between two looks for an answer that someone else has a
 
 
 class ResponseLedger(Protocol):
-    """Where answers are kept. All methods are called from many threads."""
+    """Where answers are kept. Its methods are called from many threads."""
 
     def get(self, key: str) -> Answer | None: ...
 
@@ -62,9 +62,9 @@ class MemoryLedger:
 class Cache:
     """The outermost layer. Errors are not kept.
 
-    Nor is one answer of many given as the answer: above temperature 0 a request is asked anew each time, unless it says
-    which sample it wants. Nor is an empty answer, unless it was cut off, which it would be again. What comes and is
-    asked for anew is written down all the same, since it was paid, under a sample number of its own.
+    A cache hit is an answer that would come again: not one drawn above temperature 0, unless the request names its
+    sample, and not an empty one, unless it was cut off. Those others are written down too, since they were paid for,
+    each under a sample number of its own.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Cache:
     ) -> None:
         """
         Args:
-            place: held from before a request is sent until its answer is kept, so that no more answers than there are
-                places can be lost at once; looking for one takes none.
+            place: held from before a request is sent until its answer is kept, so that a kill loses no more answers
+                than there are places; a cache hit takes none.
         """
         self._inner = inner
         self._ledger = ledger
@@ -85,7 +85,7 @@ class Cache:
                 return self._keep(_under_its_own_number(request), self._inner.complete(request))
         key = request.key
         wait_s = 0.005
-        # While someone else is asking, what they are answered is as good as the claim.
+        # While someone else is asking, their answer is as good as the claim.
         while not (claimed := self._ledger.claim(key)) and self._ledger.get(key) is None:
             stopping.pause(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
@@ -111,10 +111,8 @@ def _under_its_own_number(request: ChatRequest) -> ChatRequest:
 
 
 class FreshSamples:
-    """Around the cache: questions asked anew, under sample numbers of their own, so that no answer of an earlier asking
-    is given back. Within one asking the same question is asked once, whoever asks and however often.
-
-    So an asking that was stopped goes on with the answers that it has paid for.
+    """Around the cache: asks everything anew, under sample numbers of its own, so that no earlier answer is a hit.
+    Within one asking each question is asked once, so one that was stopped goes on with the answers it has paid for.
     """
 
     def __init__(self, inner: Completer, asking: str) -> None:

@@ -41,9 +41,9 @@ def connect(
 
 
 class Stoppable:
-    """The last gate before the network: once a run is being stopped, no question leaves.
+    """The last gate before the network: once a run is being stopped, no request leaves.
 
-    Innermost, so that no wait in another layer (a retry, a pace, a place) ends in a question after the stop.
+    Innermost, so that no wait in another layer (a retry, a pace, a place) ends in a request after the stop.
     """
 
     def __init__(self, inner: Completer) -> None:

@@ -1,4 +1,4 @@
-"""How a prompt asks about one input: at once, in two steps, or several times; and what is made of the answers."""
+"""How a prompt asks about one input (directly, after reasoning, or several times), and what its answers come to."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Conversation:
         self.needs_pair = self._template.needs_pair
 
     def opening(self, text: str, pair: str | None = None) -> ChatRequest:
-        """What is asked first about an input: for the answer, or, with `cot`, for the reasoning."""
+        """The first request about an input: for the answer, or, with `cot`, for the reasoning."""
         system = [Message("system", self._prompt.system)] if self._prompt.system else []
         messages = (*system, Message("user", self._template.render(text, pair)))
         if self._prompt.cot:
@@ -89,11 +89,11 @@ class Conversation:
         return self._asking_for_answer(messages)
 
     def repeated(self, opening: ChatRequest) -> list[ChatRequest]:
-        """The opening as often as samples are wanted."""
+        """The opening, once for each sample."""
         return [opening, *(replace(opening, sample=sample) for sample in range(1, self._decoding.samples))]
 
     def follow_up(self, opening: ChatRequest, reasoning: Answer) -> ChatRequest | None:
-        """What asks for the answer, with the reasoning before it; None where there is no reasoning to go on from."""
+        """The request for the answer, given the reasoning; None if there is no reasoning to go on from."""
         text = after_thinking(reasoning).text.strip()
         if reasoning.refused or refuses(text) or not text:
             return None
@@ -107,11 +107,11 @@ class Conversation:
         )
 
     def follow_up_without_reasoning(self, opening: ChatRequest) -> ChatRequest:
-        """What would ask for the answer, with next to nothing in the place of the reasoning, which is not there yet."""
+        """The request for the answer before the reasoning is known, with next to nothing in its place."""
         return self.follow_up(opening, Answer("?")) or opening
 
     def hold(self, ask: Ask, text: str, pair: str | None = None) -> Reply:
-        """Ask all that is to be asked about one input."""
+        """Ask everything about one input."""
         answers: list[Answer] = []
         last: list[Answer] = []
         for request in self.repeated(self.opening(text, pair)):

@@ -1,4 +1,4 @@
-"""What an endpoint of a study comes to, by its provider: who is asked, under which name, with what in each request."""
+"""An endpoint of a study, resolved by its provider: who is asked, under which name, with which fields."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def request_fields(endpoint: EndpointConfig) -> dict[str, Any]:
 
 
 def service_of(endpoint: EndpointConfig) -> str:
-    """What makes it the same endpoint, as part of identities."""
+    """What identifies an endpoint, wherever it is reached."""
     return endpoint.service or endpoint.address or endpoint.api

@@ -1,10 +1,9 @@
-"""A failed exchange with an endpoint as an error of ours: what may pass by itself, what may be about the one input,
-what will not change; and no secret in it.
+"""Errors of an exchange with an endpoint, by what to do next, and the key that must not show in them.
 
-    ModelError
-    ├── TransientError    worth another attempt
-    ├── InputFailed       worth none, and the next input may well be answered
-    └── UnusableAnswer    an answer that came and cannot be taken; the next would be like it
+ModelError
+├── TransientError    worth another attempt
+├── InputFailed       worth none, and the next input may well be answered
+└── UnusableAnswer    an answer that came and cannot be taken; the next would be like it
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from fute.errors import ConfigError, ModelError
 
 
 class TransientError(ModelError):
-    """May pass by itself, so it is worth another attempt.
+    """May pass by itself, so another attempt is worth it.
 
     Attributes:
-        retry_after_s: seconds that the server asked to wait; None where it said nothing.
+        retry_after_s: seconds the server asked to wait; None if it said nothing.
         may_be_charged: the request may have been answered, and so charged: no status came back that surely says
             otherwise (a 4xx beside 408, or 503 with Retry-After).
     """
@@ -30,8 +29,8 @@ class TransientError(ModelError):
 
 
 class InputFailed(ModelError):
-    """The endpoint turned this request away, or failed at it each time. Whether the input or the endpoint is at fault
-    shows in what becomes of other inputs, so nothing of it is kept.
+    """The endpoint rejected this request, or failed at it each time. Whether the input or the endpoint is at fault
+    shows in how other inputs fare, so nothing of it is kept.
 
     Attributes:
         too_long: the server says that it is the input's length.
@@ -54,7 +53,7 @@ class UnusableAnswer(ModelError):
 
 
 class Secret:
-    """An API key that does not show itself, and takes itself out of what a server said."""
+    """An API key that does not show in logs, and removes itself from what a server says."""
 
     def __init__(self, api_key: str | None) -> None:
         key = (api_key or "").strip()

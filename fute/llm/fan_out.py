@@ -1,4 +1,4 @@
-"""Many requests in flight: items are drawn one by one; the first failure, or the end of the run, stops the drawing."""
+"""Many requests in flight: threads draw items one by one until the first failure, or until the run is stopped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ _NO_MORE: Any = object()
 
 
 def fan_out(items: Iterable[T], work: Callable[[T], None], n_threads: int) -> BaseException | None:
-    """Do the work on every item, at most so many at once.
+    """Do the work on every item, at most n_threads at once. After a failure no item is begun; those begun are finished.
 
     Returns:
-        The first failure (Stopped where the run is being stopped); None where there was none. After a failure no item
-        is begun; those in work are finished.
+        The first failure (Stopped if the run is being stopped); None if there was none.
     """
     # Drawn as they are wanted: a queue of all requests of a large pool would be memory for nothing.
     pending = iter(items)

@@ -40,7 +40,7 @@ def http_answer(
 ) -> Answer:
     """The answer that a response holds, free of the key.
 
-    An error that says itself that it is about the one input is an answer too: a refusal, or that it is too long.
+    An error that says it is about the one input is an answer too: a refusal, or that it is too long.
 
     Args:
         headers: lower-case names.
@@ -78,7 +78,7 @@ def http_answer(
 def _declined(
     where: str, status: int | None, headers: Mapping[str, str], said: Any, latency_ms: float, secret: Secret
 ) -> Answer:
-    """The answer to an input that was turned away for what it is; any other error is raised.
+    """The answer to an input that was rejected for what it is; raise any other error.
 
     Args:
         status: 300 or more; None: of an error within an answer with status 200 that does not say which it would have
@@ -116,7 +116,7 @@ def _declined(
 
 
 def _streamed(wire: Wire, where: str, content_type: str, body: str, secret: Secret) -> dict[str, Any]:
-    """The answer in one piece, of a server that sends a stream of events although none was asked for."""
+    """The whole answer of a server that streams events although nobody asked it to."""
     events = _events(body, secret)
     if events is None:
         if "html" in content_type:
@@ -150,7 +150,7 @@ def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
 
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
-    """Whatever a server writes, it must not end the run with an error of ours that nobody expects."""
+    """Make any surprise in what a server wrote a TransientError: it must not end the run as a bug would."""
     try:
         yield
     except _UNREADABLE as exc:
@@ -158,8 +158,8 @@ def _readable(where: str) -> Iterator[None]:
 
 
 def _error_in(said: Any) -> Any | None:
-    """What says that there was an error, in a body with status 200: so routers report the failure of the host behind
-    them, and some servers all of theirs."""
+    """The error in a body with status 200: routers report the failure of the host behind them so, and some servers all
+    of theirs."""
     if isinstance(said, dict):
         if said.get("error"):
             return said
@@ -192,6 +192,6 @@ def _cleaned(value: Any, secret: Secret) -> Any:
 
 
 def _count(usage: Any, *names: str) -> int | None:
-    """A number of tokens; None for what can be none, so that it neither ends a run nor fills a budget."""
+    """A number of tokens; None for anything else, so that it neither ends a run nor exhausts a budget."""
     value = next((usage[name] for name in names if name in usage), None) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None

@@ -36,9 +36,9 @@ def _shared(kind: type[T], service: str) -> T:
 
 
 class Places:
-    """Places for requests in flight, each taken with `with`; fewer later on, where someone allows fewer.
+    """Places for requests in flight, each taken with `with`.
 
-    A request that waits before another attempt keeps its place: an endpoint that says "too many" is asked less.
+    A request that waits for a retry keeps its place, so an endpoint that says "too many" is asked less.
     """
 
     def __init__(self) -> None:
@@ -73,8 +73,8 @@ def places_at(service: str, most: int) -> Places:
 
 
 def workers_for(in_flight: int) -> int:
-    """Threads that keep so many requests in flight: a quarter more, for one that prepares a request or reads an answer
-    has none at the endpoint. One alone stays alone, and asks in order."""
+    """Threads that keep so many requests in flight: a quarter more, since some prepare requests or read answers. A
+    single one stays alone, and asks in order."""
     return in_flight + in_flight // 4
 
 

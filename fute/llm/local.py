@@ -1,4 +1,4 @@
-"""A transformers model in this process as a provider. Looking at a study finds the model and loads nothing."""
+"""A transformers model in this process as a provider. Nothing is loaded before the first request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _LoadedOnFirstUse:
 
 
 def identity(endpoint: EndpointConfig) -> dict[str, Any]:
-    """What decides its answers, as JSON values; part of each request.
+    """What determines its answers, as JSON values; part of each request.
 
     Raises:
         ConfigError: there is no such model.

@@ -44,7 +44,7 @@ def prompt_ids(weights: Weights, request: ChatRequest, room: int) -> tuple[Ids, 
         text = rendered(tokenizer, [message._asdict() for message in request.messages], weights.name)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        ids = tokenizer("\n".join(message.content for message in request.messages))["input_ids"]
+        ids = tokenizer(request.as_text)["input_ids"]
     limit = int(request.extra.get("max_prompt_tokens") or len(ids))
     if weights.positions is not None:
         limit = min(limit, weights.positions - room)

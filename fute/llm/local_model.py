@@ -40,12 +40,15 @@ class _Job:
     cut: bool = False
 
 
+_Answering = Callable[[Sequence[_Job]], list[Answer]]
+
+
 @dataclass(eq=False)
 class LocalModel:
     """The innermost layer over loaded weights.
 
-    Whoever gets the model answers all who wait for it: no thread of its own, no waiting for a batch to fill, and as
-    many in a batch as came while the last one was computed.
+    The thread that gets the lock answers every request that is waiting: no worker thread, no delay to fill a batch, and
+    each batch holds what arrived while the last one was computed.
     """
 
     weights: Weights
@@ -75,19 +78,18 @@ class LocalModel:
             try:
                 job.ids, job.cut = self._read(job.request)
             except Exception as exc:
-                job.result = self._as_ours(exc)
-        kinds: dict[Callable[[Sequence[_Job]], list[Answer]], list[_Job]] = {}
+                job.result = self._as_model_error(exc)
+        by_kind: dict[_Answering, list[_Job]] = {}
         for job in jobs:
             if job.result is None:
-                kind = self._echo if job.request.echo else self._score if job.request.candidates else self._write
-                kinds.setdefault(kind, []).append(job)
-        for kind, alike in kinds.items():
+                by_kind.setdefault(self._answering(job.request), []).append(job)
+        for answering, alike in by_kind.items():
             started = time.perf_counter()
             try:
-                answers = kind(alike)
+                answers = answering(alike)
             except Exception as exc:
                 for job in alike:
-                    job.result = self._as_ours(exc)
+                    job.result = self._as_model_error(exc)
                 continue
             latency_ms = (time.perf_counter() - started) * 1000 / len(alike)
             for job, answer in zip(alike, answers, strict=True):
@@ -98,6 +100,11 @@ class LocalModel:
                     resolved_model=self.weights.name,
                     prompt_cut=job.cut,
                 )
+
+    def _answering(self, request: ChatRequest) -> _Answering:
+        if request.echo:
+            return self._echo
+        return self._score if request.candidates else self._write
 
     def _read(self, request: ChatRequest) -> tuple[Ids, bool]:
         """The prompt's tokens, and whether it was cut."""
@@ -141,10 +148,10 @@ class LocalModel:
         written = write(self.weights, [job.ids for job in jobs], [job.request for job in jobs], self.batch_size)
         return [Answer(text, tokens_out=n, finish_reason="stop" if ended else "length") for text, n, ended in written]
 
-    def _as_ours(self, exc: Exception) -> Exception:
+    def _as_model_error(self, exc: Exception) -> Exception:
         if isinstance(exc, ModelError | ConfigError):
             return exc
         says = f"{self.weights.name}: {type(exc).__name__}: {exc}"
-        ours = ModelError(f"{says}; where memory ran out, lower local.batch_size or local.max_tokens")
-        ours.__cause__ = exc
-        return ours
+        error = ModelError(f"{says}; where memory ran out, lower local.batch_size or local.max_tokens")
+        error.__cause__ = exc
+        return error

@@ -1,4 +1,4 @@
-"""Where the labels' words stand in a text, and how they stand there."""
+"""Where the labels' words stand in a text, and in what sense."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ _HANGUL, _KATAKANA = "[\uac00-\ud7a3]", "[\u30a1-\u30fa\u30fc]"
 # A vowel sign or an accent behind a letter makes it another one. `\w` leaves them out.
 _MARKS = "".join(chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
 
-# Between a word at the end of a clause and what gives the reason.
-_BECAUSE = re.compile(r"\s+(?:because|since|due to|weil|denn|parce que|porque|perché|потому)(?!\w)")
 _AFTER_LETTER = re.compile(r"\s+(?:is|or|and|und|oder|ist|et|ou|est|y|o|es)(?!\w)")
-_ENDS = re.compile(r"(?:的|です|입니다)?[^\S\n]*(?:$|\n|(?!-\w)[^\w\s])")
+# Behind a word at the end of its clause, where the reason may follow.
+_ENDS = re.compile(
+    r"(?:的|です|입니다)?[^\S\n]*(?:$|\n|(?!-\w)[^\w\s])"
+    r"|\s+(?:because|since|due to|weil|denn|parce que|porque|perché|потому)(?!\w)"
+)
 # Between two labels that are named as a choice; a word there may also begin the reason why it is not the second.
 _LIST = re.compile(r"[^\w.:;!?\n()]*(?!(?:as|because|since|while|whereas|though|unlike|da|weil)\b)\w*[^\w.:;!?\n()]*")
 _SAID = re.compile(
@@ -111,7 +113,7 @@ class MentionFinder:
             spelled = self._spelled.get(word)
             opposite = self._opposite.get(word) if spelled is None else spelled
             mention = replace(mention, label=opposite, sure=spelled is not None)
-        ends = _ENDS.match(text, end) is not None or _BECAUSE.match(text, end) is not None
+        ends = _ENDS.match(text, end) is not None
         before = text[max(0, begin - 80) : begin].rstrip(" \t")
         starts = not before or not (before[-1].isalnum() or before[-1] in _MARKS)
         if ends:
@@ -128,8 +130,8 @@ class MentionFinder:
 
 
 def _may_count(cased: str, text: str, end: int) -> bool:
-    """Whether it is worth to look closer at a word that has other uses: most are small letters within a sentence."""
-    return cased[end - 1].isupper() or _ENDS.match(text, end) is not None or _BECAUSE.match(text, end) is not None
+    """Whether a word that has other uses is worth a closer look: most are lower case within a sentence."""
+    return cased[end - 1].isupper() or _ENDS.match(text, end) is not None
 
 
 def _counts(cased: str, found: re.Match[str], mention: Mention, *, starts: bool, ends: bool) -> bool:

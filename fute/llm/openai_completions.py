@@ -12,7 +12,7 @@ from typing import Any
 from fute.config import EndpointConfig
 from fute.llm.failures import TransientError, UnusableAnswer
 from fute.llm.transport import Transport
-from fute.llm.types import Answer, ChatRequest, Completer, Message, TokenLogprobs
+from fute.llm.types import Answer, ChatRequest, Completer, TokenLogprobs
 from fute.llm.wire import (
     PENALTIES,
     Wire,
@@ -30,15 +30,10 @@ def connect(endpoint: EndpointConfig, api_key: str | None) -> Completer:
     return Transport(endpoint.base_url, api_key=api_key, timeout_s=endpoint.timeout_s, wire=COMPLETIONS_WIRE)
 
 
-def as_text(messages: tuple[Message, ...]) -> str:
-    """A conversation as one text, a part a line: this protocol knows no roles."""
-    return "\n".join(message.content for message in messages)
-
-
 def request_body(request: ChatRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
-        "prompt": as_text(request.messages),
+        "prompt": request.as_text,
         "temperature": request.temperature,
         "max_tokens": 0 if request.echo else request.max_tokens,
         **PENALTIES,
@@ -63,7 +58,7 @@ def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
     logprobs = _logprobs(choice.get("logprobs"))
     if request.echo:
         offsets = choice["logprobs"].get("text_offset") if logprobs else None
-        text, logprobs = _echoed(where, as_text(request.messages), text, logprobs, offsets)
+        text, logprobs = _echoed(where, request.as_text, text, logprobs, offsets)
     return Answer(text, logprobs, finish_reason=text_or_none(choice.get("finish_reason")))
 
 
@@ -87,28 +82,25 @@ def _echoed(
 
 
 def _logprobs(given: Any) -> tuple[TokenLogprobs, ...] | None:
-    tokens = given.get("tokens") if isinstance(given, dict) else None
+    given = given if isinstance(given, dict) else {}
+    tokens = given.get("tokens")
     if not isinstance(tokens, list) or not tokens:
         return None
-    own = given.get("token_logprobs")
-    own = own if isinstance(own, list) and len(own) == len(tokens) else [None] * len(tokens)
-    tops = given.get("top_logprobs")
-    tops = tops if isinstance(tops, list) and len(tops) == len(tokens) else [None] * len(tokens)
-    positions = []
-    for i, (token, logprob, top) in enumerate(zip(tokens, own, tops, strict=True)):
+
+    def beside(name: str) -> list[Any]:
+        values = given.get(name)
+        return values if isinstance(values, list) and len(values) == len(tokens) else [None] * len(tokens)
+
+    positions: list[TokenLogprobs] = []
+    for token, logprob, top in zip(tokens, beside("token_logprobs"), beside("top_logprobs"), strict=True):
         value = logprob_or_none(logprob)
-        if not isinstance(token, str) or (value is None and i > 0):
+        if value is None and not positions:
+            value = 0.0  # nothing stands before a prompt's first token, so it has no probability: certain, for all sums
+        if value is None or not isinstance(token, str):
             return None
-        if value is None:
-            # Nothing stands before a prompt's first token, so that it has no probability: certain, for all sums.
-            value = 0.0
-        pairs = _pairs(top)
-        positions.append(TokenLogprobs(token, value, pairs or ((token, value),)))
+        others = top.items() if isinstance(top, dict) else ()
+        pairs = [(other, known) for other, its in others if (known := logprob_or_none(its)) is not None]
+        positions.append(
+            TokenLogprobs(token, value, tuple(sorted(pairs, key=lambda pair: -pair[1])) or ((token, value),))
+        )
     return tuple(positions)
-
-
-def _pairs(top: Any) -> tuple[tuple[str, float], ...]:
-    if not isinstance(top, dict):
-        return ()
-    pairs = [(token, value) for token, given in top.items() if (value := logprob_or_none(given)) is not None]
-    return tuple(sorted(pairs, key=lambda pair: -pair[1]))

@@ -1,4 +1,4 @@
-"""The one place where a request is tried again."""
+"""The only layer that retries."""
 
 from __future__ import annotations
 

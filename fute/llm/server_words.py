@@ -1,4 +1,4 @@
-"""What a server says is wrong, in whatever shape it says it; and whether that is about the one input."""
+"""What a server says is wrong, in whatever shape; and whether that is about the one input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FILTER_WORDS = re.compile(r"content (?:filter|policy|moderation|management poli
 
 
 def error_of(said: Any) -> tuple[str | None, str]:
-    """Code and message of an error body; where neither has a name that is known, the beginning of the body.
+    """Code and message of an error body; the beginning of the body if neither has a known name.
 
     Args:
         said: the body as JSON, or the text that it was instead.
@@ -56,12 +56,12 @@ def error_of(said: Any) -> tuple[str | None, str]:
 
 
 def named_words(said: Any) -> str:
-    """What stands under a name for words; empty where nothing does."""
+    """The message under a known name; empty if there is none."""
     return "" if isinstance(said, str) else _read(said, _DEEPEST)[1]
 
 
 def fault_of_input(status: int, code: str | None, message: str) -> str | None:
-    """The finish reason of an input that a server turned away for what it is; None where it does not say so.
+    """The finish reason of an input that a server rejected for what it is; None if it does not say so.
 
     Args:
         code, message: as the error's body has them.
@@ -78,7 +78,7 @@ def speaks_of_length(code: str | None, message: str) -> bool:
 
 
 def excerpt(text: str, most: int = EXCERPT) -> str:
-    """The beginning of a text as one line, without the tags of a page; what a terminal would obey is written out."""
+    """The beginning of a text as one line, without HTML tags; control characters are escaped."""
     words = " ".join(_TAGS.sub(" ", text[:_READ]).split())
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)
     return shown if len(shown) <= most else f"{shown[:most]}..."

@@ -104,10 +104,7 @@ class TokenReader:
         pending: int | None = None  # label of the word that was generated so far, while it may go on
         floor, generated_label = 0.0, None
         for position in positions[:MOST_POSITIONS]:
-            top = [(token.translate(_BLANKS), math.exp(logprob)) for token, logprob in position.top]
-            generated = position.token.translate(_BLANKS)
-            if all(token != generated for token, _ in top):
-                top.append((generated, math.exp(position.logprob)))
+            generated, top = _returned(position)
             stays, chosen = self._begun(beginning).word, self._begun(beginning + generated)
             onward = 0.0  # what is not the pending label's
             for token, probability in top:
@@ -122,11 +119,10 @@ class TokenReader:
                     found[begun.label] += reached * probability
             if pending is not None:
                 found[pending] += reached * max(0.0, 1.0 - onward)
-            missing = int((found == 0).sum())
             probabilities = [probability for _, probability in top]
-            rest = max(0.0, 1.0 - sum(probabilities)) / max(1, missing)
+            rest = max(0.0, 1.0 - sum(probabilities)) / max(1, int((found == 0).sum()))
             # Rounding can leave no rest at all, and a zero would be exactly what must not come out.
-            floor = reached * max(min(min(probabilities), rest), LEAST)
+            floor = reached * max(min(*probabilities, rest), LEAST)
             if not chosen.is_open:
                 generated_label = chosen.label if pending is None or chosen.begins else pending
                 pending = None
@@ -155,6 +151,15 @@ class TokenReader:
         too_little = _is_too_little(word)
         label = next(iter(labels)) if len(labels) == 1 and not too_little else None
         return _Begun(word, label, bool(labels), not word or len(labels) > (0 if too_little else 1))
+
+
+def _returned(position: TokenLogprobs) -> tuple[str, list[tuple[str, float]]]:
+    """The generated token, and all that came back at its position, it included, with their probabilities."""
+    generated = position.token.translate(_BLANKS)
+    top = [(token.translate(_BLANKS), math.exp(logprob)) for token, logprob in position.top]
+    if all(token != generated for token, _ in top):
+        top.append((generated, math.exp(position.logprob)))
+    return generated, top
 
 
 class _Begun(NamedTuple):

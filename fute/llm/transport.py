@@ -1,7 +1,7 @@
 """One HTTP call on httpx: no retries, no redirects, no cookies, TLS verified, size and time bounded.
 
-httpx's transport and not its client, which would follow up on what an answer says (cookies, redirects), read more of
-the environment, and log every request. What an answer means is for `http_answer` to say.
+httpx's transport and not its client, which would act on cookies and redirects, read more of the environment, and log
+every request. `http_answer` says what a response means.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _certificate_problem(cause: BaseException | None) -> str | None:
 
 
 def _holds_more(line: httpx.HTTPTransport) -> bool:
-    """Whether something came behind an answer, which httpcore would take for the answer to the next question."""
+    """Whether bytes came behind an answer, which httpcore would take for the answer to the next request."""
     connections: list[Any] = list(line._pool.connections)
     while connections:
         inner = connections.pop()

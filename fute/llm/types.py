@@ -14,7 +14,7 @@ FILTERED = "content_filter"
 TOO_LONG = "too_long"
 UNPROCESSABLE = "unprocessable"
 REFUSALS = (FILTERED, "refusal", TOO_LONG, UNPROCESSABLE)
-"""Finish reasons with which an endpoint says that it declined to answer, or why there is no answer to this input."""
+"""Finish reasons that say why there is no answer to this input."""
 
 SCORED = "scored"
 """Finish reason of an answer that was not generated: the words that were asked about were scored, each exactly."""
@@ -98,6 +98,11 @@ class ChatRequest:
         return self.temperature == 0 or self.sample is not None
 
     @property
+    def as_text(self) -> str:
+        """The conversation as one text, a message a line, for whoever knows no roles."""
+        return "\n".join(message.content for message in self.messages)
+
+    @property
     def likely_tokens(self) -> int:
         """In and out together, as a service reckons beforehand: the whole room for the answer counts."""
         characters = sum(len(message.content) for message in self.messages)
@@ -152,7 +157,7 @@ class Answer:
 
     @property
     def turned_away(self) -> bool:
-        """The server did not take the input, for what it is. `text` is what it said about that."""
+        """The server rejected the input for what it is; `text` is what it said."""
         return self.finish_reason in (TOO_LONG, UNPROCESSABLE)
 
     @property

@@ -35,8 +35,8 @@ class Wire:
         body: a request as JSON.
         read: (where, request, payload) -> what an answer with status 200 says. Raises TransientError for what servers
             under load send instead.
-        joined: the events of a stream -> the payload that would have come in one piece; None where their end is not
-            among them. No such function: streams, which nobody asks for, are not read.
+        joined: the events of a stream that nobody asked for -> the payload in one piece; None if it broke off. Without
+            such a function streams are refused.
         key_header: where the API key goes.
         before_key: stands before it in the header.
         headers: more of them.

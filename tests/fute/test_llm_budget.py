@@ -244,7 +244,7 @@ def test_a_worker_that_dies_leaves_too_much_taken_rather_than_too_little(tmp_pat
         assert one.reserve(Spending(1, 10)) is None
     one.settle(Spending(1, 10), Spending(1, 3))
     del one  # killed, with one request in flight
-    assert taken(other) == Spending(2, 20)  # at most
+    assert (taken(other).calls, taken(other).tokens >= 13) == (2, True)  # what it settled, and the other at most
     for _ in range(2):
         assert other.reserve(Spending(1, 10)) is None
     assert other.reserve(Spending(1, 10)) is not None

@@ -237,20 +237,6 @@ def test_a_chat_template_is_used_where_the_tokenizer_has_one(folders, tmp_path):
     assert asked.logprobs == plain.complete(request("red old cat sat the", candidates=("cat", "dog"))).logprobs
 
 
-def test_a_system_text_that_a_chat_template_refuses_stands_before_the_question(folders, tmp_path):
-    save_writer("gpt2", tmp_path / "strict")
-    template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "{{ m['content'] }} {% endfor %}the"
-    )
-    (tmp_path / "strict" / "chat_template.jinja").write_text(template)
-    strict = LocalModel(load_weights(endpoint(tmp_path, "strict")), 4)
-    plain = LocalModel(load_weights(endpoint(folders, "gpt2")), 4)
-    messages = (Message("system", "old"), Message("user", "cat sat"))
-    asked = strict.complete(ChatRequest("l", "", "m", messages, candidates=("cat", "dog")))
-    assert asked.logprobs == plain.complete(request("old cat sat the", candidates=("cat", "dog"))).logprobs
-
-
 def test_the_identity_is_that_of_the_files_and_of_the_precision_and_not_of_the_folder(folders, tmp_path):
     save_writer("gpt2", tmp_path / "copy")
     here, copy = endpoint(folders, "gpt2"), endpoint(tmp_path, "copy")
