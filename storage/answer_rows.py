@@ -24,8 +24,7 @@ Row = tuple[Any, ...]
 COLUMNS = tuple(RESPONSES.names)
 ANSWER_COLUMNS = ("answer", "logprobs", "tokens_in", "tokens_out", "latency_ms", "resolved_model", "finish_reason")
 """As the fields of Answer."""
-BATCH = 10_000  # rows of a Parquet file in memory at a time
-PATIENCE_S = 2.0  # how long a reader without write permission waits for a file that is being opened or closed
+BATCH = 10_000  # answers in memory at a time
 
 
 class Bill(NamedTuple):
@@ -111,37 +110,26 @@ def rows_in(path: Path) -> Iterator[list[Row]]:
 def unexported_in(path: Path) -> list[Row]:
     """The answers in an SQLite file that are not in Parquet, oldest first: of one of an earlier version, all.
 
-    Without write permission, a file in WAL mode that has no log (`-wal`) can only be opened as one that nobody changes
-    (immutable). What was read that way counts if no writer has come meanwhile; else it is read again.
-
     Raises:
         StoreError: as above.
     """
+    if not path.exists():
+        return []
+    # Without write permission, a file in WAL mode that has no log can only be opened as one that nobody changes.
     log = path.with_name(f"{path.name}-wal")
-    give_up = time.monotonic() + PATIENCE_S
-    while True:
-        before = _state(path)
-        if before is None:
-            return []
-        writable = may_write(path)
-        immutable = not writable and not log.exists()
-        try:
-            with closing(connect(path, "rw" if writable else "ro&immutable=1" if immutable else "ro")) as db:
-                known = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('responses')")}
-                columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
-                where = "WHERE exported IS NULL" if "exported" in known else ""
-                query = f"SELECT {columns} FROM responses {where} ORDER BY created_at, key"
-                # Without the table, its process was killed before it made one, or is about to.
-                rows = db.execute(query).fetchall() if known else []
-        except sqlite3.OperationalError as exc:
-            if writable or time.monotonic() > give_up:  # else its writer may be opening or closing it right now
-                raise StoreError(f"{path} cannot be read: {exc}") from exc
-        except sqlite3.DatabaseError as exc:
-            raise damaged(path, exc) from exc
-        else:
-            if not immutable or (_state(path) == before and not log.exists()):
-                return rows
-        time.sleep(PATIENCE_S / 100)
+    mode = "rw" if may_write(path) else "ro" if log.exists() else "ro&immutable=1"
+    try:
+        with closing(connect(path, mode)) as db:
+            known = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('responses')")}
+            columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
+            where = "WHERE exported IS NULL" if "exported" in known else ""
+            query = f"SELECT {columns} FROM responses {where} ORDER BY created_at, key"
+            # Without the table, its process was killed before it made one, or is about to.
+            return db.execute(query).fetchall() if known else []
+    except sqlite3.OperationalError as exc:
+        raise StoreError(f"{path} cannot be read: {exc}") from exc
+    except sqlite3.DatabaseError as exc:
+        raise damaged(path, exc) from exc
 
 
 def connect(path: Path | None, mode: str) -> sqlite3.Connection:
@@ -160,15 +148,6 @@ def damaged(path: Path, exc: Exception) -> StoreError:
         f"{path} is damaged ({exc}); put back a copy of it, or move it out of the store: what it holds and no Parquet "
         "file beside it does will be asked and paid for again"
     )
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written to; None of one that is not there."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _json(value: Any) -> str:
