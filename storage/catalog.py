@@ -1,8 +1,8 @@
 """DuckDB looks at the store: views, macros and read-only queries. The Parquet files stay the record.
 
-Every connection is its own, in memory, and can open no file: whatever a query says, it changes nothing and reads nothing
-but the store. Files are read by Arrow, only those of the views that a query asks for, so that a damaged one is in
-nobody's way but theirs who need it (storage/view_files.py).
+Every connection is its own, in memory, and can open no file: whatever a query says, it changes nothing and reads
+nothing but the store. Files are read by Arrow, only those of the views that a query asks for, so that a damaged one is
+in nobody's way but theirs who need it (storage/view_files.py).
 
 A view is seen as it was when it was first asked for: its files are listed then. A record that lies in several files,
 since it is being folded, counts once (storage/parts.py).

@@ -271,7 +271,7 @@ class ResponseStore:
 
 
 class RunLedger:
-    """The ledger as one run at one endpoint sees it: what it pays for is kept with what it cost and whose run it was."""
+    """The ledger of one run at one endpoint: what it pays for is kept with what it cost, and whose run it was."""
 
     def __init__(self, responses: ResponseStore, endpoint: EndpointConfig, stamp: Stamp) -> None:
         self._responses = responses

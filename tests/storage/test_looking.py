@@ -263,12 +263,11 @@ def test_no_query_changes_anything_or_shows_a_file(
     with catalog.Catalog(store.root) as opened:
         for statement in REFUSED:
             try:
-                rows = opened.query(statement.format(**places)).rows
-            except FuteError as exc:
-                assert "the secret" not in str(exc), statement
-            else:
-                assert "the secret" not in str(rows), statement
+                said = str(opened.query(statement.format(**places)).rows)
                 answered.append(statement)
+            except FuteError as exc:
+                said = str(exc)
+            assert "the secret" not in said, statement
         assert opened.query("SELECT count(*) FROM models").rows == [(4,)]
     harmless = ("EXPLAIN SELECT", "checkpoint()", "write_log", "json_serialize_plan")
     assert [statement for statement in answered if not any(part in statement for part in harmless)] == []
