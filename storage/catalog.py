@@ -83,7 +83,7 @@ VIEWS = [
         "what it answered at first",
         later=("study", "settings"),
     ),
-    # A run that is tried again once its record is folded has two.
+    # A run that is tried again has several.
     View(
         "runs",
         "runs/*.parquet",
@@ -100,7 +100,6 @@ VIEWS = [
         "every LLM request and answer, with tokens, cost, latency and run",
         later=("cost_usd", "run_id", "flow_run_id"),
         key="key",
-        counts="min",
     ),
 ]
 
@@ -428,7 +427,7 @@ class Catalog:
         paths = live_files(self._root, view)
         self._con.register(f"files_{every}", rows_of(view.files, paths))
         self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")
-        if view.key and view.name != "responses" and not any(path.parent.name == FOLDED for path in paths):
+        if view.name == "embeddings" and not any(path.parent.name == FOLDED for path in paths):
             # Without parts nothing lies there twice, and few stores have many files once they have parts.
             self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS SELECT * EXCLUDE (origin) FROM {every}")
         self._files[every] = paths

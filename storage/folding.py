@@ -23,14 +23,11 @@ from storage.schema_version import mark_current
 from storage.store import Store, slug
 
 FOLDERS = ("embeddings/space=*/kind=*", "runs", "drift/checks/*")
-"""What is folded. Everything else has one file for each model, prompt, ranking ... and stays as it is written."""
+"""What is folded; everything else has one file for each model, prompt, ranking ... and stays as it is written."""
 
 MIN_FILES = 16
 PART_BYTES = 128 * 2**20
 GROUP_BYTES = 8 * 2**20  # read together to get at one record
-
-RETRIED_WITHIN = timedelta(days=1)
-"""A run's record is written again when its flow run is retried. An older one may be folded."""
 
 
 @dataclass
@@ -51,8 +48,10 @@ class Folded:
 
 
 def folders(store: Store) -> list[Path]:
-    """Every folder that may be folded."""
-    return [path for glob in FOLDERS for path in sorted(store.root.glob(glob)) if path.is_dir()]
+    """Every folder that may be folded: a day's checks of drift once it is over, until then they are counted by name."""
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y%m%d}"
+    found = [path for glob in FOLDERS for path in sorted(store.root.glob(glob)) if path.is_dir()]
+    return [path for path in found if path.parent.name != "checks" or path.name < yesterday]
 
 
 def fold(store: Store, folder: Path, *, min_files: int = MIN_FILES, part_bytes: int = PART_BYTES) -> Folded:
@@ -100,8 +99,6 @@ def _batches(folder: Path, min_files: int, part_bytes: int, faults: list[str]) -
         except StoreError as exc:
             faults.append(str(exc))
             continue
-        if folder.name == "runs" and not _is_settled(table):
-            continue
         batch[path] = table
         size += table.nbytes
         if size >= part_bytes:
@@ -109,10 +106,6 @@ def _batches(folder: Path, min_files: int, part_bytes: int, faults: list[str]) -
             batch, size = {}, 0
     if len(batch) >= min_files:
         yield batch
-
-
-def _is_settled(run: pa.Table) -> bool:
-    return all(at < datetime.now(UTC) - RETRIED_WITHIN for at in run["created_at"].to_pylist())
 
 
 def _write_part(store: Store, folder: Path, singles: Mapping[Path, pa.Table]) -> None:

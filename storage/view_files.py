@@ -31,8 +31,7 @@ class View:
         glob: of its files; of its folders' files where they may be folded.
         made: columns that are not read but made of the file's name, as MADE says.
         later: columns that files of earlier versions lack.
-        key: SQL for what a record counts once by, where it may lie in several files (storage/parts.py).
-        counts: which of several counts, by their times: max, the latest, or min, the first.
+        key: SQL for what a record counts once by, the latest, where it may lie in several files (storage/parts.py).
     """
 
     name: str
@@ -42,7 +41,6 @@ class View:
     made: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     key: str = ""
-    counts: str = "max"
 
     @property
     def files(self) -> View:
@@ -59,7 +57,7 @@ class View:
             return {}
         return {
             f"repeated_{self.name}": f"""
-                SELECT ({self.key}) AS record, {self.counts}((created_at, origin)) AS counted
+                SELECT ({self.key}) AS record, max((created_at, origin)) AS counted
                 FROM every_{self.name} GROUP BY {self.key} HAVING count(*) > 1
             """,
             self.name: f"""
