@@ -183,6 +183,8 @@ def test_values_are_bound_not_pasted(tmp_path: Path) -> None:
     store = filled(tmp_path)
     with pytest.raises(NotInStoreError, match="nothing named"):
         listing.show(store.root, "x' OR 1=1 --")
+    with pytest.raises(NotInStoreError, match=r"nothing named 'S1' in .*; did you mean 's1'\?"):
+        listing.show(store.root, "S1")
 
 
 def test_show_finds_a_space_and_its_columns(tmp_path: Path) -> None:
