@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 from storage.schemas import RESPONSES
 from storage.seal import opened
+from storage.stamp import Stamp
 
 Row = tuple[Any, ...]
 """COLUMNS; created_at in microseconds since 1970."""
@@ -27,24 +28,7 @@ ANSWER_COLUMNS = ("answer", "logprobs", "tokens_in", "tokens_out", "latency_ms",
 BATCH = 10_000  # answers in memory at a time
 
 
-class Bill(NamedTuple):
-    """What the ledger says of an answer beside the answer: what it cost, and whose run asked.
-
-    Attributes:
-        cost_usd: None where the endpoint's price or its tokens are not known.
-        run_id: MLflow run.
-        flow_run_id: Prefect flow run.
-    """
-
-    cost_usd: float | None = None
-    run_id: str | None = None
-    flow_run_id: str | None = None
-
-
-NO_BILL = Bill()
-
-
-def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> Row:
+def row_of(request: ChatRequest, answer: Answer, cost_usd: float | None, payer: Stamp) -> Row:
     return (
         request.key,
         request.service,
@@ -57,11 +41,11 @@ def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> Row:
         None if answer.logprobs is None else _json(answer.logprobs),
         answer.tokens_in,
         answer.tokens_out,
-        bill.cost_usd,
+        cost_usd,
         answer.latency_ms,
         answer.finish_reason,
-        bill.run_id,
-        bill.flow_run_id,
+        payer.run_id,
+        payer.flow_run_id,
         time.time_ns() // 1000,
     )
 

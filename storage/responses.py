@@ -37,8 +37,6 @@ from storage.answer_rows import (
     ANSWER_COLUMNS,
     BATCH,
     COLUMNS,
-    NO_BILL,
-    Bill,
     answer_of,
     connect,
     damaged,
@@ -55,6 +53,7 @@ from storage.stamp import Stamp
 logger = logging.getLogger(__name__)
 
 LEDGER = "answers.sqlite"
+NOBODY = Stamp()
 
 _CREATE = (
     f"CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, {', '.join(COLUMNS[1:])}, exported)",
@@ -120,13 +119,17 @@ class ResponseStore:
             rows = self._open().execute(_GET, (key,)).fetchall()
         return answer_of(*rows[0]) if rows else None
 
-    def put(self, request: ChatRequest, answer: Answer, bill: Bill = NO_BILL) -> None:
+    def put(self, request: ChatRequest, answer: Answer, cost_usd: float | None = None, payer: Stamp = NOBODY) -> None:
         """Keep an answer; on return it survives the death of this process. A key that is there stays as it is.
+
+        Args:
+            cost_usd: None where the endpoint's price or its tokens are not known.
+            payer: the run that asked.
 
         Raises:
             StoreError: it could not be written, or cannot be: half a character, a number past 64 bits.
         """
-        row = row_of(request, answer, bill)  # outside: other threads need not wait for it
+        row = row_of(request, answer, cost_usd, payer)  # outside: other threads need not wait for it
         with self._using("an answer could not be kept"):
             db = self._open()
             if self._in_memory:
@@ -283,7 +286,7 @@ class RunLedger:
 
     def put(self, request: ChatRequest, answer: Answer) -> None:
         cost = cost_usd(self._endpoint, answer.tokens_in, answer.tokens_out)
-        self._responses.put(request, answer, Bill(cost, self._stamp.run_id, self._stamp.flow_run_id))
+        self._responses.put(request, answer, cost, self._stamp)
 
     def claim(self, key: str) -> bool:
         return self._responses.claim(key)
