@@ -26,7 +26,6 @@ import pyarrow as pa
 from fute.errors import StoreError
 from storage import schemas
 from storage.looking import names_in, one_select
-from storage.parts import FOLDED
 from storage.responses import LEDGER, ResponseStore
 from storage.schema_version import require_readable
 from storage.seal import UNREADABLE
@@ -255,7 +254,7 @@ MACRO_NAMES = {
 }
 
 _QUERIES = {
-    **{name: query for view in VIEWS for name, query in view.queries.items()},
+    **{view.name: view.once for view in VIEWS if view.key},
     **{name: query for name, (_, query) in DERIVED.items()},
     "counted_embeddings": COUNTED,
 }
@@ -427,9 +426,6 @@ class Catalog:
         paths = live_files(self._root, view)
         self._con.register(f"files_{every}", rows_of(view.files, paths))
         self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")
-        if view.name == "embeddings" and not any(path.parent.name == FOLDED for path in paths):
-            # Without parts nothing lies there twice, and few stores have many files once they have parts.
-            self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS SELECT * EXCLUDE (origin) FROM {every}")
         self._files[every] = paths
 
 
