@@ -212,19 +212,23 @@ class Tracker:
         return self._tell(step)
 
     def metrics(self, run_id: str | None, values: Mapping[str, float]) -> None:
+        if run_id is None or not values:
+            return
+
         def step(client: MlflowClient) -> None:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
             client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
 
-        if run_id is not None and values:
-            self._tell(step)
+        self._tell(step)
 
     def dataset(
         self, run_id: str | None, name: str, digest: str, source: Mapping[str, Any], profile: Mapping[str, Any]
     ) -> None:
         """Record a dataset as an input of the run."""
+        if run_id is None:
+            return
 
         def step(client: MlflowClient) -> None:
             from mlflow.entities import Dataset, DatasetInput
@@ -232,8 +236,7 @@ class Tracker:
             told = {"source": json_text(dict(source)), "profile": json_text(dict(profile))}
             client.log_inputs(run_id, [DatasetInput(Dataset(name, digest, "fute", **told), [])])
 
-        if run_id is not None:
-            self._tell(step)
+        self._tell(step)
 
     def artifact(self, run_id: str | None, path: Path) -> None:
         if run_id is not None:
