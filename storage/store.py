@@ -184,27 +184,16 @@ class Store:
 
         return features
 
-    # ------------------------------------------------------------------------------------------------- layouts
-
-    def cached_layout(
-        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+    def cached_arrays(
+        self, folder: str, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:
-        """`compute`, looked up in the cache of layouts first, which keeps the newest of a space.
+        """`compute`, looked up in a cache first that keeps the newest of each space. A damaged file is made again.
 
         Args:
-            key: tells the layout from earlier ones of the space. A damaged cache file is computed again.
+            folder: of the cache: layouts, or pseudo.
+            key: tells these arrays from earlier ones of the space.
         """
-        return self._cached_arrays(self.root / "layouts" / f"{slug(space)}.npz", key, compute)
-
-    def cached_pseudo_subjects(
-        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
-        """`compute`, the pseudo-subjects of a space, looked up in their cache first."""
-        return self._cached_arrays(self.root / "pseudo" / f"{slug(space)}.npz", key, compute)
-
-    def _cached_arrays(
-        self, path: Path, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
+        path = self.root / folder / f"{slug(space)}.npz"
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if kept["key"].item() == key:
                 return {name: kept[name] for name in kept.files if name != "key"}

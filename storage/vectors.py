@@ -23,7 +23,6 @@ from storage.parts import files_of, parts_of, while_files_go
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
-STAMP_COLUMNS = tuple(field.name for field in schemas.STAMP)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 CHANCES = tuple(f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd"))

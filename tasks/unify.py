@@ -98,7 +98,7 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
             made = embed_pseudo_tasks(embedder, features, store.pool(space.pool), space.seed)
         return {} if made is None else made
 
-    vectors = store.cached_pseudo_subjects(space.id, str(FRAME_VERSION), compute)
+    vectors = store.cached_arrays("pseudo", space.id, str(FRAME_VERSION), compute)
     if not vectors:
         return None
     frame = Frame.of(**vectors)
