@@ -83,9 +83,7 @@ def rows_in(path: Path) -> Iterator[list[Row]]:
         return
     with opened(path) as file:
         for batch in file.iter_batches(BATCH):
-            table = pa.table(batch)
-            for name in set(COLUMNS) - set(table.column_names):
-                table = table.append_column(name, pa.nulls(len(table), RESPONSES.field(name).type))
+            table = pa.concat_tables([RESPONSES.empty_table(), pa.table(batch)], promote_options="permissive")
             times = table["created_at"].cast(RESPONSES.field("created_at").type).cast(pa.int64())
             table = table.select(COLUMNS[:-1]).append_column("created_at", times)
             yield [*zip(*(column.to_pylist() for column in table.columns), strict=True)]

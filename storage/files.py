@@ -82,16 +82,15 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], object]) 
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
     with explain_unwritable(target):
         temporary = scratch.path()
-    try:
-        with explain_unwritable(target):
+        try:
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, target)
-    finally:
-        with suppress(OSError):  # not there, or not to be removed: sweep() will
-            temporary.unlink()
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):  # not there, or not to be removed: sweep() will
+                temporary.unlink()
 
 
 def write_parquet(
@@ -145,21 +144,20 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
     with explain_unwritable(target):
         temporary = scratch.path()
         temporary.mkdir(parents=True)
-    try:
-        with explain_unwritable(target):
+        try:
             write(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir() and not (target / CARD).is_file():
-            aside = scratch.path()
-            os.rename(target, aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.is_dir():  # not "another writer was first", but a real fault
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if target.is_dir() and not (target / CARD).is_file():
+                aside = scratch.path()
+                os.rename(target, aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():  # not "another writer was first", but a real fault
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

@@ -299,9 +299,7 @@ class VectorStore:
         if "similarity" not in table.column_names:  # of an earlier version: its score is the cosine
             cosines = table["score"]
             table = table.drop_columns(["score", "ci_low", "ci_high"]).append_column("similarity", cosines)
-        missing = [f for f in schemas.NEIGHBORS if f.name not in table.column_names]
-        for column in missing:
-            table = table.append_column(column, pa.nulls(len(table), column.type))
+        table = pa.concat_tables([schemas.NEIGHBORS.empty_table(), table], promote_options="default")
         return table.sort_by(
             [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
         ).to_pylist()
