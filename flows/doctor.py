@@ -25,7 +25,7 @@ from fute.errors import ConfigError, FuteError, StoreError
 from fute.expand import expand_models
 from fute.load_study import load_study
 from fute.terminal import printable
-from storage.disk_check import file_system_faults, free_bytes, nearest_existing
+from storage.disk_check import file_system_fault, nearest_existing
 from storage.remote import mirror_at
 from storage.schema_version import require_readable
 from storage.tracker import default_uri
@@ -352,18 +352,13 @@ def _store(store: Path) -> Iterator[Finding]:
         yield Finding("store", "problem", f"{store} is a file", "give a folder")
         return
     folder = nearest_existing(store)
-    faults = list(file_system_faults(folder))
-    for fault in faults:
-        yield Finding(
-            "store",
-            "problem",
-            f"{folder}: {fault}",
-            "get write permission there, or put the store on a local disk",
-        )
-    if not faults:
-        made = "can be written; rename, locks and SQLite work" if store.exists() else f"can be made in {folder}"
+    if fault := file_system_fault(folder):
+        fix = "get write permission there, or put the store on a local disk"
+        yield Finding("store", "problem", f"{folder}: {fault}", fix)
+    else:
+        made = "can be written; locks and SQLite work" if store.exists() else f"can be made in {folder}"
         yield Finding("store", "ok", f"{store} {made}")
-    free = free_bytes(folder)
+    free = shutil.disk_usage(folder).free
     told = f"{free / 1e9:.1f} GB free at {folder}"
     if free >= LITTLE_SPACE_BYTES:
         yield Finding("disk", "ok", told)

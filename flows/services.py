@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fute.errors import FuteError
-from storage.tracker import TRACKING_FILE, default_uri
-from storage.tracking_file import make_whole
+from storage.tracker import TRACKING_FILE, default_uri, make_whole
 
 POOL = "fute"
 START_TIMEOUT_S = 180

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fute.address import is_url
+from fute.errors import NotInStoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +41,7 @@ store_address_option = _option(click.STRING)
 
 
 def known_store(store: Path) -> Path:
-    """The folder, made absolute; one that is not there is read as empty, and said to be missing."""
+    """The folder, made absolute. Raises NotInStoreError: it is not there."""
     if not store.is_dir():
-        click.echo(f"no store at {store.resolve()}; give --store (the demo's is demo/store)", err=True)
+        raise NotInStoreError(f"no store at {store.resolve()}; give --store (the demo's is demo/store)")
     return store.resolve()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, TokenLogprobs
 from storage.schemas import RESPONSES
 from storage.seal import opened
+from storage.stamp import Stamp
 
 Row = tuple[Any, ...]
 """COLUMNS; created_at in microseconds since 1970."""
@@ -24,28 +25,10 @@ Row = tuple[Any, ...]
 COLUMNS = tuple(RESPONSES.names)
 ANSWER_COLUMNS = ("answer", "logprobs", "tokens_in", "tokens_out", "latency_ms", "resolved_model", "finish_reason")
 """As the fields of Answer."""
-BATCH = 10_000  # rows of a Parquet file in memory at a time
-PATIENCE_S = 2.0  # how long a reader without write permission waits for a file that is being opened or closed
+BATCH = 10_000  # answers in memory at a time
 
 
-class Bill(NamedTuple):
-    """What the ledger says of an answer beside the answer: what it cost, and whose run asked.
-
-    Attributes:
-        cost_usd: None where the endpoint's price or its tokens are not known.
-        run_id: MLflow run.
-        flow_run_id: Prefect flow run.
-    """
-
-    cost_usd: float | None = None
-    run_id: str | None = None
-    flow_run_id: str | None = None
-
-
-NO_BILL = Bill()
-
-
-def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> Row:
+def row_of(request: ChatRequest, answer: Answer, cost_usd: float | None, payer: Stamp) -> Row:
     return (
         request.key,
         request.service,
@@ -58,11 +41,11 @@ def row_of(request: ChatRequest, answer: Answer, bill: Bill) -> Row:
         None if answer.logprobs is None else _json(answer.logprobs),
         answer.tokens_in,
         answer.tokens_out,
-        bill.cost_usd,
+        cost_usd,
         answer.latency_ms,
         answer.finish_reason,
-        bill.run_id,
-        bill.flow_run_id,
+        payer.run_id,
+        payer.flow_run_id,
         time.time_ns() // 1000,
     )
 
@@ -100,9 +83,7 @@ def rows_in(path: Path) -> Iterator[list[Row]]:
         return
     with opened(path) as file:
         for batch in file.iter_batches(BATCH):
-            table = pa.table(batch)
-            for name in set(COLUMNS) - set(table.column_names):
-                table = table.append_column(name, pa.nulls(len(table), RESPONSES.field(name).type))
+            table = pa.concat_tables([RESPONSES.empty_table(), pa.table(batch)], promote_options="permissive")
             times = table["created_at"].cast(RESPONSES.field("created_at").type).cast(pa.int64())
             table = table.select(COLUMNS[:-1]).append_column("created_at", times)
             yield [*zip(*(column.to_pylist() for column in table.columns), strict=True)]
@@ -111,37 +92,26 @@ def rows_in(path: Path) -> Iterator[list[Row]]:
 def unexported_in(path: Path) -> list[Row]:
     """The answers in an SQLite file that are not in Parquet, oldest first: of one of an earlier version, all.
 
-    Without write permission, a file in WAL mode that has no log (`-wal`) can only be opened as one that nobody changes
-    (immutable). What was read that way counts if no writer has come meanwhile; else it is read again.
-
     Raises:
         StoreError: as above.
     """
+    if not path.exists():
+        return []
+    # Without write permission, a file in WAL mode that has no log can only be opened as one that nobody changes.
     log = path.with_name(f"{path.name}-wal")
-    give_up = time.monotonic() + PATIENCE_S
-    while True:
-        before = _state(path)
-        if before is None:
-            return []
-        writable = may_write(path)
-        immutable = not writable and not log.exists()
-        try:
-            with closing(connect(path, "rw" if writable else "ro&immutable=1" if immutable else "ro")) as db:
-                known = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('responses')")}
-                columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
-                where = "WHERE exported IS NULL" if "exported" in known else ""
-                query = f"SELECT {columns} FROM responses {where} ORDER BY created_at, key"
-                # Without the table, its process was killed before it made one, or is about to.
-                rows = db.execute(query).fetchall() if known else []
-        except sqlite3.OperationalError as exc:
-            if writable or time.monotonic() > give_up:  # else its writer may be opening or closing it right now
-                raise StoreError(f"{path} cannot be read: {exc}") from exc
-        except sqlite3.DatabaseError as exc:
-            raise damaged(path, exc) from exc
-        else:
-            if not immutable or (_state(path) == before and not log.exists()):
-                return rows
-        time.sleep(PATIENCE_S / 100)
+    mode = "rw" if may_write(path) else "ro" if log.exists() else "ro&immutable=1"
+    try:
+        with closing(connect(path, mode)) as db:
+            known = {name for (name,) in db.execute("SELECT name FROM pragma_table_info('responses')")}
+            columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
+            where = "WHERE exported IS NULL" if "exported" in known else ""
+            query = f"SELECT {columns} FROM responses {where} ORDER BY created_at, key"
+            # Without the table, its process was killed before it made one, or is about to.
+            return db.execute(query).fetchall() if known else []
+    except sqlite3.OperationalError as exc:
+        raise StoreError(f"{path} cannot be read: {exc}") from exc
+    except sqlite3.DatabaseError as exc:
+        raise damaged(path, exc) from exc
 
 
 def connect(path: Path | None, mode: str) -> sqlite3.Connection:
@@ -160,15 +130,6 @@ def damaged(path: Path, exc: Exception) -> StoreError:
         f"{path} is damaged ({exc}); put back a copy of it, or move it out of the store: what it holds and no Parquet "
         "file beside it does will be asked and paid for again"
     )
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written to; None of one that is not there."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _json(value: Any) -> str:

@@ -2,9 +2,6 @@
 
 Reserving is one statement, so two workers cannot both take the last dollar. What a killed worker had reserved stays
 taken in its run, since nobody knows whether its requests were answered; the next run has a budget of its own.
-
-While a worker has requests in flight, what it settles is written with its next reservation: one write for a request
-instead of two. Until then other workers see as held what that request could have cost at most.
 """
 
 from __future__ import annotations
@@ -14,13 +11,13 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from fute.config import BudgetConfig
 from fute.errors import StoreError
 from fute.llm.budget import Refusal, Spending
 
-MOST_UNWRITTEN = 4  # settled requests of a worker; the next reservation usually follows at once
 _TABLE = "spending"
 _CREATE = f"""
     CREATE TABLE IF NOT EXISTS {_TABLE} (
@@ -29,19 +26,21 @@ _CREATE = f"""
         held_calls INTEGER NOT NULL, held_tokens INTEGER NOT NULL, held_usd REAL NOT NULL
     )
 """
-# Spent and held change by what was settled, and held by what is reserved now, if any. With no call held nothing is:
-# what is left of sums and differences of floats goes.
-_WRITE = f"""
+_RESERVE = f"""
     UPDATE {_TABLE} SET
-        calls = calls + :spent_calls, tokens = tokens + :spent_tokens, usd = usd + :spent_usd,
-        held_calls = held_calls + :held_calls, held_tokens = held_tokens + :held_tokens,
-        held_usd = CASE WHEN held_calls + :held_calls <= 0 THEN 0.0 ELSE held_usd + :held_usd END
+        held_calls = held_calls + :calls, held_tokens = held_tokens + :tokens, held_usd = held_usd + :usd
     WHERE account = :account
+        AND (:max_calls IS NULL OR calls + held_calls + :calls <= :max_calls)
+        AND (:max_tokens IS NULL OR tokens + held_tokens + :tokens <= :max_tokens)
+        AND (:max_usd IS NULL OR usd + held_usd + :usd <= :max_usd * (1 + 1e-9))
 """
-_WITHIN = """
-        AND (:max_calls IS NULL OR calls + held_calls + :spent_calls + :held_calls <= :max_calls)
-        AND (:max_tokens IS NULL OR tokens + held_tokens + :spent_tokens + :held_tokens <= :max_tokens)
-        AND (:max_usd IS NULL OR usd + held_usd + :spent_usd + :held_usd <= :max_usd * (1 + 1e-9))
+# With no call held nothing is: what is left of sums and differences of floats goes.
+_SETTLE = f"""
+    UPDATE {_TABLE} SET
+        calls = calls + :calls, tokens = tokens + :tokens, usd = usd + :usd,
+        held_calls = held_calls - :freed_calls, held_tokens = held_tokens - :freed_tokens,
+        held_usd = CASE WHEN held_calls <= :freed_calls THEN 0.0 ELSE held_usd - :freed_usd END
+    WHERE account = :account
 """
 _LOOK = f"SELECT calls, tokens, usd, held_calls, held_tokens, held_usd FROM {_TABLE} WHERE account = ?"
 
@@ -61,8 +60,6 @@ class StoredAccount:
         self._path = folder / "budgets.sqlite"
         self._values = {"account": f"{run}/{name}", **limits.model_dump()}
         self._lock = threading.Lock()
-        # Settled since the last write: how many requests, what was spent, and what is held no more.
-        self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
         self._db: sqlite3.Connection | None = None
         self._pid = os.getpid()
         # A handle of before a fork is kept, for closing it would drop the parent's locks.
@@ -70,21 +67,17 @@ class StoredAccount:
 
     def reserve(self, most: Spending) -> Refusal | None:
         with self._mine(), self._errors():
-            if not self._write(most, within_limits=True):
-                self._flush()
+            db = self._open()
+            if db.execute(_RESERVE, {**self._values, **asdict(most)}).rowcount != 1:
                 return Refusal(self.in_flight, *self._look())
             self.in_flight += 1
             return None
 
     def settle(self, reserved: Spending, spent: Spending) -> None:
+        freed = {f"freed_{name}": value for name, value in asdict(reserved).items()}
         with self._mine(), self._errors():
             self.in_flight -= 1  # first: whatever becomes of the file, nobody has to wait for this one any more
-            self._unwritten += 1
-            self._spent, self._freed = self._spent + spent, self._freed + reserved
-            # That a request cost more than was held for it others should know at once.
-            dearer = spent.calls > reserved.calls or spent.tokens > reserved.tokens or spent.usd > reserved.usd
-            if dearer or self.in_flight <= 0 or self._unwritten >= MOST_UNWRITTEN:
-                self._flush()
+            self._open().execute(_SETTLE, {**self._values, **asdict(spent), **freed})
 
     def spent(self) -> Spending:
         with self._mine(), self._errors():
@@ -96,31 +89,9 @@ class StoredAccount:
             return spent + held
 
     def _look(self) -> tuple[Spending, Spending]:
-        """What is spent and what is held, of all processes; of this one as it is, written or not."""
+        """What is spent and what is held, of all processes."""
         row = self._open().execute(_LOOK, (self._values["account"],)).fetchone()
-        return Spending(*row[:3]) + self._spent, Spending(*row[3:]) - self._freed
-
-    def _flush(self) -> None:
-        """Write what was settled, with no new reservation."""
-        if self._unwritten:
-            self._write(Spending())
-
-    def _write(self, reserve: Spending, *, within_limits: bool = False) -> bool:
-        """Write what is to be reserved, and what was settled; whether it was."""
-        held = reserve - self._freed
-        values = {
-            **self._values,
-            "spent_calls": self._spent.calls,
-            "spent_tokens": self._spent.tokens,
-            "spent_usd": self._spent.usd,
-            "held_calls": held.calls,
-            "held_tokens": held.tokens,
-            "held_usd": held.usd,
-        }
-        if self._open().execute(_WRITE + _WITHIN if within_limits else _WRITE, values).rowcount != 1:
-            return False
-        self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
-        return True
+        return Spending(*row[:3]), Spending(*row[3:])
 
     @contextmanager
     def _mine(self) -> Iterator[None]:
@@ -128,7 +99,6 @@ class StoredAccount:
         not be used on both sides, and the thread that may have held the lock is not there."""
         if self._pid != os.getpid():
             self._lock, self.in_flight = threading.Lock(), 0
-            self._unwritten, self._spent, self._freed = 0, Spending(), Spending()
             self._left_to_parent, self._db, self._pid = self._db, None, os.getpid()
         with self._lock:
             yield

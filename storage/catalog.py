@@ -1,8 +1,8 @@
 """DuckDB looks at the store: views, macros and read-only queries. The Parquet files stay the record.
 
-Every connection is its own, in memory, and can open no file: queries are looked through first (storage/looking.py),
-and this is the second lock. Files are read by Arrow, only those of the views that a query asks for, so that a damaged
-one is in nobody's way but theirs who need it (storage/view_files.py).
+Every connection is its own, in memory, and can open no file: whatever a query says, it changes nothing and reads
+nothing but the store. Files are read by Arrow, only those of the views that a query asks for, so that a damaged one is
+in nobody's way but theirs who need it (storage/view_files.py).
 
 A view is seen as it was when it was first asked for: its files are listed then. A record that lies in several files,
 since it is being folded, counts once (storage/parts.py).
@@ -25,8 +25,7 @@ import pyarrow as pa
 
 from fute.errors import StoreError
 from storage import schemas
-from storage.looking import names_in, only_looking
-from storage.parts import FOLDED
+from storage.looking import names_in, one_select
 from storage.responses import LEDGER, ResponseStore
 from storage.schema_version import require_readable
 from storage.seal import UNREADABLE
@@ -83,7 +82,7 @@ VIEWS = [
         "what it answered at first",
         later=("study", "settings"),
     ),
-    # A run that is tried again once its record is folded has two.
+    # A run that is tried again has several.
     View(
         "runs",
         "runs/*.parquet",
@@ -100,7 +99,6 @@ VIEWS = [
         "every LLM request and answer, with tokens, cost, latency and run",
         later=("cost_usd", "run_id", "flow_run_id"),
         key="key",
-        counts="min",
     ),
 ]
 
@@ -256,7 +254,7 @@ MACRO_NAMES = {
 }
 
 _QUERIES = {
-    **{name: query for view in VIEWS for name, query in view.queries.items()},
+    **{view.name: view.once for view in VIEWS if view.key},
     **{name: query for name, (_, query) in DERIVED.items()},
     "counted_embeddings": COUNTED,
 }
@@ -395,13 +393,13 @@ class Catalog:
     def _run(self, sql: str, fetch: Callable[[duckdb.Statement], T]) -> T:
         with _as_store_errors():
             for _ in range(TRIES):
-                asked = only_looking(self._con, sql, _TABLE_MACROS)
-                needed = {view for name in asked.names for view in _behind().get(name, ())}
+                statement, names = one_select(self._con, sql)
+                needed = {view for name in names for view in _behind().get(name, ())}
                 try:
                     for view in READ:
                         if view.files.name in needed and view.files.name not in self._files:
                             self._look_at(view)
-                    return fetch(asked.statement)
+                    return fetch(statement)
                 except FileNotFoundError:
                     pass
                 except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException):
@@ -428,9 +426,6 @@ class Catalog:
         paths = live_files(self._root, view)
         self._con.register(f"files_{every}", rows_of(view.files, paths))
         self._con.execute(f"CREATE OR REPLACE VIEW {every} AS {rows}")
-        if view.key and view.name != "responses" and not any(path.parent.name == FOLDED for path in paths):
-            # Without parts nothing lies there twice, and few stores have many files once they have parts.
-            self._con.execute(f"CREATE OR REPLACE VIEW {view.name} AS SELECT * EXCLUDE (origin) FROM {every}")
         self._files[every] = paths
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import threading
 from pathlib import Path
-
-logger = logging.getLogger(__name__)
 
 _registry: dict[tuple[int, Path], Claims] = {}
 _registry_lock = threading.Lock()
@@ -30,7 +27,6 @@ class Claims:
         # Locks of this kind do not hold between threads of one process; this does.
         self._held: set[int] = set()
         self._lock = threading.Lock()
-        self._shared = True
 
     def claim(self, key: str) -> bool:
         """Take the claim, or say that another thread or process has it. Never waits."""
@@ -40,7 +36,9 @@ class Claims:
                 return False
             self._held.add(byte)
         # Outside: it is a system call, and other threads need not wait for it.
-        if self._shared and not self._lock_byte(byte):
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: another process holds it
             with self._lock:
                 self._held.discard(byte)
             return False
@@ -50,21 +48,9 @@ class Claims:
         byte = _byte_of(key)
         if byte not in self._held:
             return
-        if self._shared:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
         with self._lock:  # last: until then no other thread takes a lock that is about to be given up
             self._held.discard(byte)
-
-    def _lock_byte(self, byte: int) -> bool:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: another process holds it
-            return False
-        except OSError as exc:
-            # A file system without locks. Answers stay right; two processes may pay for the same one.
-            logger.warning("%s cannot be locked (%s): processes will not see each other's claims", self._path, exc)
-            self._shared = False
-        return True
 
 
 def claims_at(path: Path) -> Claims:

@@ -23,7 +23,7 @@ from fute.drift import Baseline
 from fute.fingerprint import fingerprint
 from storage import schemas
 from storage.files import read_parquet, write_parquet
-from storage.parts import parts_of, singles_of, while_files_go
+from storage.parts import singles_of
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
@@ -134,23 +134,11 @@ class DriftStore:
     def n_stored(self, study: str, ref: str, day: date) -> int:
         """How many checks of that day, and baselines of any, a study's model has, whatever its settings were.
 
-        It grows with each that is stored, whatever the clock says then, and stays when checks are folded.
+        It grows with each that is stored, whatever the clock says then.
         """
-        model = ref.rpartition("@")[0]
-        checks = while_files_go(lambda: self._n_checks(study, model, self._checks(day)))
-        return checks + len(self._tables(study, ref, "*.parquet"))
-
-    def _n_checks(self, study: str, model: str, folder: Path) -> int:
-        singles = [path for path in singles_of(folder) if path.name.startswith(_watched(study, model))]
-        parts = parts_of(folder)
-        if not parts:  # on nearly every day that is asked for: their names tell
-            return len(singles)
-        rows = [
-            row
-            for path in (*singles, *parts)
-            for row in read_parquet(path, ["study", "model", "created_at"]).to_pylist()
-        ]
-        return len({row["created_at"] for row in rows if (row["study"], row["model"]) == (study, model)})
+        checks = singles_of(self._checks(day))
+        watched = [path for path in checks if path.name.startswith(_watched(study, ref.rpartition("@")[0]))]
+        return len(watched) + len(self._tables(study, ref, "*.parquet"))
 
     def _checks(self, day: date) -> Path:
         return self._root / "checks" / f"{day:%Y%m%d}"
@@ -165,12 +153,9 @@ class DriftStore:
         return [path for folder in folders for path in folder.glob(glob)]
 
     def _tables(self, study: str, ref: str, glob: str) -> list[tuple[Path, pa.Table]]:
-        """A model's baselines that were made in a study, or before studies were noted."""
+        """A model's baselines that were made in a study."""
         tables = [(path, read_parquet(path)) for path in self._files(ref, glob)]
-        known = [(path, t) for path, t in tables if "study" in t.column_names and t["study"][0].as_py() == study]
-        unnoted = [(path, t) for path, t in tables if "study" not in t.column_names]
-        # Of another study's, perhaps; those of the same settings are surely of this model.
-        return known + ([(path, t) for path, t in unnoted if t["model"][0].as_py() == ref] or unnoted)
+        return [(path, t) for path, t in tables if "study" in t.column_names and t["study"][0].as_py() == study]
 
 
 def _watched(study: str, model: str) -> str:

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from fute.errors import StoreError
 from storage.seal import opened, write_sealed
 
-STALE_AFTER_S = 24 * 3600
+STALE_AFTER_S = 7 * 24 * 3600  # no training goes on for a week without writing a file beside its weights
 CARD = "card.parquet"  # in each folder that is written as one
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written$")
@@ -32,14 +31,14 @@ CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 class Scratch:
-    """The folder for files that are being written: <process>-<unique>@<host>."""
+    """The folder for files that are being written."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "tmp"
 
     def path(self) -> Path:
         self.root.mkdir(parents=True, exist_ok=True)
-        return self.root / f"{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
+        return self.root / uuid.uuid4().hex
 
     def place(self, path: Path) -> str:
         """Of a file of the store, below its folder; none of one that is made here first."""
@@ -47,44 +46,11 @@ class Scratch:
         return path.relative_to(self.root.parent).as_posix() if below else ""
 
     def sweep(self) -> None:
-        """Remove what killed writers left behind, and changed last more than a day ago.
-
-        What a process of this host is at work on stays however old it is: a training may write nothing for days. Of
-        one on another host, which shares the store's folder, only the times of its files tell.
-        """
-        if not self.root.is_dir():
-            return
-        for entry in self.root.iterdir():
-            try:
-                stale = not _is_at_work(entry.name) and time.time() - _last_change(entry) > STALE_AFTER_S
-            except FileNotFoundError:  # its writer has just renamed it
-                continue
-            if stale:
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-
-
-def _is_at_work(name: str) -> bool:
-    """Whether the writer of a temporary file or folder is a process of this host that has not ended."""
-    process, host = name.partition("-")[0], name.rpartition("@")[2]
-    if host != socket.gethostname() or not process.isdigit():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
-def _last_change(entry: Path) -> float:
-    """The latest time of change of a file, or of a folder and all that is in it."""
-    times = [entry.stat().st_mtime]
-    for folder, _, names in os.walk(entry):
-        for name in (".", *names):
-            with suppress(FileNotFoundError):
-                times.append(os.stat(os.path.join(folder, name)).st_mtime)
-    return max(times)
+        """Remove what killed writers left behind."""
+        for entry in self.root.glob("*"):
+            with suppress(FileNotFoundError):  # its writer has just renamed it
+                if time.time() - entry.stat().st_mtime > STALE_AFTER_S:
+                    shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
 
 
 @contextmanager
@@ -116,16 +82,15 @@ def write_file(scratch: Scratch, target: Path, write: Callable[[Path], object]) 
     """Let `write` fill a temporary file, make it durable, and rename it to `target`."""
     with explain_unwritable(target):
         temporary = scratch.path()
-    try:
-        with explain_unwritable(target):
+        try:
             write(temporary)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, target)
-    finally:
-        with suppress(OSError):  # not there, or not to be removed: sweep() will
-            temporary.unlink()
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):  # not there, or not to be removed: sweep() will
+                temporary.unlink()
 
 
 def write_parquet(
@@ -179,21 +144,20 @@ def write_folder(scratch: Scratch, target: Path, write: Callable[[Path], None]) 
     with explain_unwritable(target):
         temporary = scratch.path()
         temporary.mkdir(parents=True)
-    try:
-        with explain_unwritable(target):
+        try:
             write(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir() and not (target / CARD).is_file():
-            aside = scratch.path()
-            os.rename(target, aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.is_dir():  # not "another writer was first", but a real fault
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if target.is_dir() and not (target / CARD).is_file():
+                aside = scratch.path()
+                os.rename(target, aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if not target.is_dir():  # not "another writer was first", but a real fault
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_parquet_folder(scratch: Scratch, target: Path, tables: Mapping[str, pa.Table]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fute.did_you_mean import did_you_mean
 from fute.errors import NotInStoreError, StoreError
 from storage import catalog
 
@@ -49,7 +50,7 @@ def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
 def rows(root: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """The rows of one view, with the columns that fit a terminal."""
     if view not in LISTED:
-        raise NotInStoreError(f"no view {view!r}; there are {', '.join(sorted(LISTED))}")
+        raise NotInStoreError(f"no view {view!r}{did_you_mean(view, LISTED)}; there are {', '.join(sorted(LISTED))}")
     order = {"neighbors": "space, query, candidate_kind, rank"}.get(view, "ALL")
     group = " GROUP BY ALL" if view in ("outputs", "drift_baselines") else ""
     # The names come from the table above, never from the user.
@@ -73,9 +74,7 @@ def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     unread: list[StoreError] = []
     asked = {
-        view.removesuffix(
-            "s"
-        ): f"SELECT * FROM {view} WHERE {' OR '.join(f'{column} = $subject' for column in columns)}"
+        view.removesuffix("s"): f"SELECT * FROM {view} WHERE $subject IN ({', '.join(columns)})"
         for view, columns in NAMED_BY.items()
     }
     asked["nearest"] = "SELECT * FROM nearest($subject, k := 5)"
@@ -89,9 +88,10 @@ def show(root: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
     if not found:
         if unread:  # it may be in there
             raise unread[0]
-        raise NotInStoreError(
-            f"nothing named {subject!r} in {root}; `fute ls datasets`, `fute ls models` and so on list what there is"
-        )
+        named = " UNION ".join(f"SELECT {columns[0]} FROM {view}" for view, columns in NAMED_BY.items())
+        near = did_you_mean(subject, [name for (name,) in catalog.query(root, f"{named} ORDER BY 1").rows if name])
+        told = near or "; `fute ls datasets`, `fute ls models` and so on list what there is"
+        raise NotInStoreError(f"nothing named {subject!r} in {root}{told}")
     if unread:
         found["cannot be read"] = [{"reason": str(exc)} for exc in unread]
     return found

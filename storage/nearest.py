@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fute.did_you_mean import did_you_mean
 from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
@@ -53,15 +54,26 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
         NotInStoreError: no space holds it, or there is no such space.
     """
     vectors = VectorStore(store)
-    spaces = {row["space"]: row["method"] for row in vectors.spaces() if space in (None, row["space"])}
-    if space is not None and not spaces:
-        raise NotInStoreError(f"no space {space} in {store.root}; `fute ls spaces` lists what there is")
+    spaces = _methods(vectors, space)
     found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
     if all(rows is None for rows in found.values()):
-        raise NotInStoreError(f"no embedding of {subject!r} in {store.root}; `fute ls embeddings` lists what there is")
+        near = did_you_mean(subject, sorted({e.subject for space_id in spaces for e in vectors.population(space_id)}))
+        told = near or "; `fute ls embeddings` lists what there is"
+        raise NotInStoreError(f"no embedding of {subject!r} in {store.root}{told}")
     return [
         {"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items() for row in rows or ()
     ]
+
+
+def _methods(vectors: VectorStore, space: str | None) -> dict[str, str]:
+    """The method of each space, or of one. Raises NotInStoreError: there is no such space."""
+    methods = {row["space"]: row["method"] for row in vectors.spaces()}
+    if space is None:
+        return methods
+    if space not in methods:
+        told = did_you_mean(space, methods) or "; `fute ls spaces` lists what there is"
+        raise NotInStoreError(f"no space {space} in {vectors.root}{told}")
+    return {space: methods[space]}
 
 
 def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[dict[str, Any]] | None:
@@ -117,8 +129,12 @@ def near_duplicates(store: Store, space: str, threshold: float, kind: Kind = "mo
     """Pairs of one kind whose cosine in the space's frame is at least the threshold, the closest first.
 
     Every pair is compared: all vectors are held in memory, and time grows with the square of their number.
+
+    Raises:
+        NotInStoreError: there is no such space.
     """
     vectors = VectorStore(store)
+    _methods(vectors, space)
     population = [e for e in vectors.population(space) if e.kind == kind]
     if not population:
         return []

@@ -74,9 +74,6 @@ Known = dict[str, Version]
 Listed = dict[str, tuple[int, str]]
 """Size and state of each file in object storage."""
 
-ANOTHERS = "another's"
-"""The state of what another machine was first with: no file has it, so the next pull fetches theirs."""
-
 
 @dataclass(frozen=True)
 class Mirror:
@@ -164,16 +161,11 @@ class Mirror:
 
     def _send(self, fs: Any, prefix: str, known: Known, gone: set[str]) -> None:
         made = {r: file for r, file in _files(self.root).items() if r not in gone and known.get(r, ())[:2] != file}
-        # Where another machine was first with a dataset or model, its folder counts: the next pull fetches it.
-        folders = {folder for r in made if (folder := _folder_of(r)) and f"{folder}/{CARD}" not in known}
-        theirs = {folder for folder in folders if fs.exists(f"{prefix}/{folder}/{CARD}")}
-        ours = [r for r in made if _folder_of(r) not in theirs]
-        for batch in _in_order(ours):
+        for batch in _in_order(made):
             fs.put([str(self.root / r) for r in batch], [f"{prefix}/{r}" for r in batch])
         if made:
             listed = _listed(fs, prefix)
-            known.update({r: Version(*made[r], listed[r][1]) for r in ours if r in listed})
-            known.update({r: Version(*made[r], ANOTHERS) for r in made.keys() - set(ours)})
+            known.update({r: Version(*made[r], listed[r][1]) for r in made if r in listed})
         for relative in gone & known.keys():
             with suppress(FileNotFoundError):
                 fs.rm_file(f"{prefix}/{relative}")

@@ -28,14 +28,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from fute.config import EndpointConfig
 from fute.errors import StoreError
 from fute.fingerprint import fingerprint_texts
+from fute.llm.budget import cost_usd
 from fute.llm.types import Answer, ChatRequest
 from storage.answer_rows import (
     ANSWER_COLUMNS,
+    BATCH,
     COLUMNS,
-    NO_BILL,
-    Bill,
     answer_of,
     connect,
     damaged,
@@ -47,10 +48,12 @@ from storage.answer_rows import (
 )
 from storage.claims import Claims, claims_at
 from storage.files import Scratch, write_parquet
+from storage.stamp import Stamp
 
 logger = logging.getLogger(__name__)
 
 LEDGER = "answers.sqlite"
+NOBODY = Stamp()
 
 _CREATE = (
     f"CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, {', '.join(COLUMNS[1:])}, exported)",
@@ -65,7 +68,9 @@ _LOAD = f"""
     WHERE excluded.exported AND created_at = excluded.created_at
 """
 _GET = f"SELECT {', '.join(ANSWER_COLUMNS)} FROM responses WHERE key = ?"
-_UNEXPORTED = f"SELECT {', '.join(COLUMNS)} FROM responses WHERE exported IS NULL ORDER BY created_at, key"
+_UNEXPORTED = (
+    f"SELECT {', '.join(COLUMNS)} FROM responses WHERE exported IS NULL ORDER BY created_at, key LIMIT {BATCH}"
+)
 
 OPENING_S = 30.0  # SQLite itself does not wait while another process turns a new file into one in WAL mode
 TICK_NS = 100_000_000
@@ -92,7 +97,8 @@ class ResponseStore:
         self._in_memory = False
         self._looked_ns = 0  # when files to load were looked for
         self._claims_here: Claims | None = None
-        _stores.add(self)
+        with _lock:  # not while a fork goes through them
+            _stores.add(self)
 
     def __enter__(self) -> ResponseStore:
         return self
@@ -113,13 +119,17 @@ class ResponseStore:
             rows = self._open().execute(_GET, (key,)).fetchall()
         return answer_of(*rows[0]) if rows else None
 
-    def put(self, request: ChatRequest, answer: Answer, bill: Bill = NO_BILL) -> None:
+    def put(self, request: ChatRequest, answer: Answer, cost_usd: float | None = None, payer: Stamp = NOBODY) -> None:
         """Keep an answer; on return it survives the death of this process. A key that is there stays as it is.
+
+        Args:
+            cost_usd: None where the endpoint's price or its tokens are not known.
+            payer: the run that asked.
 
         Raises:
             StoreError: it could not be written, or cannot be: half a character, a number past 64 bits.
         """
-        row = row_of(request, answer, bill)  # outside: other threads need not wait for it
+        row = row_of(request, answer, cost_usd, payer)  # outside: other threads need not wait for it
         with self._using("an answer could not be kept"):
             db = self._open()
             if self._in_memory:
@@ -141,16 +151,17 @@ class ResponseStore:
 
     def unexported(self) -> pa.Table:
         """The answers that may not be in Parquet yet, for SQL. Loads nothing: looking changes no store."""
-        with _lock:
-            return table_of([row for path in (self.path, *self._live_files()) for row in unexported_in(path)])
+        with _lock:  # those of earlier versions are in the ledger, once there is one
+            paths = [self.path] if self.path.exists() else self._live_files()
+            return table_of([row for path in paths for row in unexported_in(path)])
 
     def export(self) -> int:
-        """Write the answers that are not in Parquet yet to a file; return how many.
+        """Write the answers that are not in Parquet yet to files; return how many.
 
         May be killed at any step, and run by several processes at once. An answer counts as exported once its file was
         read back; the file's name is made of what is in it, so that exporting twice makes one file.
         """
-        scratch = Scratch(self.folder)
+        scratch, n = Scratch(self.folder), 0
         scratch.sweep()  # of exports that were killed
         with self._using("cannot be exported"):
             if not self.path.exists() and not self._live_files():
@@ -160,15 +171,17 @@ class ResponseStore:
             except StoreError as exc:  # the other answers must not suffer from it, and every reading names it
                 logger.warning("%s", exc)
             rows = self._open().execute(_UNEXPORTED).fetchall()
-        if rows:
+        while rows:
+            n += len(rows)
             named = fingerprint_texts([[row[0] for row in rows], [str(row[-1]) for row in rows]])
             day = datetime.fromtimestamp(rows[0][-1] // 10**6, UTC)
             path = self.folder / f"{day:%Y%m%d}-{named}.parquet"
             write_parquet(scratch, path, table_of(rows))
             with self._using("cannot be exported"):
                 self._load(path)
+                rows = self._open().execute(_UNEXPORTED).fetchall()
         self.close()
-        return len(rows)
+        return n
 
     def close(self) -> None:
         """Let go of the file. The store can still be used."""
@@ -258,6 +271,28 @@ class ResponseStore:
                 raise StoreError(f"{self.path}: no write permission, so no answer could be kept; nothing is asked")
             self._claims_here = claims_at(self.folder / "claims")
         return self._claims_here
+
+
+class RunLedger:
+    """The ledger of one run at one endpoint: what it pays for is kept with what it cost, and whose run it was."""
+
+    def __init__(self, responses: ResponseStore, endpoint: EndpointConfig, stamp: Stamp) -> None:
+        self._responses = responses
+        self._endpoint = endpoint
+        self._stamp = stamp
+
+    def get(self, key: str) -> Answer | None:
+        return self._responses.get(key)
+
+    def put(self, request: ChatRequest, answer: Answer) -> None:
+        cost = cost_usd(self._endpoint, answer.tokens_in, answer.tokens_out)
+        self._responses.put(request, answer, cost, self._stamp)
+
+    def claim(self, key: str) -> bool:
+        return self._responses.claim(key)
+
+    def release(self, key: str) -> None:
+        self._responses.release(key)
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

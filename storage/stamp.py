@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -35,24 +36,17 @@ def code_version() -> str:
     """The commit of the checkout (with +dirty when files differ from it); without one FUTE_COMMIT, else the version."""
     folder = Path(__file__).resolve().parent.parent
     if (folder / ".git").exists():
-        git = ["git", "-C", str(folder)]
-        try:
-            commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        except OSError:  # no git here
-            return _built_version()
-        if commit.returncode == 0:
-            changed = subprocess.run(
-                [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False
-            )
-            return commit.stdout.strip() + ("+dirty" if changed.stdout.strip() else "")
-    return _built_version()
-
-
-def _built_version() -> str:
-    """What an image without a checkout says of itself: the commit given to its build, else the package's version."""
-    if commit := os.environ.get("FUTE_COMMIT", "").strip():
+        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or no commit yet
+            changed = _git(folder, "status", "--porcelain", "-uno")
+            return _git(folder, "rev-parse", "HEAD") + ("+dirty" if changed else "")
+    if commit := os.environ.get("FUTE_COMMIT", "").strip():  # an image without a checkout
         return commit
     try:
         return version("fute")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

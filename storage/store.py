@@ -21,14 +21,12 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fute.address import is_url
@@ -39,7 +37,6 @@ from fute.json_text import json_text
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage import schemas
 from storage.files import Scratch, read_parquet, write_file, write_folder, write_parquet, write_parquet_folder
-from storage.parts import parts_of
 from storage.remote import mirror_at
 from storage.schema_version import mark_current, require_readable
 from storage.seal import opened
@@ -187,27 +184,16 @@ class Store:
 
         return features
 
-    # ------------------------------------------------------------------------------------------------- layouts
-
-    def cached_layout(
-        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+    def cached_arrays(
+        self, folder: str, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:
-        """`compute`, looked up in the cache of layouts first, which keeps the newest of a space.
+        """`compute`, looked up in a cache first that keeps the newest of each space. A damaged file is made again.
 
         Args:
-            key: tells the layout from earlier ones of the space. A damaged cache file is computed again.
+            folder: of the cache: layouts, or pseudo.
+            key: tells these arrays from earlier ones of the space.
         """
-        return self._cached_arrays(self.root / "layouts" / f"{slug(space)}.npz", key, compute)
-
-    def cached_pseudo_subjects(
-        self, space: str, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
-        """`compute`, the pseudo-subjects of a space, looked up in their cache first."""
-        return self._cached_arrays(self.root / "pseudo" / f"{slug(space)}.npz", key, compute)
-
-    def _cached_arrays(
-        self, path: Path, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
+        path = self.root / folder / f"{slug(space)}.npz"
         with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if kept["key"].item() == key:
                 return {name: kept[name] for name in kept.files if name != "key"}
@@ -366,30 +352,17 @@ class Store:
         return read_parquet(self.evaluations_path(key)).to_pylist()
 
     def put_run(self, row: Mapping[str, Any], stamp: Stamp) -> None:
+        """Record how a run ended. A flow run that is tried again has several records, of which the last counts."""
         mark_current(self.root)
-        name = stamp.flow_run_id or os.urandom(10).hex()
-        write_parquet(self.scratch, self.root / "runs" / f"{name}.parquet", card(schemas.RUNS, row, stamp))
+        path = self.root / "runs" / f"{stamp.flow_run_id or 'run'}-{os.urandom(4).hex()}.parquet"
+        write_parquet(self.scratch, path, card(schemas.RUNS, row, stamp))
 
     def run_state(self, flow_run_id: str) -> str | None:
-        """How a flow run ended; None of one that has not, or was killed.
+        """How a flow run ended; None of one that has not, or was killed. Raises StoreError: a record cannot be read."""
+        from storage.catalog import query  # slow to import, and asked only after a kill
 
-        Raises:
-            StoreError: its record, or folded records that it may be among, cannot be read.
-        """
-        folder, fault = self.root / "runs", None
-        # Its own file first: it is deleted only after its part is there, and a retry writes it anew.
-        with suppress(FileNotFoundError):
-            if own := _ends(folder / f"{flow_run_id}.parquet", flow_run_id):
-                return max(own)[1]
-        folded: list[tuple[datetime, str]] = []
-        for part in parts_of(folder):
-            try:
-                folded += _ends(part, flow_run_id)
-            except StoreError as exc:  # it may be in another one
-                fault = exc
-        if fault is not None and not folded:
-            raise fault
-        return max(folded)[1] if folded else None
+        rows = query(self.root, "SELECT state FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).rows
+        return rows[0][0] if rows else None
 
     def put_report(self, name: str, html: str) -> Path:
         path = self.root / "reports" / slug(name)
@@ -399,15 +372,3 @@ class Store:
 
         write_file(self.scratch, path, write)
         return path
-
-
-def _ends(path: Path, flow_run_id: str) -> list[tuple[datetime, str]]:
-    """When a flow run ended and how, by a file of run records; empty when it is not among them.
-
-    Raises:
-        StoreError: the file cannot be read as such.
-        FileNotFoundError: it is not there.
-    """
-    # Two columns only: a record holds its whole study.
-    rows = read_parquet(path, ["created_at", "state"], where=pc.field("flow_run_id") == flow_run_id)
-    return list(zip(rows["created_at"].to_pylist(), rows["state"].to_pylist(), strict=True))

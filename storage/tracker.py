@@ -13,17 +13,20 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fute.errors import StoreError
 from fute.json_text import json_text
-from storage.tracking_file import make_whole
+from storage.files import Scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PARAM_CHARS = 6000  # MLflow cuts longer ones
 # MLflow's own patience is 7 retries with doubled waits, minutes for each call: a run would stand still for a server
@@ -75,6 +78,31 @@ def default_uri(store: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def make_whole(path: Path) -> None:
+    """Make MLflow's SQLite file as a whole, unless it is there.
+
+    MLflow makes its tables one after the other, in seconds, and takes a file that a kill has left half made for one of
+    an older MLflow. So it is made beside its place, and linked into it unless another run was first.
+    """
+    if path.exists():
+        return
+    scratch = Scratch(path.parent)
+    scratch.root.mkdir(parents=True, exist_ok=True)
+    made = scratch.path()
+    try:
+        _make_tables(made)
+        with suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _make_tables(path: Path) -> None:
+    import mlflow  # slow to import, and not needed when tracking is off
+
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
+
+
 class Tracker:
     """Runs of one experiment. Every method returns quietly when tracking is off or has failed before.
 
@@ -99,7 +127,7 @@ class Tracker:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         try:
-            import mlflow  # slow to import, and not needed when tracking is off
+            import mlflow
 
             if uri.startswith("sqlite:///") and not {"?", ":memory:"} & {*uri, uri.removeprefix("sqlite:///")}:
                 make_whole(Path(uri.removeprefix("sqlite:///")))
@@ -148,6 +176,16 @@ class Tracker:
                 )
                 self._client.set_terminated(run.info.run_id, "FINISHED" if state == "Completed" else "FAILED")
 
+    def _tell(self, step: Callable[[MlflowClient], T]) -> T | None:
+        """Take a step with MLflow. Its first fault is its last: the run goes on without it."""
+        if self._client is None:
+            return None
+        try:
+            return step(self._client)
+        except Exception as exc:
+            self._give_up(exc)
+            return None
+
     def start(
         self,
         name: str,
@@ -157,62 +195,61 @@ class Tracker:
         params: Mapping[str, Any] | None = None,
     ) -> str | None:
         """Start a run and return its id (None when tracking is off)."""
-        if self._client is None:
-            return None
-        try:
+        all_tags = {k: v for k, v in (tags or {}).items() if v}
+        all_tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())}
+        if parent is not None:
+            all_tags["mlflow.parentRunId"] = parent
+
+        def step(client: MlflowClient) -> str:
             from mlflow.entities import Param
 
-            all_tags = {k: v for k, v in (tags or {}).items() if v}
-            all_tags |= {HOST_TAG: socket.gethostname(), PROCESS_TAG: _process(os.getpid())}
-            if parent is not None:
-                all_tags["mlflow.parentRunId"] = parent
-            run_id: str = self._client.create_run(self._experiment_id, run_name=name, tags=all_tags).info.run_id
+            run_id: str = client.create_run(self._experiment_id, run_name=name, tags=all_tags).info.run_id
             entries = [Param(k, str(v)[:PARAM_CHARS]) for k, v in (params or {}).items()]
             for i in range(0, len(entries), 100):
-                self._client.log_batch(run_id, params=entries[i : i + 100])
+                client.log_batch(run_id, params=entries[i : i + 100])
             return run_id
-        except Exception as exc:
-            self._give_up(exc)
-            return None
+
+        return self._tell(step)
 
     def metrics(self, run_id: str | None, values: Mapping[str, float]) -> None:
-        if self._client is None or run_id is None or not values:
+        if run_id is None or not values:
             return
-        try:
+
+        def step(client: MlflowClient) -> None:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
-            self._client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
-        except Exception as exc:
-            self._give_up(exc)
+            client.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
+
+        self._tell(step)
 
     def dataset(
         self, run_id: str | None, name: str, digest: str, source: Mapping[str, Any], profile: Mapping[str, Any]
     ) -> None:
         """Record a dataset as an input of the run."""
-        if self._client is None or run_id is None:
+        if run_id is None:
             return
-        try:
+
+        def step(client: MlflowClient) -> None:
             from mlflow.entities import Dataset, DatasetInput
 
-            entity = Dataset(
-                name=name,
-                digest=digest,
-                source_type="fute",
-                source=json_text(dict(source)),
-                profile=json_text(dict(profile)),
-            )
-            self._client.log_inputs(run_id, [DatasetInput(entity, [])])
-        except Exception as exc:
-            self._give_up(exc)
+            told = {"source": json_text(dict(source)), "profile": json_text(dict(profile))}
+            client.log_inputs(run_id, [DatasetInput(Dataset(name, digest, "fute", **told), [])])
+
+        self._tell(step)
 
     def artifact(self, run_id: str | None, path: Path) -> None:
-        if self._client is None or run_id is None:
-            return
-        try:
-            self._client.log_artifact(run_id, str(path))
-        except Exception as exc:
-            self._give_up(exc)
+        if run_id is not None:
+            self._tell(lambda client: client.log_artifact(run_id, str(path)))
+
+    def text(self, run_id: str | None, text: str, file: str) -> None:
+        if run_id is not None:
+            self._tell(lambda client: client.log_text(run_id, text, file))
+
+    def end(self, run_id: str | None, *, failed: bool = False, killed: bool = False) -> None:
+        state = "KILLED" if killed else "FAILED" if failed else "FINISHED"
+        if run_id is not None:
+            self._tell(lambda client: client.set_terminated(run_id, state))
 
     def address_of(self, run_id: str | None, file: str) -> str | None:
         """Where a browser shows an artifact of a run; None without a tracking server, which alone has a page for it."""
@@ -220,22 +257,6 @@ class Tracker:
             return None
         server = _PASSWORD.sub("//", str(self.uri)).rstrip("/")
         return f"{server}/#/experiments/{self._experiment_id}/runs/{run_id}/artifacts/{file}"
-
-    def text(self, run_id: str | None, text: str, file: str) -> None:
-        if self._client is None or run_id is None:
-            return
-        try:
-            self._client.log_text(run_id, text, file)
-        except Exception as exc:
-            self._give_up(exc)
-
-    def end(self, run_id: str | None, *, failed: bool = False, killed: bool = False) -> None:
-        if self._client is None or run_id is None:
-            return
-        try:
-            self._client.set_terminated(run_id, "KILLED" if killed else "FAILED" if failed else "FINISHED")
-        except Exception as exc:
-            self._give_up(exc)
 
 
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:

@@ -23,8 +23,9 @@ from storage.parts import files_of, parts_of, while_files_go
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
-STAMP_COLUMNS = tuple(field.name for field in schemas.STAMP)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+CHANCES = tuple(f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd"))
 
 SubjectKey = tuple[Kind, str]
 """Kind and id."""
@@ -183,9 +184,7 @@ class VectorStore:
         Where nothing was ranked yet, that of the space.
         """
         key = self._last("members", space)
-        if key is not None and self._chance(space, key, []) is None:
-            return None
-        return self.frame(space)
+        return None if key is not None and not self._is_framed(space, key) else self.frame(space)
 
     def _frame_path(self, space: str) -> Path:
         return self.root / "frames" / f"space={space}" / f"{FRAME_VERSION}.parquet"
@@ -229,24 +228,11 @@ class VectorStore:
             written = pa.table({column: columns[column] for column in schema.names}).cast(schema)
             write_parquet(self.store.scratch, self.root / name / f"space={space}" / f"{key}.parquet", written)
 
-    def refresh_ranking(self, space: str, key: str, population: Sequence[StoredEmbedding]) -> bool:
-        """Whether this very ranking is stored; if so it counts as the last one from now on."""
-        path, members = (self.root / name / f"space={space}" / f"{key}.parquet" for name in ("neighbors", "members"))
-        if not (path.is_file() and members.is_file()):
-            return False
-        if not self._is_last(space, key):
-            table = read_parquet(path)
-            ids = (table[name][0].as_py() if len(table) else None for name in ("run_id", "flow_run_id"))
-            chance = self._chance(space, key, [e.fingerprint for e in population])
-            self.put_ranking(space, key, table.drop_columns(list(STAMP_COLUMNS)), population, chance, Stamp(*ids))
-        return True
-
-    def has_ranked(self, space: str, key: str, population: Sequence[StoredEmbedding]) -> bool:
+    def has_ranked(self, space: str, key: str) -> bool:
         """Whether this very ranking is the last one, and the space that it is of is recorded, with its frame if any."""
         if not (self._space_path(space).is_file() and self._is_last(space, key)):
             return False
-        framed = self._chance(space, key, [e.fingerprint for e in population]) is not None
-        return self._frame_path(space).is_file() or not framed
+        return self._frame_path(space).is_file() or not self._is_framed(space, key)
 
     def _is_last(self, space: str, key: str) -> bool:
         return key == self._last("members", space) == self._last("neighbors", space)
@@ -267,7 +253,7 @@ class VectorStore:
         key = self._last("members", space)
         if key is None:
             return EARLIEST, {}
-        rows = read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet").to_pylist()
+        rows = self._members(space, key).to_pylist()
         return rows[0]["created_at"], {(row["kind"], row["subject"]): row["fingerprint"] for row in rows}
 
     def chance(self, space: str, population: Sequence[StoredEmbedding]) -> Chance | None:
@@ -276,16 +262,22 @@ class VectorStore:
         None: there is no ranking, or the space has no frame.
         """
         key = self._last("members", space)
-        return None if key is None else self._chance(space, key, [e.fingerprint for e in population])
-
-    def _chance(self, space: str, key: str, fingerprints: Sequence[str]) -> Chance | None:
-        columns = [f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd")]
-        table = read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet")
-        if not set(columns) <= set(table.column_names) or table[columns[0]].null_count == len(table):
+        if key is None or not self._is_framed(space, key):
             return None
-        rows = pc.index_in(pa.array(fingerprints, pa.string()), value_set=table["fingerprint"].combine_chunks())
-        values = {c: table[c].combine_chunks().take(rows).to_numpy(zero_copy_only=False) for c in columns}
+        table = self._members(space, key)
+        rows = pc.index_in(
+            pa.array([e.fingerprint for e in population]), value_set=table["fingerprint"].combine_chunks()
+        )
+        values = {c: table[c].combine_chunks().take(rows).to_numpy(zero_copy_only=False) for c in CHANCES}
         return Chance({kind: (values[f"{kind}_mean"], values[f"{kind}_sd"]) for kind in KINDS})
+
+    def _is_framed(self, space: str, key: str) -> bool:
+        """Whether a ranking was made in a frame: then it knows what is chance for its members."""
+        table = self._members(space, key)
+        return set(CHANCES) <= set(table.column_names) and table[CHANCES[0]].null_count < len(table)
+
+    def _members(self, space: str, key: str) -> pa.Table:
+        return read_parquet(self.root / "members" / f"space={space}" / f"{key}.parquet")
 
     def _last(self, name: str, space: str) -> str | None:
         """The key of the last ranking."""
@@ -307,9 +299,7 @@ class VectorStore:
         if "similarity" not in table.column_names:  # of an earlier version: its score is the cosine
             cosines = table["score"]
             table = table.drop_columns(["score", "ci_low", "ci_high"]).append_column("similarity", cosines)
-        missing = [f for f in schemas.NEIGHBORS if f.name not in table.column_names]
-        for column in missing:
-            table = table.append_column(column, pa.nulls(len(table), column.type))
+        table = pa.concat_tables([schemas.NEIGHBORS.empty_table(), table], promote_options="default")
         return table.sort_by(
             [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
         ).to_pylist()

@@ -31,8 +31,7 @@ class View:
         glob: of its files; of its folders' files where they may be folded.
         made: columns that are not read but made of the file's name, as MADE says.
         later: columns that files of earlier versions lack.
-        key: SQL for what a record counts once by, where it may lie in several files (storage/parts.py).
-        counts: which of several counts, by their times: max, the latest, or min, the first.
+        key: SQL for what a record counts once by, the latest, where it may lie in several files (storage/parts.py).
     """
 
     name: str
@@ -42,7 +41,6 @@ class View:
     made: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     key: str = ""
-    counts: str = "max"
 
     @property
     def files(self) -> View:
@@ -53,21 +51,12 @@ class View:
         return replace(self, name=f"every_{self.name}", schema=schema, made=(*self.made, ORIGIN.name))
 
     @property
-    def queries(self) -> dict[str, str]:
-        """By name, the views over that one in which each record counts once. Only keys are compared for it."""
-        if not self.key:
-            return {}
-        return {
-            f"repeated_{self.name}": f"""
-                SELECT ({self.key}) AS record, {self.counts}((created_at, origin)) AS counted
-                FROM every_{self.name} GROUP BY {self.key} HAVING count(*) > 1
-            """,
-            self.name: f"""
-                SELECT e.* EXCLUDE (origin) FROM every_{self.name} e LEFT JOIN repeated_{self.name} r
-                ON ({self.key}) IS NOT DISTINCT FROM r.record
-                WHERE r.counted IS NULL OR (created_at, origin) = r.counted
-            """,
-        }
+    def once(self) -> str:
+        """The query over that view in which each record counts once."""
+        return f"""
+            SELECT * EXCLUDE (origin) FROM every_{self.name}
+            QUALIFY row_number() OVER (PARTITION BY {self.key} ORDER BY created_at DESC, origin DESC) = 1
+        """
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fute.models.prompted import PromptedModel, TextEmbedding
 from fute.stopping import Stopped
 from fute.surrogate.identity import surrogate_identity
 from storage.budgets import StoredAccount
-from storage.run_ledger import RunLedger
+from storage.responses import RunLedger
 from tasks import resources
 from tasks.run import Run
 from tasks.study import StudyParts

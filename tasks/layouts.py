@@ -48,7 +48,7 @@ def layout_of(store: Store, space: str, population: Sequence[StoredEmbedding], f
         similarity = similarities(placed_vectors(population, frame))
         return _packed(Layout(similarity, projections(similarity), cluster_tree(similarity)))
 
-    return _unpacked(store.cached_layout(space, key, compute))
+    return _unpacked(store.cached_arrays("layouts", space, key, compute))
 
 
 def _packed(layout: Layout) -> Arrays:

@@ -159,7 +159,7 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
         space = spaces[config.method]
         population = vectors.population(space, current[space])
         key = ranking_key(population, config, study.unify)
-        ranked = whole[space] and vectors.has_ranked(space, key, population)
+        ranked = whole[space] and vectors.has_ranked(space, key)
         yield _step("unify", config.method, ranked, space=space)
 
 

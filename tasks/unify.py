@@ -45,9 +45,8 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
         return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
     require_one_space([e.row["space"] for e in population])
     key = ranking_key(population, space.method, config)
-    if vectors.refresh_ranking(space.id, key, population):
-        frame = None if config.frame == "none" else vectors.frame(space.id) or _frame(run, space)
-        return _told(frame, space.id, len(population))
+    if vectors.has_ranked(space.id, key):
+        return _told(vectors.ranked_frame(space.id), space.id, len(population))
     frame = _frame(run, space) if config.frame != "none" else None
     kinds: list[Kind] = [e.kind for e in population]
     placed = placed_vectors(population, frame)
@@ -99,7 +98,7 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
             made = embed_pseudo_tasks(embedder, features, store.pool(space.pool), space.seed)
         return {} if made is None else made
 
-    vectors = store.cached_pseudo_subjects(space.id, str(FRAME_VERSION), compute)
+    vectors = store.cached_arrays("pseudo", space.id, str(FRAME_VERSION), compute)
     if not vectors:
         return None
     frame = Frame.of(**vectors)

@@ -18,7 +18,6 @@ from fute.types import Dataset, Kind, Outputs, Pool, Split, TaskEmbedding, TextT
 from fute.unify.frame import Frame, similarities, verdict
 from fute.unify.neighbors import ranked as ranked_rows
 from storage import stamp
-from storage.answer_rows import Bill
 from storage.drift import DriftStore
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
@@ -182,7 +181,7 @@ def _ask(store: Store, pool: str, run: Stamp) -> None:
             said = [*SAID[prompt].split(), "bad", "bad"]
             for text, word in zip(texts, said, strict=True):
                 answer = Answer(word, None, 12, 1, 80.0, "small-2026-02", "stop")
-                responses.put(asked(prompt, text), answer, Bill(USD_A_CALL[prompt], run.run_id, run.flow_run_id))
+                responses.put(asked(prompt, text), answer, USD_A_CALL[prompt], run)
         responses.export()
 
 

@@ -134,16 +134,20 @@ def test_a_label_column_that_is_not_there_is_named_with_those_that_are(tmp_path:
     assert "label" in result.output.replace("lable", "")
 
 
-def test_every_command_works_on_an_empty_store(tmp_path: Path) -> None:
+def test_every_command_works_on_an_empty_store_and_refuses_one_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     store = ["--store", str(tmp_path / "empty")]
     assert call("ls", *store).exit_code == 0
     assert call("ls", "embeddings", *store).exit_code == 0
-    empty = call("sql", "SELECT * FROM neighbors", "--json", *store)
-    assert json.loads(empty.stdout) == []
-    assert "no store at" in empty.stderr
+    assert json.loads(call("sql", "SELECT * FROM neighbors", "--json", *store).stdout) == []
     missing = call("show", "nothing", *store)
     assert missing.exit_code == 1
     assert "nothing named" in missing.output
+    for command in (["ls"], ["ls", "models"], ["show", "x"], ["nearest", "x"], ["sql", "SELECT 1"], ["atlas"]):
+        refused = call(*command, "--store", str(tmp_path / "nowhere"))
+        assert refused.exit_code == 1
+        assert f"error: no store at {tmp_path / 'nowhere'}; give --store" in refused.output
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_csv_holds_whole_values(finished: tuple[Path, Result]) -> None:

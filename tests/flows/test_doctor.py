@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -130,7 +131,7 @@ def test_each_fault_of_the_installation_is_a_problem_with_its_fix(
 ) -> None:
     monkeypatch.setattr(doctor, "version", lambda name: {"duckdb": "0.9.1"}.get(name, "99999"))
     monkeypatch.setattr("fute.surrogate.source.EMBEDDED_SHA256", "another digest")
-    monkeypatch.setattr(doctor, "free_bytes", lambda _: 10**6)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
     occupied = tmp_path / "store"
     occupied.write_text("a file")
     result = call("--store", str(tmp_path / "elsewhere"), "--json")

@@ -13,9 +13,10 @@ from fute.unify.frame import Frame
 from storage import catalog, folding, schemas
 from storage.stamp import Stamp
 from storage.store import Store
-from storage.vectors import STAMP_COLUMNS, VectorStore
+from storage.vectors import VectorStore
 from tests.storage.test_store import embedding_row, space_row
 
+STAMP_COLUMNS = tuple(field.name for field in schemas.STAMP)
 FOLDER = "embeddings/space=s1/kind=model"
 
 

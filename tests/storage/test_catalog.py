@@ -14,7 +14,6 @@ from fute.errors import NotInStoreError, StoreError
 from fute.llm.types import Answer
 from fute.types import Outputs, Pool, TaskEmbedding, TextTable
 from storage import catalog, listing
-from storage.answer_rows import Bill
 from storage.export import export_catalog
 from storage.files import read_parquet, write_parquet
 from storage.responses import ResponseStore
@@ -183,6 +182,8 @@ def test_values_are_bound_not_pasted(tmp_path: Path) -> None:
     store = filled(tmp_path)
     with pytest.raises(NotInStoreError, match="nothing named"):
         listing.show(store.root, "x' OR 1=1 --")
+    with pytest.raises(NotInStoreError, match=r"nothing named 'S1' in .*; did you mean 's1'\?"):
+        listing.show(store.root, "S1")
 
 
 def test_show_finds_a_space_and_its_columns(tmp_path: Path) -> None:
@@ -231,9 +232,9 @@ def test_what_a_correct_answer_costs_is_told_for_each_llm(tmp_path: Path) -> Non
             outputs = Outputs("probabilities", values, ("good", "bad"), answer_keys=keys)
             store.put_outputs(pool, f"plain/{llm}@1", outputs, Stamp("r", "f"))
             for request in (request for of_row in requests for request in of_row):
-                responses.put(request, Answer("", None, 12, 1, 80.0, llm, "stop"), Bill(0.001))
+                responses.put(request, Answer("", None, 12, 1, 80.0, llm, "stop"), 0.001)
         # Paid for, and no answer that outputs came from.
-        responses.put(asked("plain", texts[0], "a check of drift", "deep"), Answer("bad"), Bill(0.5))
+        responses.put(asked("plain", texts[0], "a check of drift", "deep"), Answer("bad"), 0.5)
         responses.export()
     found = {tuple(row[:2]): tuple(row[2:6]) for row in catalog.query(store.root, query).rows}
     assert found == {

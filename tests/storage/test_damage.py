@@ -216,13 +216,6 @@ def test_a_link_out_of_the_store_is_not_followed(root: Path, tmp_path: Path) -> 
         catalog.query(root, "SELECT count(*) FROM prompts")
 
 
-def test_what_is_only_described_needs_no_file(root: Path) -> None:
-    first(root, "prompts/*.parquet").write_bytes(b"spoiled")
-    with catalog.Catalog(root) as opened:
-        assert len(opened.query("DESCRIBE prompts").rows) == 13
-        assert opened.query("SELECT count(*) FROM duckdb_columns() WHERE table_name = 'prompts'").rows == [(13,)]
-
-
 def test_ls_and_show_tell_of_a_damaged_file_and_show_the_rest(root: Path) -> None:
     path = first(root, "prompts/*.parquet")
     path.write_bytes(b"spoiled")

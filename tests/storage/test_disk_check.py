@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import fcntl
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from storage import disk_check
-from storage.disk_check import file_system_faults, free_bytes, nearest_existing
+from storage.disk_check import file_system_fault, nearest_existing
 from tests.mounts import read_only
 
 
-def test_a_local_disk_does_all_that_a_store_relies_on_and_is_left_as_it_was(tmp_path: Path) -> None:
-    assert list(file_system_faults(tmp_path)) == []
+def test_a_local_disk_is_fine_and_left_as_it_was(tmp_path: Path) -> None:
+    assert file_system_fault(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_write_permission_is_told(tmp_path: Path) -> None:
     with read_only(tmp_path):
-        assert list(file_system_faults(tmp_path)) == ["no file can be written to it (Read-only file system)"]
+        assert file_system_fault(tmp_path) == "no file can be written to it (Read-only file system)"
 
 
-def test_a_lock_that_others_do_not_see_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on a network file system that keeps locks on each machine: here the lock is given and does not hold.
-    monkeypatch.setattr(disk_check.fcntl, "lockf", lambda *_: None)
-    assert list(file_system_faults(tmp_path)) == ["a lock of one process is not seen by another"]
+def test_a_file_system_on_which_sqlite_does_not_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise sqlite3.OperationalError("locking protocol")
+
+    monkeypatch.setattr(disk_check.sqlite3, "connect", refuse)
+    assert file_system_fault(tmp_path) == "SQLite does not work on it (locking protocol)"
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    assert list(file_system_faults(tmp_path)) == ["files cannot be locked (No locks available)"]
-
-
-def test_space_is_that_of_the_folder_in_which_the_store_would_be_made(tmp_path: Path) -> None:
+def test_a_store_that_is_not_there_yet_is_tried_where_it_would_be_made(tmp_path: Path) -> None:
     assert nearest_existing(tmp_path / "a" / "b") == tmp_path
-    assert free_bytes(tmp_path / "a" / "b") > 0

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 from fute.drift import Baseline
 from storage.drift import DriftStore
-from storage.files import read_parquet, write_parquet
 from storage.folding import folders
 from storage.stamp import Stamp
 from storage.store import Store
 from tests.docs_store import fixed_time
-from tests.storage.small_store import fold
 
 PANEL = "0123"
 
@@ -51,19 +49,6 @@ def test_baselines_of_other_studies_models_and_panels_are_not_looked_at(tmp_path
     assert not checks.has_baselines("third", "p/api@1")
 
 
-def test_baselines_from_before_studies_were_noted_are_everyones(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    name = put(store, "p/api@1", 0.1)
-    (path,) = (tmp_path / "drift" / "baselines").rglob("*.parquet")
-    older = read_parquet(path).drop_columns(["study", "settings"])
-    path.unlink()
-    write_parquet(store.scratch, path, older)
-    for study in ("s", "another"):
-        kept = DriftStore(store).baseline(study, "p/api@2", PANEL)
-        assert kept is not None
-        assert (kept.name, kept.settings) == (name, {})
-
-
 def test_studies_that_watch_one_model_keep_their_baselines_apart(tmp_path: Path, monkeypatch) -> None:
     store = Store(tmp_path)
     monkeypatch.setattr(DriftStore, "_files", lambda *_: [])  # each counts before it sees the other's
@@ -86,23 +71,10 @@ def test_the_newest_baseline_is_the_last_one_whatever_the_clock_said(tmp_path: P
     assert kept.name == last
 
 
-def test_of_baselines_whose_study_was_not_noted_that_of_the_same_settings_counts(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for ref in ("p/api@1", "p/api@2"):
-        put(store, ref, 0.1)
-    for path in (tmp_path / "drift" / "baselines").rglob("*.parquet"):
-        older = read_parquet(path).drop_columns(["study", "settings"])
-        path.unlink()
-        write_parquet(store.scratch, path, older)
-    kept = DriftStore(store).baseline("s", "p/api@1", PANEL)
-    assert kept is not None
-    assert kept.ref == "p/api@1"
-
-
-def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_stays_when_checks_are_folded(
+def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_a_day_is_folded_once_it_is_over(
     tmp_path: Path,
 ) -> None:
-    store, day = Store(tmp_path), date(2030, 1, 1)
+    store, day = Store(tmp_path), datetime.now(UTC).date()
     checks = DriftStore(store)
 
     def put_check(model: str = "p/api", study: str = "s", day: date = day) -> None:
@@ -119,19 +91,9 @@ def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_stays_
     assert n_stored() == 4
     put_check(model="q/api")
     put_check(study="another")
-    put_check(day=date(2030, 1, 2))
+    put_check(day=day + timedelta(days=1))
     put(store, "p/api@1", 0.1, study="another")
     assert n_stored() == 4
-    (folder,) = (tmp_path / "drift" / "checks").glob("20300101")
-    single = next(folder.glob("*.parquet"))
-    content = single.read_bytes()
-    assert folder in folders(store)
-    fold(store, "drift/checks/20300101")
-    assert n_stored() == 4
-    single.write_bytes(content)  # as of a fold that was killed
-    assert n_stored() == 4
-    single.unlink()
-    assert [path.parent.name for path in folder.rglob("*.parquet")] == ["folded"]
-    assert n_stored() == 4
-    put_check()
-    assert n_stored() == 5
+    assert folders(store) == []
+    put_check(day=date(2020, 1, 1))
+    assert [folder.name for folder in folders(store)] == ["20200101"]

@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -70,27 +69,23 @@ def test_files_of_an_earlier_fute_are_folded_with_the_others(tmp_path: Path) -> 
     assert found == [(f"e{i:04d}", i == 0) for i in range(4)]
 
 
-def test_runs_are_folded_when_they_are_settled_and_a_later_record_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_are_folded_and_of_one_that_was_tried_again_the_last_record_counts(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def put(state: str, *numbers: int) -> None:
         for i in numbers:
             store.put_run({"study": "s", "flow": "embed", "state": state, "seconds": np.nan}, Stamp(None, f"f{i}"))
 
-    put("Failed", 0, 1, 2)
-    assert fold(store, "runs").parts == 0  # a retry may write them again
-    monkeypatch.setattr(folding, "RETRIED_WITHIN", timedelta(0))
-    put("Failed", 3)
+    put("Failed", 0, 1, 2, 3)
     assert fold(store, "runs").files == 4
     put("Completed", 3)
-    for folded in (2, 0):
+    for _ in range(2):
         shown = catalog.query(tmp_path, "SELECT flow_run_id, state FROM runs WHERE flow_run_id < 'f4'").rows
         assert sorted(shown) == [("f0", "Failed"), ("f1", "Failed"), ("f2", "Failed"), ("f3", "Completed")]
-        assert store.run_state("f3") == "Completed"
+        assert [store.run_state(run) for run in ("f2", "f3", "f9")] == ["Failed", "Completed", None]
         put("Failed", 4)
-        assert fold(store, "runs").files == folded
+        assert fold(store, "runs").files == 2
+        put("Failed", 4)
 
 
 def test_checks_of_drift_are_folded_and_count_once(tmp_path: Path) -> None:

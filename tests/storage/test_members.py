@@ -33,6 +33,7 @@ def rank(vectors: VectorStore, key: str, **current: str) -> None:
     row = {"space": "s1", "query": "m", "query_kind": "model", "candidate": key, "candidate_kind": "model", "rank": 1}
     frame = small_frame()
     chance = frame.chance(frame.place([e.vector for e in population]))
+    vectors.put_frame("s1", frame, Stamp())
     vectors.put_ranking("s1", key, ranked(row), population, chance, Stamp("r", "f"))
 
 
@@ -68,12 +69,12 @@ def test_a_subject_that_goes_back_to_an_earlier_version_is_ranked_and_counts_as_
     assert counts(vectors) == "zz-1"
 
 
-def test_a_ranking_that_is_stored_counts_again_also_when_the_clock_has_gone_back(
+def test_the_last_ranking_counts_also_when_the_clock_has_gone_back(
     vectors: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rank(vectors, "r1", m="zz-1")
     rank(vectors, "r2", m="aa-2")
-    times = vectors._times("members", "s1")
+    assert (vectors.has_ranked("s1", "r1"), vectors.has_ranked("s1", "r2")) == (False, True)
 
     class LongAgo(datetime):
         @classmethod
@@ -81,28 +82,20 @@ def test_a_ranking_that_is_stored_counts_again_also_when_the_clock_has_gone_back
             return datetime(2001, 1, 1, tzinfo=UTC)
 
     monkeypatch.setattr(stamp, "datetime", LongAgo)
-    assert not vectors.refresh_ranking("s1", "r9", [])
-    back = vectors.population("s1", {M: "zz-1"})
-    assert vectors.refresh_ranking("s1", "r1", back)
+    rank(vectors, "r1", m="zz-1")
+    assert (vectors.has_ranked("s1", "r1"), vectors.has_ranked("s1", "r2")) == (True, False)
     assert counts(vectors) == "zz-1"
     assert [row["candidate"] for row in vectors.neighbors("s1")] == ["r1"]
-    assert vectors._times("members", "s1")["r1"] > max(times.values())
     assert catalog.query(vectors.root, "SELECT DISTINCT ranking FROM members").rows == [("r1",)]
     assert catalog.query(vectors.root, "SELECT candidate FROM neighbors").rows == [("r1",)]
-    written = (vectors.root / "members" / "space=s1" / "r1.parquet").read_bytes()
-    assert vectors.refresh_ranking("s1", "r1", back)  # it is the last one already
-    assert (vectors.root / "members" / "space=s1" / "r1.parquet").read_bytes() == written
 
 
-def test_a_ranking_without_its_members_is_made_anew(vectors: VectorStore) -> None:
+@pytest.mark.parametrize("lost", ["members", "neighbors", "spaces", "frames"])
+def test_a_ranking_of_which_something_is_lost_is_made_anew(vectors: VectorStore, lost: str) -> None:
     rank(vectors, "r1", m="zz-1")
-    shutil.rmtree(vectors.root / "members")
-    assert counts(vectors) == "aa-2"
-    back = vectors.population("s1", {M: "zz-1"})
-    assert not vectors.refresh_ranking("s1", "r1", back)
-    rank(vectors, "r1", m="zz-1")
-    assert vectors.refresh_ranking("s1", "r1", back)
-    assert counts(vectors) == "zz-1"
+    assert vectors.has_ranked("s1", "r1")
+    shutil.rmtree(vectors.root / lost)
+    assert not vectors.has_ranked("s1", "r1")
 
 
 def test_what_is_chance_for_each_member_is_kept_with_the_ranking_that_saw_it(vectors: VectorStore) -> None:
@@ -123,17 +116,6 @@ def test_what_is_chance_for_each_member_is_kept_with_the_ranking_that_saw_it(vec
             assert np.isnan(told[2:]).tolist() == unknown
     vectors.put_ranking("s1", "r2", ranked(), now, None, Stamp("r", "f"))  # without a frame
     assert vectors.chance("s1", now) is None
-
-
-def test_a_ranking_that_counts_again_knows_what_was_chance(vectors: VectorStore) -> None:
-    rank(vectors, "r1", m="zz-1")
-    rank(vectors, "r2", m="aa-2")
-    back = vectors.population("s1", {M: "zz-1"})
-    frame = small_frame()
-    assert vectors.refresh_ranking("s1", "r1", back)
-    kept, expected = vectors.chance("s1", back), frame.chance(frame.place([e.vector for e in back]))
-    assert kept is not None
-    np.testing.assert_array_equal(kept.of["model"], expected.of["model"])
 
 
 def test_sql_counts_the_same_versions(vectors: VectorStore) -> None:

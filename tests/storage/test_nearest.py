@@ -85,7 +85,9 @@ def test_near_duplicates_are_the_pairs_above_the_threshold(store: Store) -> None
     assert {(a, b) for a, b, _ in found} == pairs
     assert len(found) == len(pairs) > 5
     assert [score for *_, score in found] == sorted((score for *_, score in found), reverse=True)
-    assert near_duplicates(store, "s1", 2.0) == near_duplicates(store, "nowhere", 0.0) == []
+    assert near_duplicates(store, "s1", 2.0) == []
+    with pytest.raises(NotInStoreError, match=r"no space s10 in .*; did you mean 's1'\?"):
+        near_duplicates(store, "s10", 0.0)
 
 
 def test_a_subject_is_looked_for_in_every_space_and_its_absence_is_told(store: Store) -> None:
@@ -95,7 +97,9 @@ def test_a_subject_is_looked_for_in_every_space_and_its_absence_is_told(store: S
     row = {**space_row("s2"), "kind": "model", "fingerprint": "x", "subject": "m1", "subject_fingerprint": "1"}
     vectors.put(row, TaskEmbedding(vector(1)), Stamp())
     assert {row["space"] for row in nearest(store, "m1")} == {"s1"}  # alone in s2
-    with pytest.raises(NotInStoreError, match="no embedding of 'nobody'"):
+    with pytest.raises(NotInStoreError, match="no embedding of 'nobody' in .*; `fute ls embeddings` lists"):
         nearest(store, "nobody")
+    with pytest.raises(NotInStoreError, match=r"no embedding of 'M-1' in .*; did you mean 'm1'\?"):
+        nearest(store, "M-1")
     with pytest.raises(NotInStoreError, match="no space s3"):
         nearest(store, "m1", space="s3")

@@ -23,8 +23,7 @@ from fute.errors import StoreError
 from fute.llm.cache import Cache
 from fute.llm.types import Answer, ChatRequest, Message, TokenLogprobs
 from storage import catalog, files
-from storage.responses import LEDGER, ResponseStore
-from storage.run_ledger import RunLedger
+from storage.responses import LEDGER, ResponseStore, RunLedger
 from storage.stamp import Stamp
 from tests.llm_server import LlmServer, by_first_word
 from tests.mounts import small_disk
@@ -185,20 +184,26 @@ def test_an_export_that_is_cut_off_at_any_step_neither_loses_nor_doubles_answers
 
 
 def test_a_killed_exports_half_file_is_removed_by_a_later_one(tmp_path):
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
     scratch = files.Scratch(tmp_path)
-    left, mine = scratch.path(), scratch.path()
-    left = left.with_name(left.name.replace(str(os.getpid()), str(child), 1))
-    for path in (left, mine):
-        path.write_bytes(b"PAR1 half")
-        os.utime(path, (time.time() - 2 * files.STALE_AFTER_S,) * 2)
+    scratch.root.mkdir()
+    (left := scratch.path()).write_bytes(b"PAR1 half")
+    os.utime(left, (time.time() - 2 * files.STALE_AFTER_S,) * 2)
     with ResponseStore(tmp_path) as store:
         store.put(request("one"), ANSWER)
         assert store.export() == 1
-    assert list(scratch.root.iterdir()) == [mine]
+    assert list(scratch.root.iterdir()) == []
+
+
+def test_more_answers_than_fit_in_memory_are_exported_in_several_files(tmp_path, monkeypatch):
+    folder = tmp_path / "responses"
+    monkeypatch.setattr(storage.responses, "_UNEXPORTED", storage.responses._UNEXPORTED.replace("10000", "7"))
+    with ResponseStore(folder) as store:
+        for i in range(20):
+            store.put(request(str(i)), Answer(str(i)))
+        assert store.export() == 20
+        assert store.export() == 0
+    assert sorted(pq.read_metadata(path).num_rows for path in exported(folder)) == [6, 7, 7]
+    assert len(keys(folder)) == 20
 
 
 def test_a_parquet_file_of_another_machine_is_found_by_a_ledger_that_is_open(tmp_path):
@@ -220,8 +225,7 @@ def test_sqlite_files_of_an_earlier_version_are_read_by_all_and_exported_once(tm
     folder = tmp_path / "responses"
     shutil.copytree(REPOSITORY / "tests" / "data" / "store-v1" / "responses", folder)
     assert len(keys(folder)) == 2
-    known = [ResponseStore(folder).get(key) for key in keys(folder)]
-    assert None not in known
+    assert None not in [ResponseStore(folder).get(key) for key in keys(folder)]
     assert ResponseStore(folder).export() == 1
     shutil.rmtree(folder / "live")
     assert len(keys(folder)) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import tracking_file
+from storage import tracker as tracking
 from storage.tracker import GAP_TAG, Tracker, default_uri
 
 
@@ -132,7 +132,7 @@ def test_mlflows_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracking_file, "_open", killed)
+        patched.setattr(tracking, "_make_tables", killed)
         with pytest.raises(KeyboardInterrupt):
             Tracker(default_uri(tmp_path), "e", tmp_path / "runs")
         assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
@@ -149,11 +149,11 @@ def test_a_file_that_another_run_made_meanwhile_is_taken(tmp_path: Path, monkeyp
             db.execute(f"CREATE TABLE {table} (a)")
 
     def slow(made: Path) -> None:
-        monkeypatch.setattr(tracking_file, "_open", lambda other: make(other, "theirs"))
-        tracking_file.make_whole(path)
+        monkeypatch.setattr(tracking, "_make_tables", lambda other: make(other, "theirs"))
+        tracking.make_whole(path)
         make(made)
 
-    monkeypatch.setattr(tracking_file, "_open", slow)
-    tracking_file.make_whole(path)
+    monkeypatch.setattr(tracking, "_make_tables", slow)
+    tracking.make_whole(path)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]

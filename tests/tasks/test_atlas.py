@@ -21,10 +21,10 @@ from storage.drift import DriftStore
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.summary import summarise
-from storage.vectors import STAMP_COLUMNS, VectorStore
+from storage.vectors import VectorStore
 from tasks import atlas
 from tasks.atlas import AtlasReader, next_commands, write_store_page
-from tests.storage.small_store import ranked, small_frame
+from tests.storage.small_store import STAMP_COLUMNS, ranked, small_frame
 
 FIRST, SECOND = Stamp("mlflow-1", "flow-1"), Stamp("mlflow-2", "flow-2")
 PRICED = {"id": "api", "usd_per_million_tokens_in": 1.0, "usd_per_million_tokens_out": 4.0}
