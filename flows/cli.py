@@ -25,6 +25,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import click
 
 from flows.console import console, show_progress
+from flows.match_cli import match
 from flows.rows import print_rows, to_json
 from flows.run_command import (
     EXIT_FAILED,
@@ -279,7 +280,7 @@ def up(port: int, mlflow_port: int, store: Path) -> None:
             running.watch()
 
 
-for command in (select, sql, nearest, maintain):
+for command in (match, select, sql, nearest, maintain):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli import main
 from fute.config import Study
-from tests.flows.small_study import write_small_study
+from tests.flows.small_study import PARTS, rows_of, write_small_study
 
 
 def call(*arguments: str) -> Result:
@@ -163,6 +163,42 @@ def test_show_tells_what_a_model_is_and_what_is_near(finished: tuple[Path, Resul
     assert result.exit_code == 0, result.output
     assert "trained tfidf" in result.output
     assert "nearest" in result.output
+
+
+def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    store = finished[0].parent / "store"
+    before = {path for path in store.rglob("*") if path.is_file()}
+    file = tmp_path / "mine.csv"
+    with file.open("w", newline="") as lines:
+        csv.writer(lines).writerows([("words", "about"), *rows_of(PARTS["topic"], 100, 7)])
+    command = ("match", str(file), "--text", "words", "--label", "about", "--store", str(store))
+    told = call(*command)
+    assert told.exit_code == 0, told.output
+    assert "mine.csv: 100 labelled texts, 3 labels" in told.output
+    found = json.loads(call(*command, "--json").stdout)
+    first = found["models"][0]
+    assert first["model"] == "tfidf/topic"
+    assert first["accuracy"]["expected"] > 0.7
+    assert first["meaning"] == {"food": "food", "sport": "sport", "travel": "travel"}
+    assert first["as_named"] is not None
+    assert "tfidf/topic" in found["better"]
+    assert before == {path for path in store.rglob("*") if path.is_file()}
+
+
+def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    store = ("--store", str(finished[0].parent / "store"))
+    file = tmp_path / "few.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10)))
+    for arguments, expected in (
+        ((str(file),), "10 labelled texts; give at least 20"),
+        ((str(file), "--label", "lable"), "no column 'lable'"),
+        (("topics",), "did you mean 'topic'"),
+        (("topic", "--space", "none"), "no models in space none"),
+    ):
+        refused = call("match", *arguments, *store)
+        assert refused.exit_code == 1
+        assert expected in refused.output
+        assert "Traceback" not in refused.output
 
 
 def test_no_field_of_a_study_lacks_its_meaning() -> None:

@@ -1,0 +1,276 @@
+"""Which stored model fits a target, and how often it will be right: `fute match`. No model is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from fute.config import DatasetConfig, Method, SurrogateConfig
+from fute.data.files import columns_of, file_format
+from fute.data.ingest import ingest
+from fute.did_you_mean import did_you_mean, listed
+from fute.errors import DataError, MethodError, NotInStoreError
+from fute.match.accuracy import Accuracy, interval, matched
+from fute.match.kernel import TextKernel
+from fute.match.readout import ReadOut, read_out
+from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.embed import Crosscov
+from fute.methods.crosscov.whitening import Doubles
+from fute.types import Dataset, Features, Floats, Kind, Outputs, Split, TextTable
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
+from storage.nearest import placed_vectors
+from storage.store import Store
+from storage.vectors import StoredEmbedding, VectorStore
+from tasks import resources
+
+LEAST_AGREEMENT = 0.2
+"""Of a read-out with its model on the pool, below which it says nothing of other texts."""
+FEWEST_TEXTS = 20
+"""Labelled texts, below which an interval would say nothing."""
+
+TURNED = 0.1
+"""Accuracy that a model must lose, beyond its interval, when its classes are read by their names."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One model and a target.
+
+    Attributes:
+        accuracy: None where nothing can be vouched for; `unknown` then says why.
+        meaning: which label each of its classes was read as, the classes by name.
+        as_named: share of texts that would be right with its classes read by their own names; None where they are not
+            the target's.
+        agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
+        score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
+    """
+
+    model: str
+    kind: str
+    accuracy: Accuracy | None
+    unknown: str | None
+    meaning: dict[str, str]
+    as_named: float | None
+    agreement: float | None
+    score: float | None
+    p_value: float | None
+    verdict: str | None
+
+    @property
+    def turned(self) -> bool:
+        """Whether it means something else by the target's labels than they say."""
+        return self.accuracy is not None and self.as_named is not None and self.as_named < self.accuracy.low - TURNED
+
+
+@dataclass(frozen=True)
+class Match:
+    """Attributes:
+    texts: labelled ones that were looked at.
+    most_frequent, majority: a label, and the share of texts that always answering it gets right.
+    models: the best first, those of unknown accuracy last.
+    """
+
+    target: str
+    texts: int
+    labels: tuple[str, ...]
+    most_frequent: str
+    majority: float
+    space: str
+    pool: str
+    pool_texts: int
+    models: tuple[Matched, ...]
+
+    def better(self) -> list[Matched]:
+        """Models that are surely better than always answering the most frequent label."""
+        return [m for m in self.models if m.accuracy is not None and m.accuracy.low > self.majority]
+
+
+def match(
+    store: Store,
+    target: str,
+    *,
+    text: str = "text",
+    text_pair: str | None = None,
+    label: str = "label",
+    space: str | None = None,
+    rows: int = 1000,
+) -> Match:
+    """Every model of a space on a labelled target, a dataset of the store or a file.
+
+    Args:
+        text, text_pair, label: columns of a file.
+        space: by default the one with the most models.
+        rows: labelled texts at most, a stratified sample.
+
+    Raises:
+        NotInStoreError: no such space, dataset or file; no models.
+        DataError: the target has no labels, or too few texts.
+    """
+    found, population = _space(store, space)
+    dataset, known = _target(store, target, {"text": text, "text_pair": text_pair, "label": label}, rows, population)
+    if dataset.task != "classification" or dataset.label_names is None:
+        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
+    names, split = dataset.label_names, _kept_aside(dataset)
+    if len(split) < FEWEST_TEXTS:
+        raise DataError(f"{target} has {len(split)} labelled texts; give at least {FEWEST_TEXTS}")
+    features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
+    pool = store.pool(found["pool"])
+    models = [e for e in population if e.kind == "model"]
+    outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
+    classed = [i for i, o in enumerate(outputs) if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
+    kernel = TextKernel(pool.inputs, features(pool.inputs))
+    read = dict(zip(classed, read_out(kernel.pool, [outputs[i] for i in classed]), strict=True))
+    texts = kernel.texts(split.inputs, features(split.inputs))
+    frequent = int(np.bincount(split.targets, minlength=len(names)).argmax())
+    majority = float((split.targets == frequent).mean())
+    near = _nearness(store, found, models, features, dataset)
+    judged = [
+        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
+        for i, e in enumerate(models)
+    ]
+    judged.sort(key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0.0), m.model))
+    return Match(
+        target, len(split), names, names[frequent], majority, found["space"], pool.id, len(pool), tuple(judged)
+    )
+
+
+def _space(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
+    """The space, and all that is in it."""
+    vectors = VectorStore(store)
+    spaces = vectors.spaces()
+    if wanted is not None:
+        spaces = [row for row in spaces if row["space"] == wanted]
+    found = [(row, vectors.population(row["space"])) for row in spaces]
+    if not any(e.kind == "model" for _, population in found for e in population):
+        which = "" if wanted is None else f" in space {wanted}"
+        raise NotInStoreError(f"no models{which} in {store.root}; run a study first (`fute run`)")
+    # crosscov's first: it alone says at no cost how near a target is.
+    return max(
+        found,
+        key=lambda f: (sum(e.kind == "model" for e in f[1]), f[0]["method"] == "crosscov", f[0]["created_at"]),
+    )
+
+
+def _target(
+    store: Store, target: str, columns: Mapping[str, str | None], rows: int, population: Sequence[StoredEmbedding]
+) -> tuple[Dataset, bool]:
+    """The target, and whether the store holds it."""
+    path = Path(target).expanduser()
+    if not path.is_file():
+        refs = {e.subject: f"{e.subject}@{e.row['subject_fingerprint']}" for e in population if e.kind == "dataset"}
+        if target not in refs:
+            raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
+        return store.dataset(refs[target]), True
+    there = columns_of(path, file_format(path, "auto"), [str(columns["text"])])
+    if columns["label"] not in there:
+        raise DataError(
+            f"{target} has no column {columns['label']!r}; a match needs labels (--label COLUMN), {FEWEST_TEXTS} of "
+            f"them at least. Columns there: {listed(there, 30)}"
+        )
+    settings = {"id": "target", "data": {"files": str(path.resolve())}, "max_rows": rows, "min_rows": 2, **columns}
+    return ingest(DatasetConfig.model_validate(settings), Path.cwd(), seed=0), False
+
+
+def _kept_aside(dataset: Dataset) -> Split:
+    """The texts that models are judged on: those that none can have been trained on, where there are such."""
+    return next(dataset.splits[name] for name in ("test", "validation", "train") if name in dataset.splits)
+
+
+def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
+    """Features of any table by the space's surrogate, from the store's cache; those of some tables are not kept."""
+    config = SurrogateConfig.model_validate(settings)
+    kept = resources.features(store, config, Path.cwd())
+    passing = {table.fingerprint for table in unkept}
+    made: dict[str, Floats] = {}
+
+    def features(table: TextTable) -> Floats:
+        if table.fingerprint not in passing:
+            return kept(table)
+        if table.fingerprint not in made:
+            from fute.surrogate.features import compute_features
+
+            made[table.fingerprint] = compute_features(resources.surrogate(config, Path.cwd()), table)[0]
+        return made[table.fingerprint]
+
+    return features
+
+
+def _matched(
+    model: StoredEmbedding,
+    outputs: Outputs,
+    read: ReadOut | None,
+    texts: Doubles,
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    majority: float,
+) -> Matched:
+    """A model's expected accuracy; how near it is to the target is not known here."""
+    bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, None, None, None, None)
+    if read is None:
+        return replace(bare, unknown=f"it answers with {outputs.kind}, not with classes")
+    if read.agreement < LEAST_AGREEMENT:
+        return replace(
+            bare,
+            agreement=read.agreement,
+            unknown="from its answers on the pool nothing can be said of its answers on other texts",
+        )
+    classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
+    answers = read.answers(texts).argmax(axis=1)
+    meaning, expected = matched(answers, labels, len(classes), len(names))
+    return replace(
+        bare,
+        accuracy=interval(expected, majority, len(labels), read.agreement),
+        agreement=read.agreement,
+        meaning={name: names[meaning[i]] for i, name in enumerate(classes)},
+        as_named=_as_named(answers, labels, classes, names),
+    )
+
+
+def _as_named(
+    answers: NDArray[np.intp], labels: NDArray[np.int64], classes: Sequence[str], names: Sequence[str]
+) -> float | None:
+    ours = [name.casefold() for name in names]
+    theirs = [name.casefold() for name in classes]
+    if set(ours) != set(theirs) or len(set(ours)) != len(ours):
+        return None
+    return float((np.array([ours.index(name) for name in theirs])[answers] == labels).mean())
+
+
+def _nearness(
+    store: Store, space: Mapping[str, Any], models: Sequence[StoredEmbedding], features: Features, dataset: Dataset
+) -> dict[str, dict[str, Any]]:
+    """Model to score, p_value and verdict; empty where the space's method would have to be trained for it, or the
+    labels have nothing to do with the texts."""
+    method: Method = TypeAdapter(Method).validate_python(json.loads(space["settings"])["method"])
+    if not isinstance(method, CrosscovConfig):
+        return {}
+    pool = store.pool(space["pool"])
+    embedder = Crosscov(method, features, pool)
+    made = store.cached_arrays(
+        "pseudo",
+        space["space"],
+        str(FRAME_VERSION),
+        lambda: embed_pseudo_tasks(embedder, features, pool, space["seed"]) or {},
+    )
+    if not made:
+        return {}
+    try:
+        own = embedder.dataset(dataset)
+    except MethodError:
+        return {}
+    frame = Frame.of(**made)
+    placed = np.concatenate([frame.place([own.vector]), placed_vectors(models, frame)])
+    kinds: list[Kind] = ["dataset", *(e.kind for e in models)]
+    scores = frame.chance(placed).scores(placed[:1] @ placed.T, kinds)[0, 1:]
+    found = {}
+    for model, score in zip(models, scores.tolist(), strict=True):
+        p = frame.p_value(score, ("dataset", "model"), len(models), (own.metrics, model.metrics))
+        found[model.subject] = {"score": max(0.0, score), "p_value": p, "verdict": verdict(p)}
+    return found

@@ -1,0 +1,145 @@
+"""Read-outs, the meaning of classes, and intervals, against slow versions and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fute.match.accuracy import interval, matched, stands_for
+from fute.match.kernel import TextKernel
+from fute.match.readout import RIDGES, beyond_chance, log_probabilities, read_out
+from fute.types import Outputs, TextTable
+
+WORDS = ["river", "bank", "money", "fish", "boat", "loan", "water", "credit"]
+
+
+def texts(n: int, seed: int) -> TextTable:
+    rng = np.random.default_rng(seed)
+    return TextTable([" ".join(rng.choice(WORDS, 6)) + f" {i}" for i in range(n)])
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def pool() -> tuple[TextTable, np.ndarray]:
+    return texts(40, 0), np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
+
+
+@pytest.mark.kernels
+def test_left_out_rows_are_missed_as_by_fits_without_them(pool: tuple[TextTable, np.ndarray]) -> None:
+    kernel = TextKernel(*pool).pool
+    outputs = Outputs("probabilities", softmax(np.random.default_rng(2).normal(size=(40, 3)) + 3 * kernel[:, :3]))
+    found = read_out(kernel, [outputs])[0]
+    logs = log_probabilities(outputs.values)
+    offset = logs.mean(axis=0)
+
+    def explained(ridge: float) -> float:
+        missed = 0.0
+        for row in range(40):
+            rest = np.delete(np.arange(40), row)
+            solved = np.linalg.solve(kernel[np.ix_(rest, rest)] + ridge * np.eye(39), logs[rest] - offset)
+            missed += float(((logs[row] - offset - kernel[row, rest] @ solved) ** 2).sum())
+        return 1 - missed / float(((logs - offset) ** 2).sum())
+
+    slow = {ridge: explained(ridge) for ridge in RIDGES}
+    best = max(slow, key=lambda r: slow[r])
+    assert found.explained == pytest.approx(slow[best], abs=1e-9)
+    weights = np.linalg.solve(kernel + best * np.eye(40), logs - offset)
+    assert found.weights == pytest.approx(weights, abs=1e-8)
+
+
+def test_a_text_of_the_pool_has_the_kernel_that_it_has_there(pool: tuple[TextTable, np.ndarray]) -> None:
+    table, features = pool
+    kernel = TextKernel(table, features)
+    rows = np.array([3, 17, 5])
+    assert kernel.texts(table.take(rows), features[rows]) == pytest.approx(kernel.pool[rows], abs=1e-9)
+    assert np.diag(kernel.pool).mean() == pytest.approx(3.0)  # a constant and features 1, words and letters a half
+    assert kernel.pool.mean(axis=0) == pytest.approx(1.0)
+
+
+def test_a_model_that_counts_words_is_read_out_from_words() -> None:
+    table = texts(200, 3)
+    noise = np.random.default_rng(4).normal(size=(400, 5)).astype(np.float32)
+    has = np.array([text.count("river") - text.count("loan") for text in table.texts], float)
+    outputs = Outputs("probabilities", softmax(np.stack([has, -has], axis=1)))
+    kernel = TextKernel(table, noise[:200])
+    found = read_out(kernel.pool, [outputs])[0]
+    assert found.explained > 0.8
+    assert found.agreement > 0.6
+    others = texts(200, 5)
+    said = found.answers(kernel.texts(others, noise[200:])).argmax(axis=1)
+    truth = np.array([text.count("river") - text.count("loan") for text in others.texts])
+    clear = truth != 0
+    assert ((said == 0) == (truth > 0))[clear].mean() > 0.9
+
+
+def test_answers_of_no_kind_of_text_explain_nothing(pool: tuple[TextTable, np.ndarray]) -> None:
+    outputs = Outputs("probabilities", softmax(np.random.default_rng(6).normal(size=(40, 2))))
+    assert read_out(TextKernel(*pool).pool, [outputs])[0].explained < 0.05
+
+
+def test_a_model_that_says_nearly_always_the_same_is_not_followed_by_saying_so() -> None:
+    said = np.array([0] * 98 + [1] * 2)
+    assert beyond_chance(np.zeros(100, int), said) == 0
+    assert beyond_chance(said, said) == 1
+    assert beyond_chance(1 - said, said) < -1
+
+
+def test_rows_without_an_answer_do_not_count(pool: tuple[TextTable, np.ndarray]) -> None:
+    kernel = TextKernel(*pool).pool
+    values = softmax(4 * kernel[:, :2])
+    there = np.arange(40) % 3 > 0
+    other = values.copy()
+    other[~there] = 0.0
+    one, two = (read_out(kernel, [Outputs("probabilities", v, answered=there)])[0] for v in (values, other))
+    assert one.weights == pytest.approx(two.weights)
+    assert (one.explained, one.agreement) == (two.explained, two.agreement)
+
+
+def test_models_do_not_look_at_each_other_and_the_order_of_classes_is_theirs(
+    pool: tuple[TextTable, np.ndarray],
+) -> None:
+    kernel = TextKernel(*pool).pool
+    a, b = (Outputs("probabilities", softmax(4 * kernel[:, k : k + 3])) for k in (0, 7))
+    turned = Outputs("probabilities", a.values[:, [2, 0, 1]])
+    alone, (beside, _, third) = read_out(kernel, [a])[0], read_out(kernel, [a, b, turned])
+    assert alone.weights == pytest.approx(beside.weights)
+    assert third.weights == pytest.approx(beside.weights[:, [2, 0, 1]])
+    assert third.explained == pytest.approx(beside.explained)
+
+
+def test_classes_stand_for_the_labels_that_they_go_with() -> None:
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 3, 600)
+    answers = np.where(rng.random(600) < 0.9, (labels + 1) % 3, rng.integers(0, 3, 600))
+    meaning, right = matched(answers, labels, 4, 3)
+    assert meaning[:3].tolist() == [2, 0, 1]
+    assert right == pytest.approx((meaning[answers] == labels).mean(), abs=0.01)
+    renumbered = np.array([2, 0, 3, 1])
+    other, same = matched(renumbered[answers], labels, 4, 3)
+    assert same == right
+    assert other[renumbered].tolist() == meaning.tolist()
+
+
+def test_many_classes_do_not_learn_the_labels_by_heart() -> None:
+    rng = np.random.default_rng(8)
+    labels, answers = rng.integers(0, 2, 300), rng.integers(0, 150, 300)
+    meaning, right = matched(answers, labels, 150, 2)
+    assert (meaning[answers] == labels).mean() > 0.7  # on the texts that it was read from
+    assert right == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_class_without_texts_stands_for_the_most_frequent_label() -> None:
+    assert stands_for(np.array([[3.0, 1.0], [0.0, 0.0], [2.0, 2.0]])).tolist() == [0, 0, 0]
+
+
+def test_intervals_hold_their_accuracy_and_narrow_with_texts_and_agreement() -> None:
+    wide, narrow = interval(0.8, 0.5, 50, 0.9), interval(0.8, 0.5, 5000, 0.9)
+    assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
+    assert interval(0.8, 0.5, 500, 0.6).high > interval(0.8, 0.5, 500, 1.0).high
+    for expected in (0.0, 0.5, 1.0):
+        told = interval(expected, 0.5, 30, 0.9)
+        assert 0 <= told.low <= expected <= told.high <= 1
