@@ -539,17 +539,6 @@ class UnifyConfig(Settings):
     neighbors: int = Field(default=100, ge=1)
     """Nearest subjects kept for each subject and kind."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_reference_of_members(cls, given: Any) -> Any:
-        gone = sorted({"reference", "min_population"} & set(given)) if isinstance(given, dict) else []
-        if gone:
-            raise ValueError(
-                f"unify.{gone[0]} is gone: nothing is learned from the members of a store any more, so that a newcomer "
-                "moves nobody. Take it out; in place of reference: none write frame: none"
-            )
-        return given
-
 
 class TransferConfig(Settings):
     """Transfer source selection: from which dataset should fine-tuning on a few rows start? (`fute transfer`)"""

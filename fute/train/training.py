@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, 
 from fute.train.finetune import finetune, finetuned_classifier
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint, recipe_settings
-from fute.train.result import CARD, TrainingResult, digest_files, read_card, write_card
+from fute.train.result import TrainingResult, digest_files, write_card
 from fute.train.split import training_and_held_out
 from fute.train.tfidf import fit_tfidf
 from fute.types import Dataset, Floats, Split
@@ -36,19 +34,17 @@ def train(
     seed: int,
     features_of: FeaturesOf = computed_features,
 ) -> TrainingResult:
-    """Train a source model, score it on held-out rows, and put it into a folder, complete or not at all.
+    """Train a source model, score it on held-out rows, and write it into a folder.
 
-    Held out is the test split, else validation, else a stratified fifth of train that is not trained on. A folder
-    that already holds this very model is left as it is and its card returned.
+    Held out is the test split, else validation, else a stratified fifth of train that is not trained on.
 
     Args:
-        out_dir: the model's own folder; made here.
+        out_dir: the model's own folder; made here, and left incomplete where training fails.
         base_dir: the folder that a backbone's relative path starts from.
         features_of: where a probe's backbone features come from; a caller may answer from a cache.
 
     Raises:
-        ModelError: no classification dataset, one class only, a backbone that cannot be had, a loss that diverged,
-            or a folder that holds another model.
+        ModelError: no classification dataset, one class only, a backbone that cannot be had, or a loss that diverged.
     """
     if dataset.task != "classification":
         raise ModelError(
@@ -57,58 +53,42 @@ def train(
         )
     backbone = backbone_identity(config, surrogate_config, base_dir)
     identity = recipe_fingerprint(config, dataset.fingerprint, backbone, seed)
-    if (out_dir / CARD).exists():
-        return _finished(out_dir, identity)
-
     started = time.perf_counter()
     names = _label_names(dataset)
     training, held_out, held_out_name = training_and_held_out(dataset, seed, config.max_rows)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target and renamed at the end: a training that is killed leaves no half a model behind.
-    partial = Path(tempfile.mkdtemp(prefix=".training-", dir=out_dir.parent))
-    try:
-        probabilities, metrics = _fit(
-            config,
-            training,
-            held_out,
-            names,
-            partial,
-            dataset.id,
-            base_dir=base_dir,
-            surrogate_config=surrogate_config,
-            seed=seed,
-            features_of=features_of,
-        )
-        score, majority, measured = _scores(probabilities, held_out, training)
-        result = TrainingResult(
-            fingerprint=identity,
-            recipe=config.recipe,
-            settings=recipe_settings(config),
-            dataset_id=dataset.id,
-            dataset_fingerprint=dataset.fingerprint,
-            label_names=names,
-            seed=seed,
-            score=score,
-            majority=majority,
-            held_out=held_out_name,
-            n_train=len(training),
-            n_held_out=len(held_out),
-            metrics={**metrics, **measured},
-            seconds=time.perf_counter() - started,
-            backbone=backbone,
-            files=digest_files(partial),
-        )
-        write_card(result, partial)
-        partial.chmod(0o755)  # mkdtemp lets nobody else in
-        try:
-            partial.rename(out_dir)
-        except OSError:
-            # Somebody else finished the same training in the meantime.
-            if (out_dir / CARD).exists():
-                return _finished(out_dir, identity)
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    probabilities, metrics = _fit(
+        config,
+        training,
+        held_out,
+        names,
+        out_dir,
+        dataset.id,
+        base_dir=base_dir,
+        surrogate_config=surrogate_config,
+        seed=seed,
+        features_of=features_of,
+    )
+    score, majority, measured = _scores(probabilities, held_out, training)
+    result = TrainingResult(
+        fingerprint=identity,
+        recipe=config.recipe,
+        settings=recipe_settings(config),
+        dataset_id=dataset.id,
+        dataset_fingerprint=dataset.fingerprint,
+        label_names=names,
+        seed=seed,
+        score=score,
+        majority=majority,
+        held_out=held_out_name,
+        n_train=len(training),
+        n_held_out=len(held_out),
+        metrics={**metrics, **measured},
+        seconds=time.perf_counter() - started,
+        backbone=backbone,
+        files=digest_files(out_dir),
+    )
+    write_card(result, out_dir)
     logger.info("%s on %s: %.3f (majority %.3f)", config.recipe, dataset.id, score, majority)
     return result
 
@@ -170,10 +150,3 @@ def _label_names(dataset: Dataset) -> tuple[str, ...]:
     if dataset.label_names is not None:
         return tuple(dataset.label_names)
     return tuple(str(i) for i in range(1 + max(int(split.targets.max()) for split in dataset.splits.values())))
-
-
-def _finished(out_dir: Path, identity: str) -> TrainingResult:
-    found = read_card(out_dir)
-    if found.fingerprint != identity:
-        raise ModelError(f"{out_dir} holds another model ({found.fingerprint}, not {identity}); give another folder")
-    return found

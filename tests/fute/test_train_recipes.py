@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
@@ -24,7 +23,6 @@ from fute.train.backbone import backbone_identity, computed_features
 from fute.train.finetune import _rate, length_buckets
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint
-from fute.train.result import read_card
 from fute.train.split import training_and_held_out
 from fute.train.training import train
 from fute.types import Dataset, Split, TextTable
@@ -86,7 +84,7 @@ def test_a_trained_model_beats_the_majority_and_answers_from_its_folder(
 ) -> None:
     dataset, config = make_dataset(pairs=pairs), recipe(name, epochs=6)
     result = run(config, tmp_path / "m", study, dataset)
-    assert result.learned
+    assert result.score > result.majority + 0.05
     assert (result.held_out, result.n_train, result.n_held_out) == ("test", 120, 40)
 
     shutil.move(tmp_path / "m", tmp_path / "moved")
@@ -218,32 +216,11 @@ def test_fingerprint_knows_what_matters_to_its_recipe_and_nothing_else(study: Pa
     assert identity("probe", backbone="bert") == identity("probe")
 
 
-def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(tmp_path: Path, study: Path) -> None:
-    (tmp_path / "m").mkdir()  # an empty folder is as good as none
-    first = run(recipe("tfidf"), tmp_path / "m", study)
-    before = (tmp_path / "m" / "card.json").read_bytes()
-    assert run(recipe("tfidf"), tmp_path / "m", study) == first == read_card(tmp_path / "m")
-    assert (tmp_path / "m" / "card.json").read_bytes() == before
-    with pytest.raises(ModelError, match="holds another model"):
-        run(recipe("tfidf"), tmp_path / "m", study, seed=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
-
-
-def test_a_training_that_fails_leaves_nothing_behind(
-    tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe("finetune"), tmp_path / "m", study)
+def test_a_loss_that_diverges_is_told(tmp_path: Path, study: Path) -> None:
     with pytest.raises(
         ModelError, match=r"finetune on beasts: the loss became (nan|inf) at step .* smaller learning_rate"
     ):
         run(recipe("finetune", learning_rate=1e30), tmp_path / "m", study)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, study: Path) -> None:
