@@ -1,10 +1,11 @@
-"""What commands that run a flow have in common: their options, and their exit codes."""
+"""What commands over a study have in common: their options, how they run a flow, and their exit codes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,6 +14,9 @@ from fute.terminal import printable
 
 if TYPE_CHECKING:
     from prefect.states import State
+
+    from fute.config import Study
+    from storage.store import Store
 
 EXIT_FAILED = 1
 EXIT_WITH_FAILURES = 3
@@ -41,9 +45,35 @@ base_urls_option = click.option(
 )
 
 
+def checked_study(path: Path) -> Study:
+    """Read a study, and refuse one that cannot be run as it is before anything is started."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+
+    study = load_study(path)
+    check_study(study)
+    return study
+
+
+def run_and_show(
+    store: str, flow: Callable[..., Any], show: Callable[[Store, str], None], *args: Any, **kwargs: Any
+) -> NoReturn:
+    """Run a flow, show what it came to, and end with its exit code.
+
+    Args:
+        store: address of the store that the flow writes to.
+        show: given the store and the id of the flow run.
+    """
+    from flows.signals import run_flow
+    from storage.store import Store
+
+    state = run_flow(store, flow, *args, **kwargs)
+    sys.exit(end_of_run(state, lambda: show(Store(store), str(state.state_details.flow_run_id))))
+
+
 def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
     """Show what a flow came to, or say why it came to nothing; the exit code."""
-    if state.is_completed() or state.name == "CompletedWithFailures":
+    if state.is_completed() or state.name in ("CompletedWithFailures", "Drifted"):
         show()
         return 0 if state.is_completed() else EXIT_WITH_FAILURES
     cause = state.result(raise_on_failure=False)

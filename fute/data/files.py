@@ -206,4 +206,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _unreadable(path: Path, form: str, exc: Exception) -> DataError:
     what = f"it is not UTF-8 ({exc})" if isinstance(exc, UnicodeError) else str(exc)
-    return DataError(f"{path} cannot be read as {form}: {what}. Mend the file, or set `format` to what it is")
+    return DataError(f"{path} cannot be read as {form}: {what}. Fix the file, or set `format` to what it is")

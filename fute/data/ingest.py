@@ -188,7 +188,7 @@ def _population_problems(config: DatasetConfig, values: NDArray[Any], names: Seq
 
 def _refused(config: DatasetConfig, problems: Sequence[str]) -> DataError:
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    hint = "" if config.skip_bad_rows else " Mend the source, or leave bad rows out with skip_bad_rows: true."
+    hint = "" if config.skip_bad_rows else " Fix the source, or leave bad rows out with skip_bad_rows: true."
     return DataError(
         f"dataset {config.id} cannot be used as it is:\n{lines}\nRows are counted from 0 within a split's source.{hint}"
     )

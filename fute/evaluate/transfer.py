@@ -1,4 +1,4 @@
-"""Source selection: how well does a similarity of sources to a target foretell from which source transfer pays?
+"""Source selection: how well does a similarity of sources to a target predict from which source transfer pays?
 
 The test of Vu et al. 2020 (arXiv 2005.00770, section 4) and Zhou et al. 2022: for each target the sources are ranked by
 similarity; measured are the rank of the truly best source and the NDCG of the ranking, the scores of all sources being
@@ -75,8 +75,8 @@ def evaluate_selection(
             continue  # nothing to choose
         without = np.nan if baseline is None else float(baseline[target])
         each.append(_one_target(scores[candidate, target], similarity[candidate, target], without, gain))
-    means = np.mean(each, axis=0).tolist() if each else [float("nan")] * 4
-    return Selection(*means, targets=len(each))
+    best_rank, ndcg, regret, pick_gain = np.mean(each, axis=0).tolist() if each else [float("nan")] * 4
+    return Selection(best_rank, ndcg, regret, pick_gain, len(each))
 
 
 def chance(

@@ -54,21 +54,30 @@ def train(
     backbone = backbone_identity(config, surrogate_config, base_dir)
     identity = recipe_fingerprint(config, dataset.fingerprint, backbone, seed)
     started = time.perf_counter()
-    names = _label_names(dataset)
+    names = dataset.class_names
     training, held_out, held_out_name = training_and_held_out(dataset, seed, config.max_rows)
     out_dir.mkdir(parents=True, exist_ok=True)
-    probabilities, metrics = _fit(
-        config,
-        training,
-        held_out,
-        names,
-        out_dir,
-        dataset.id,
-        base_dir=base_dir,
-        surrogate_config=surrogate_config,
-        seed=seed,
-        features_of=features_of,
-    )
+
+    def fit() -> tuple[Floats, dict[str, float]]:
+        """Train, save into the folder, and answer the held-out rows."""
+        if config.recipe == "tfidf":
+            tfidf, metrics = fit_tfidf(training.inputs, training.targets, len(names))
+            tfidf.save(out_dir)
+            return tfidf.probabilities(held_out.inputs), metrics
+        if config.recipe == "probe":
+            features = features_of(backbone_config(config, surrogate_config), base_dir)
+            probe, metrics = fit_probe(training.inputs, training.targets, len(names), features)
+            probe.save(out_dir)
+            return probe.probabilities(held_out.inputs), metrics
+        source, device = backbone_source(config, surrogate_config, base_dir), find_device(surrogate_config.device)
+        metrics = finetune(training, names, config, source, out_dir, seed=seed, device=device)
+        saved = finetuned_classifier(out_dir, "finetuned", config.max_tokens, surrogate_config.device)
+        return saved.outputs(held_out.inputs).values, metrics
+
+    try:
+        probabilities, metrics = fit()
+    except (ModelError, SurrogateError) as exc:
+        raise ModelError(f"{config.recipe} on {dataset.id}: {exc}") from exc
     score, majority, measured = _scores(probabilities, held_out, training)
     result = TrainingResult(
         fingerprint=identity,
@@ -93,45 +102,6 @@ def train(
     return result
 
 
-def _fit(
-    config: TrainedModel,
-    training: Split,
-    held_out: Split,
-    names: tuple[str, ...],
-    folder: Path,
-    dataset_id: str,
-    *,
-    base_dir: Path,
-    surrogate_config: SurrogateConfig,
-    seed: int,
-    features_of: FeaturesOf,
-) -> tuple[Floats, dict[str, float]]:
-    """Train, save into the folder, and answer the held-out rows."""
-    try:
-        if config.recipe == "tfidf":
-            tfidf, metrics = fit_tfidf(training.inputs, training.targets, len(names))
-            tfidf.save(folder)
-            return tfidf.probabilities(held_out.inputs), metrics
-        if config.recipe == "probe":
-            features = features_of(backbone_config(config, surrogate_config), base_dir)
-            probe, metrics = fit_probe(training.inputs, training.targets, len(names), features)
-            probe.save(folder)
-            return probe.probabilities(held_out.inputs), metrics
-        metrics = finetune(
-            training,
-            names,
-            config,
-            backbone_source(config, surrogate_config, base_dir),
-            folder,
-            seed=seed,
-            device=find_device(surrogate_config.device),
-        )
-        saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
-        return saved.outputs(held_out.inputs).values, metrics
-    except (ModelError, SurrogateError) as exc:
-        raise ModelError(f"{config.recipe} on {dataset_id}: {exc}") from exc
-
-
 def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[float, float, dict[str, float]]:
     """Accuracy, the majority class's accuracy, and other measures on the held-out rows."""
     targets = held_out.targets
@@ -144,9 +114,3 @@ def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[fl
         "log_loss": float(log_loss(targets, floored / floored.sum(axis=1, keepdims=True), labels=classes)),
     }
     return float((predicted == targets).mean()), majority, metrics
-
-
-def _label_names(dataset: Dataset) -> tuple[str, ...]:
-    if dataset.label_names is not None:
-        return tuple(dataset.label_names)
-    return tuple(str(i) for i in range(1 + max(int(split.targets.max()) for split in dataset.splits.values())))

@@ -199,7 +199,7 @@ def measured(noise: Noise, n: int, seed: int) -> tuple[Measure, Callable[[np.nda
 
 def alarmed(measure: Measure, limits: Limits, answers: np.ndarray) -> bool:
     distance, change = measure(answers)
-    return distance > limits.distance or change > limits.change
+    return distance > limits.distance_threshold or change > limits.change_threshold
 
 
 @pytest.mark.slow

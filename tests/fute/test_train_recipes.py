@@ -18,12 +18,12 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from fute.config import SurrogateConfig, TrainedModel
 from fute.errors import ModelError
-from fute.models.build import build_model
 from fute.train.backbone import backbone_identity, computed_features
 from fute.train.finetune import _rate, length_buckets
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint
 from fute.train.split import training_and_held_out
+from fute.train.trained import load_trained
 from fute.train.training import train
 from fute.types import Dataset, Split, TextTable
 
@@ -74,7 +74,7 @@ def run(config: TrainedModel, folder: Path, study: Path, dataset: Dataset | None
 
 
 def back(config: TrainedModel, folder: Path, study: Path):
-    return build_model(config, study, surrogate_config=SURROGATE, trained_folder=folder)
+    return load_trained(folder, config, base_dir=study, surrogate_config=SURROGATE)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
