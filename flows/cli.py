@@ -32,6 +32,7 @@ from flows.run_command import (
     EXIT_INTERRUPTED,
     base_urls_option,
     checked_study,
+    print_plan,
     run_and_show,
     study_argument,
 )
@@ -104,10 +105,9 @@ def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as
     watched_models(loaded)  # before anything is started
     if dry_run:
         from flows.base_urls import with_base_urls
-        from flows.plan_results import print_plan
         from tasks.dry_runs import plan_drift
 
-        print_plan(console(), loaded.name, plan_drift(with_base_urls(loaded, base_urls), renew), as_json)
+        print_plan(loaded.name, plan_drift(with_base_urls(loaded, base_urls), renew), as_json)
         return
     check_keys(loaded, blocks=False)
     show_progress()
@@ -139,11 +139,10 @@ def transfer(study: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(study: Path, as_json: bool) -> None:
     """Say what a run would do, what is in the store already, and how many LLM calls it would make. Does nothing."""
-    from flows.plan_results import print_plan
     from tasks.plan import plan
 
     loaded = checked_study(study)
-    print_plan(console(), loaded.name, plan(loaded), as_json)
+    print_plan(loaded.name, plan(loaded), as_json)
 
 
 @main.command()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from flows.console import PlainTable, console
 from fute.errors import FuteError
+from fute.json_text import json_text
 from fute.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from fute.config import Study
     from storage.store import Store
+    from tasks.plan import Plan
 
 EXIT_FAILED = 1
 EXIT_WITH_FAILURES = 3
@@ -69,6 +72,19 @@ def run_and_show(
 
     state = run_flow(store, flow, *args, **kwargs)
     sys.exit(end_of_run(state, lambda: show(Store(store), str(state.state_details.flow_run_id))))
+
+
+def print_plan(study: str, plan: Plan, as_json: bool) -> None:
+    """What `fute check` and the dry runs say: each step, its calls, and what they are likely to cost."""
+    if as_json:
+        click.echo(json_text([step.model_dump() for step in plan.steps], indent=2, ascii=True))
+        return
+    table = PlainTable("stage", "subject", "state", "LLM calls", "about US$", title=f"study {study}")
+    for step in plan.steps:
+        usd = "" if step.cost is None or step.cost.usd is None else f"{step.cost.usd:.4f}"
+        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls), usd)
+    console().print(table)
+    click.echo(printable(plan.summary()))
 
 
 def end_of_run(state: State[Any], show: Callable[[], None]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from flows.console import console, show_progress
-from flows.run_command import base_urls_option, checked_study, run_and_show, study_argument
+from flows.run_command import base_urls_option, checked_study, print_plan, run_and_show, study_argument
 
 
 def a_share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -54,11 +54,10 @@ def prompts(
     named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
     if dry_run:
         from flows.base_urls import with_base_urls
-        from flows.plan_results import print_plan
         from tasks.dry_runs import plan_selection
 
         plan = plan_selection(with_base_urls(loaded, base_urls), named, text, text_pair, prompts, share)
-        print_plan(console(), loaded.name, plan, as_json)
+        print_plan(loaded.name, plan, as_json)
         return
     show_progress()
 

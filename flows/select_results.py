@@ -6,7 +6,7 @@ import shlex
 
 from rich.console import Console
 
-from flows.console import PlainTable, say
+from flows.console import PlainTable, number, say
 from fute.json_text import json_text
 from fute.select.ranking import BASELINES
 from storage.store import Store
@@ -53,7 +53,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             number(choice.score),
             interval(choice),
             f"{choice.best:.0%}",
-            accuracy(choice.expected_accuracy),
+            number(choice.expected_accuracy, 2),
             choice.rows,
             f"{choice.answered:.0%}",
             choice.calls,
@@ -94,14 +94,6 @@ def spent(selection: PromptSelection) -> str:
     usd = "" if None in prices else f", ${sum(p for p in prices if p is not None):.4f}"
     share = f"{selection.share:.0%} of asking everything (answers in the store are free)"
     return f"{calls} calls, {tokens} tokens{usd}; {share}"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def accuracy(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
 
 
 def interval(choice: Choice) -> str:

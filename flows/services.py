@@ -60,19 +60,16 @@ class Services:
             for name, process in self.processes.items():
                 status = process.poll()
                 if status is not None:
-                    how = f"ended with status {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
+                    how = (
+                        f"ended with status {status}"
+                        if status >= 0
+                        else f"was killed by {signal.Signals(-status).name}"
+                    )
                     raise ServiceError(
                         f"{name} (process {process.pid}) {how}; its last lines are above. "
                         "The others have been ended too: fix what it complains about, then start all again"
                     )
             time.sleep(WATCH_S)
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # of real time, which have no names
-        return f"signal {number}"
 
 
 def command(name: str) -> str:

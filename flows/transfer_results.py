@@ -7,7 +7,7 @@ import shlex
 
 from rich.console import Console
 
-from flows.console import PlainTable, say
+from flows.console import PlainTable, number, say
 from flows.results import recorded_run
 from fute.json_text import json_text
 from storage.store import Store
@@ -92,7 +92,3 @@ def ranking_notes(report: TransferReport) -> list[str]:
         "The embedding of a target is made of its whole training split, the fine-tuning got "
         f"{report.rows} of its rows: the embeddings saw more labels.",
     ]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

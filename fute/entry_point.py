@@ -18,9 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from fute.did_you_mean import did_you_mean, listed
-from fute.errors import ConfigError
+from fute.errors import ConfigError, foreign_code
 from fute.fingerprint import digest_file, fingerprint
-from fute.models.foreign import foreign_code
 
 _SYS_PATH = threading.RLock()
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fute.config import UnifyConfig
 from fute.types import Kind
-from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, verdict
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from fute.unify.neighbors import nearest_neighbors
 from storage.nearest import placed_vectors
 from storage.vectors import SubjectKey, VectorStore
@@ -43,7 +43,6 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     population = vectors.population(space.id, current)
     if not population:
         return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
-    require_one_space([e.row["space"] for e in population])
     key = ranking_key(population, space.method, config)
     if vectors.refresh_ranking(space.id, key, population):
         frame = None if config.frame == "none" else vectors.frame(space.id) or _frame(run, space)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fute.entry_point import load_entry_point
-from fute.errors import MethodError
+from fute.errors import MethodError, foreign_code
 from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
-from fute.models.foreign import foreign_code
 from fute.types import Dataset, Outputs, TaskEmbedding
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.errors import ModelError
+from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.encoding import pad
-from fute.models.foreign import foreign_code
 from fute.models.pretrained import PretrainedModel
 from fute.models.span_candidates import Candidate, best_candidates, span_scores
 from fute.span_contexts import context_lengths

@@ -6,9 +6,9 @@ import logging
 import re
 from typing import Any
 
+from fute.errors import foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.encoding import encode, logits_of
-from fute.models.foreign import foreign_code
 from fute.models.pretrained import PretrainedModel
 from fute.types import Floats, OutputKind, Outputs, TextTable
 

@@ -39,18 +39,14 @@ def train(
     Held out is the test split, else validation, else a stratified fifth of train that is not trained on.
 
     Args:
+        dataset: a classification.
         out_dir: the model's own folder; made here, and left incomplete where training fails.
         base_dir: the folder that a backbone's relative path starts from.
         features_of: where a probe's backbone features come from; a caller may answer from a cache.
 
     Raises:
-        ModelError: no classification dataset, one class only, a backbone that cannot be had, or a loss that diverged.
+        ModelError: one class only, a backbone that cannot be had, or a loss that diverged.
     """
-    if dataset.task != "classification":
-        raise ModelError(
-            f"{dataset.id} is a {dataset.task} dataset; recipe {config.recipe} trains classifiers. "
-            "Name classification datasets, or give a model of your own (kind python or predictions)"
-        )
     backbone = backbone_identity(config, surrogate_config, base_dir)
     identity = recipe_fingerprint(config, dataset.fingerprint, backbone, seed)
     started = time.perf_counter()

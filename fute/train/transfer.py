@@ -99,11 +99,9 @@ def target_rows(
         known: inputs that a source is trained on (`known_texts` of the other datasets): left out of both.
 
     Raises:
-        DataError: no classification dataset, or too few rows left.
+        DataError: too few rows left.
         ModelError: the training rows are all of one class.
     """
-    if target.task != "classification":
-        raise DataError(f"{target.id} is a {target.task} dataset; transfer is measured on classification datasets")
     training, held_out, name = training_and_held_out(target, seed)
     n_shared = 0
     if known:
@@ -164,18 +162,7 @@ def transfer(
     with seeded(seed):
         model, tokenizer = with_fresh_head(start, rows.label_names, seed)
         model.to(device)
-        metrics = fit_classifier(
-            model,
-            tokenizer,
-            rows.training,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            max_tokens=config.max_tokens,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
+        metrics = fit_classifier(model, tokenizer, rows.training, config, seed=seed, device=device, dtype=dtype)
         held_out = encode(tokenizer, rows.held_out.inputs, config.max_tokens)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = logits_of(model.eval(), tokenizer, held_out, EVAL_BATCH, device)

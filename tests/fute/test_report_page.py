@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fute.report.page import NEAREST_SHOWN, render_atlas
+from fute.report.page import render_atlas
 from fute.report.types import Neighbor, Subject
 
 from .browser import Browser, browser
@@ -138,13 +138,6 @@ def test_the_script_never_makes_markup_from_text():
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|fetch\(|XMLHttp"
     )
     assert not re.findall(forbidden, code)
-
-
-def test_only_the_nearest_of_each_kind_are_carried():
-    data = make_atlas(tuple(f"task{i}" for i in range(NEAREST_SHOWN + 4)))
-    near = payload(render_atlas(data))["spaces"][0]["nearest"][1]
-    kinds = [data.subjects[row].kind for row, *_ in near]
-    assert kinds.count("dataset") == kinds.count("model") == NEAREST_SHOWN
 
 
 def test_a_neighbor_that_is_not_on_the_page_keeps_its_name():

@@ -398,5 +398,5 @@ def test_a_space_of_it_opens_by_its_settings_and_is_named_by_what_can_change_a_v
 
 
 def test_a_size_that_cannot_be_projected_to_is_refused() -> None:
-    with pytest.raises(ValueError, match="dim is 1001; give a multiple of 4, such as 1000"):
+    with pytest.raises(ValueError, match="multiple of 4"):
         TaskembConfig(dim=1001)

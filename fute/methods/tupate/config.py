@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fute.settings import TrainedMethodSettings
 
@@ -77,18 +77,12 @@ class TupateConfig(TrainedMethodSettings):
     checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping its activations: less memory, more time.
     Changes no vector beyond float rounding."""
-    models_at_once: int | Literal["auto"] = "auto"
+    models_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Models whose prefixes are trained in one pass over the same rows. auto: one on a CPU; on a GPU 32, and half as
     many whenever they do not fit. Changes no vector beyond float rounding."""
     keep_gib: float = Field(default=2.0, ge=0)
     """T5: memory in GiB for what the encoder makes of the pool, which is then computed once for all models; what the
     pool leaves of it serves a dataset's rows. Changes no vector beyond float rounding."""
-
-    @model_validator(mode="after")
-    def _check_models_at_once(self) -> TupateConfig:
-        if isinstance(self.models_at_once, int) and self.models_at_once < 1:
-            raise ValueError(f"models_at_once is {self.models_at_once}; give a number from 1 or auto")
-        return self
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """What can change a vector, with the preset's fields as it filled them."""
