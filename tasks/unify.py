@@ -46,7 +46,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     key = ranking_key(population, space.method, config)
     if vectors.refresh_ranking(space.id, key, population):
         frame = None if config.frame == "none" else vectors.frame(space.id) or _frame(run, space)
-        return _told(frame, space.id, len(population))
+        return _unified(frame, space.id, len(population))
     frame = _frame(run, space) if config.frame != "none" else None
     kinds: list[Kind] = [e.kind for e in population]
     placed = placed_vectors(population, frame)
@@ -84,7 +84,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
         }
     )
     vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
-    return _told(frame, space.id, len(population))
+    return _unified(frame, space.id, len(population))
 
 
 def _frame(run: Run, space: SpaceRef) -> Frame | None:
@@ -106,6 +106,6 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     return frame
 
 
-def _told(frame: Frame | None, space: str, subjects: int) -> Unified:
+def _unified(frame: Frame | None, space: str, subjects: int) -> Unified:
     told = "none" if frame is None else f"{frame.tasks} pseudo-tasks"
     return Unified(space=space, frame=told, subjects=subjects, note=note_on(frame))
