@@ -146,7 +146,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     else:
         same_work = {"max_rows": len(pool), "max_tokens": MAX_TOKENS}
         if method == "crosscov":
-            embedder: Any = Crosscov(CrosscovConfig(), lambda table: compute_features(surrogate, table)[0], pool)
+            embedder: Any = Crosscov(CrosscovConfig(), lambda table: compute_features(surrogate, table), pool)
         elif method == "tupate":
             together = options.together if options.together == "auto" else int(options.together)
             settings = {**same_work, "epochs_model": 1, "batch_size_model": STEP_ROWS, "models_at_once": together}

@@ -92,7 +92,7 @@ def main() -> None:
     watch = Stopwatch()
     surrogate = load_surrogate(SurrogateConfig(device=options.device), HERE)
     store = Store(options.cache)
-    features = store.cached_features(surrogate.id, lambda inputs: compute_features(surrogate, inputs)[0])
+    features = store.cached_features(surrogate.id, lambda inputs: compute_features(surrogate, inputs))
     with watch.stage("reading tasks"):
         # retrieval.py's pool: of rows that none of its 66 tasks was sampled to.
         learnable, tried = task_lists(shared)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -157,8 +158,9 @@ def _options() -> argparse.Namespace:
 
 
 def _features(config: SurrogateConfig, inputs: TextTable) -> Floats:
-    values, seen = compute_features(load_surrogate(config, HERE), inputs)
-    print(f"  features of {seen.n_rows} texts: {seen.seconds:.1f} s", flush=True)
+    started = time.perf_counter()
+    values = compute_features(load_surrogate(config, HERE), inputs)
+    print(f"  features of {len(inputs)} texts: {time.perf_counter() - started:.1f} s", flush=True)
     return values
 
 

@@ -137,7 +137,7 @@ def main() -> None:
     others = [] if options.few else [by_id.get(i) or read_task(shared, entries[i]) for i in DATASETS_ONLY]
     plain = load_surrogate(SurrogateConfig(device=options.device), HERE)
     store = Store(options.cache)
-    features = store.cached_features(plain.id, lambda inputs: compute_features(plain, inputs)[0])
+    features = store.cached_features(plain.id, lambda inputs: compute_features(plain, inputs))
     # The same pool as the retrieval benchmark's, so that its features and the zoo's answers are found in the cache.
     pools = {split: real_pool(shared, "loose", split, everything) for split in options.splits}
     with threadpool_limits(1):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from retrieval_measures import Retrieval, retrieval
 from sklearn.metrics import roc_auc_score
 from zoo import ARCHITECTURES
 
-from fute.evaluate.retrieval import Retrieval, retrieval
 from fute.types import Floats
 
 DIRECTIONS = ("dataset to model", "model to dataset", "model to model", "model to other architecture")

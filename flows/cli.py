@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from flows.rows import print_rows, to_json
 from flows.run_command import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    EXIT_WITH_FAILURES,
     base_urls_option,
-    end_of_run,
+    checked_study,
+    print_plan,
+    run_and_show,
     study_argument,
 )
 from flows.select_cli import select
@@ -68,16 +70,7 @@ def main() -> None:
 @click.option("--go-on", is_flag=True, help="Ask about all inputs, even where the first 100 answers are the same.")
 def run(study: Path, base_urls: dict[str, str], go_on: bool) -> None:
     """Run a study: ingest, surrogate, embed, unify, report."""
-    sys.exit(run_study(study, base_urls, go_on=go_on))
-
-
-def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bool = False) -> int:
-    """Run the pipeline here, show its result, and return the exit code."""
-    from fute.check_study import check_study
-    from fute.load_study import load_study
-
-    loaded = load_study(study)
-    check_study(loaded)  # before Prefect starts, so that a mistake is told at once
+    loaded = checked_study(study)
     from tasks.endpoints import check_keys
 
     check_keys(loaded, blocks=False)  # those need a Prefect server: the flow looks for them
@@ -87,17 +80,15 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
     from flows.unchanged import run_unchanged
     from storage.store import Store
 
-    store = Store(loaded.store_address)
     if (finished := run_unchanged(loaded, base_urls)) is not None:
-        print_run(console(), store, finished)
-        return 0
+        print_run(console(), Store(loaded.store_address), finished)
+        return
 
     logging.getLogger("flows").info("starting Prefect")
     from flows.pipeline import pipeline
-    from flows.signals import run_flow
 
-    state = run_flow(loaded.store_address, pipeline, str(study), base_urls or None, go_on)
-    return end_of_run(state, lambda: print_results(console(), store, str(state.state_details.flow_run_id)))
+    show = partial(print_results, console())
+    run_and_show(loaded.store_address, pipeline, show, str(study), base_urls or None, go_on)
 
 
 @main.command()
@@ -108,39 +99,25 @@ def run_study(study: Path, base_urls: dict[str, str] | None = None, *, go_on: bo
 @click.option("--json", "as_json", is_flag=True, help="The dry run as JSON.")
 def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as_json: bool) -> None:
     """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
-    from fute.check_study import check_study
     from fute.expand import watched_models
-    from fute.load_study import load_study
     from tasks.endpoints import check_keys
 
-    loaded = load_study(study)
-    check_study(loaded)
+    loaded = checked_study(study)
     watched_models(loaded)  # before anything is started
     if dry_run:
-        from flows.dry_runs import drift_plan
-        from flows.plan_results import print_plan
+        from flows.base_urls import with_base_urls
+        from tasks.dry_runs import plan_drift
 
-        print_plan(console(), loaded.name, drift_plan(loaded, renew, base_urls), as_json)
+        print_plan(loaded.name, plan_drift(with_base_urls(loaded, base_urls), renew), as_json)
         return
     check_keys(loaded, blocks=False)
     show_progress()
 
-    from flows.drift import DRIFTED
     from flows.drift import drift as drift_flow
     from flows.drift_results import print_drift
-    from flows.signals import run_flow
-    from storage.store import Store
 
-    state = run_flow(loaded.store_address, drift_flow, str(study), base_urls=base_urls or None, renew=renew)
-    store = Store(loaded.store_address)
-
-    def show() -> None:
-        print_drift(console(), store, str(state.state_details.flow_run_id))
-
-    if state.name == DRIFTED:
-        show()
-        sys.exit(EXIT_WITH_FAILURES)
-    sys.exit(end_of_run(state, show))
+    show = partial(print_drift, console())
+    run_and_show(loaded.store_address, drift_flow, show, str(study), base_urls=base_urls or None, renew=renew)
 
 
 @main.command()
@@ -148,21 +125,14 @@ def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as
 @click.option("--json", "as_json", is_flag=True, help="As JSON: the matrix and every method's measures.")
 def transfer(study: Path, as_json: bool) -> None:
     """Fine-tune from each source of a study to each target with few rows; say which embedding finds the best source."""
-    from fute.check_study import check_study
-    from fute.load_study import load_study
-
-    loaded = load_study(study)
-    check_study(loaded)
+    loaded = checked_study(study)
     show_progress()
 
-    from flows.signals import run_flow
     from flows.transfer import transfer as transfer_flow
     from flows.transfer_results import print_transfer
-    from storage.store import Store
 
-    state = run_flow(loaded.store_address, transfer_flow, str(study))
-    store = Store(loaded.store_address)
-    sys.exit(end_of_run(state, lambda: print_transfer(console(), store, str(state.state_details.flow_run_id), as_json)))
+    show = partial(print_transfer, console(), as_json=as_json)
+    run_and_show(loaded.store_address, transfer_flow, show, str(study))
 
 
 @main.command()
@@ -170,14 +140,10 @@ def transfer(study: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(study: Path, as_json: bool) -> None:
     """Say what a run would do, what is in the store already, and how many LLM calls it would make. Does nothing."""
-    from flows.plan_results import print_plan
-    from fute.check_study import check_study
-    from fute.load_study import load_study
     from tasks.plan import plan
 
-    loaded = load_study(study)
-    check_study(loaded)
-    print_plan(console(), loaded.name, plan(loaded), as_json)
+    loaded = checked_study(study)
+    print_plan(loaded.name, plan(loaded), as_json)
 
 
 @main.command()

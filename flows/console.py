@@ -34,6 +34,11 @@ class PlainTable(Table):
         super().add_row(*map(plain, cells), **options)
 
 
+def number(value: float | None, digits: int = 3) -> str:
+    """A cell; empty where the number is not known."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def console() -> Console:
     """Stdout as a terminal shows it; into a pipe or file, lines are not cut at 80 columns."""
     return Console() if sys.stdout.isatty() else Console(width=200)

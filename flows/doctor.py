@@ -63,13 +63,10 @@ def examine(study_file: Path | None, store: str) -> list[Finding]:
         try:
             study = load_study(study_file)
             check_study(study)
-            findings.append(
-                Finding(
-                    "study", "ok", f"{study_file}: {len(study.datasets)} datasets, {len(expand_models(study))} models"
-                )
-            )
+            holds = f"{len(study.datasets)} datasets, {len(expand_models(study))} models"
+            findings.append(Finding("study", "ok", f"{study_file}: {holds}"))
         except FuteError as exc:
-            findings.append(Finding("study", "problem", str(exc), f"mend {study_file}; `fute schema` explains fields"))
+            findings.append(Finding("study", "problem", str(exc), f"fix {study_file}; `fute schema` explains fields"))
     address = store if study is None else study.store_address
     folder, opened = _opened(address)
     findings += opened
@@ -101,19 +98,15 @@ def _packages() -> Iterator[Finding]:
     # Extras are for those who want them.
     needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
     wrong = False
-    for requirement in needed:
+    for name, bounds in ((r.name, r.specifier) for r in needed):
         try:
-            found = version(requirement.name)
+            found = version(name)
         except PackageNotFoundError:
             found = "missing"
-        if found == "missing" or not requirement.specifier.contains(found, prereleases=True):
+        if found == "missing" or not bounds.contains(found, prereleases=True):
             wrong = True
-            yield Finding(
-                "packages",
-                "problem",
-                f"{requirement.name} is {found}, fute needs {requirement.specifier}",
-                f"pip install '{requirement.name}{requirement.specifier}'",
-            )
+            said = f"{name} is {found}, fute needs {bounds}"
+            yield Finding("packages", "problem", said, f"pip install '{name}{bounds}'")
     if not wrong:
         yield Finding("packages", "ok", f"{len(needed)} requirements within their bounds")
 
@@ -145,12 +138,8 @@ def _device(study: Study | None) -> Iterator[Finding]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     told = f"{device.type} ({name}), {'with' if auto == 'bfloat16' else 'without'} bfloat16 arithmetic"
     if device.type == "cpu" and shutil.which("nvidia-smi") and not torch.cuda.is_available():
-        yield Finding(
-            "device",
-            "warning",
-            f"{told}; there is an NVIDIA driver, but torch sees no GPU",
-            "install a CUDA build of torch (pytorch.org)",
-        )
+        told += "; there is an NVIDIA driver, but torch sees no GPU"
+        yield Finding("device", "warning", told, "install a CUDA build of torch (pytorch.org)")
     else:
         yield Finding("device", "ok", told)
 
@@ -169,19 +158,16 @@ def _answer(url: str, **options: object) -> str | None:
     return None if status < 400 else f"answers with HTTP {status}"
 
 
-def _kind(exc: BaseException) -> str:
-    """What kind of error is at the bottom of one."""
-    return type(exc.__cause__ or exc).__name__
-
-
-def _place(url: str) -> str:
-    """Scheme, host and port of an address: what is not secret in it."""
+def _server(check: str, url: str, fault: str | None, status: Status, fix: str, effect: str = "") -> Finding:
+    """Of a server, named by scheme, host and port: what is not secret in its address."""
     try:
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}"
+        place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
     except ValueError:
-        return "an address that is none"
+        place = "an address that is none"
+    if fault is None:
+        return Finding(check, "ok", f"{place} answers")
+    return Finding(check, status, f"{place} {fault}{effect}", fix)
 
 
 def _prefect() -> Iterator[Finding]:
@@ -199,15 +185,8 @@ def _prefect() -> Iterator[Finding]:
         name, _, password = api.auth_string.get_secret_value().partition(":")
         auth = (name, password)
     fault = _answer(f"{api.url.rstrip('/')}/health", headers=headers, auth=auth)
-    if fault is None:
-        yield Finding("prefect", "ok", f"the server at {_place(api.url)} answers")
-    else:
-        yield Finding(
-            "prefect",
-            "problem",
-            f"the server at {_place(api.url)} {fault}",
-            "start it (`fute up`), or unset PREFECT_API_URL to run without one",
-        )
+    fix = "start it (`fute up`), or unset PREFECT_API_URL to run without one"
+    yield _server("prefect", api.url, fault, "problem", fix)
 
 
 def _mlflow(study: Study | None, store: Path) -> Iterator[Finding]:
@@ -218,25 +197,13 @@ def _mlflow(study: Study | None, store: Path) -> Iterator[Finding]:
     if uri.startswith(("http://", "https://")):
         name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
         fault = _answer(f"{uri.rstrip('/')}/health", auth=(name, password) if name and password else None)
-        if fault is None:
-            yield Finding("mlflow", "ok", f"the server at {_place(uri)} answers")
-        else:
-            # Not a problem: runs go on without tracking, and say so.
-            yield Finding(
-                "mlflow",
-                "warning",
-                f"the server at {_place(uri)} {fault}; runs go on without tracking",
-                "start it, or take tracking.uri out to track in the store",
-            )
+        fix = "start it, or take tracking.uri out to track in the store"
+        yield _server("mlflow", uri, fault, "warning", fix, "; runs go on without tracking")
     elif uri.startswith("sqlite:"):
         yield _mlflow_file(Path(uri.removeprefix("sqlite:///")))
     else:
-        yield Finding(
-            "mlflow",
-            "warning",
-            f"{urlsplit(uri).scheme} databases are not looked at here",
-            "`mlflow doctor` and the database's own client tell more",
-        )
+        told = f"{urlsplit(uri).scheme} databases are not looked at here"
+        yield Finding("mlflow", "warning", told, "`mlflow doctor` and the database's own client tell more")
 
 
 def _mlflow_file(path: Path) -> Finding:
@@ -249,12 +216,8 @@ def _mlflow_file(path: Path) -> Finding:
         finally:
             db.close()
     except sqlite3.Error as exc:
-        return Finding(
-            "mlflow",
-            "warning",
-            f"{path} cannot be read ({exc}); runs go on without tracking",
-            "move it away: the next run makes a new one",
-        )
+        told = f"{path} cannot be read ({exc}); runs go on without tracking"
+        return Finding("mlflow", "warning", told, "move it away: the next run makes a new one")
     return Finding("mlflow", "ok", f"{path} can be read")
 
 
@@ -263,20 +226,11 @@ def _hub(study: Study | None) -> Iterator[Finding]:
 
     fix = "use local folders and the embedded surrogate, or open the way to the hub"
     if constants.is_offline_mode():
-        yield Finding(
-            "hub",
-            "warning",
-            "HF_HUB_OFFLINE is set: only what was fetched before can be had by name",
-            f"unset it, or {fix}",
-        )
-        return
-    fault = _answer(constants.ENDPOINT)
-    if fault is None:
-        yield Finding("hub", "ok", f"{_place(constants.ENDPOINT)} answers")
+        told = "HF_HUB_OFFLINE is set: only what was fetched before can be had by name"
+        yield Finding("hub", "warning", told, f"unset it, or {fix}")
     else:
-        yield Finding(
-            "hub", "warning", f"{_place(constants.ENDPOINT)} {fault}: nothing can be had by its hub name", fix
-        )
+        fault, effect = _answer(constants.ENDPOINT), ": nothing can be had by its hub name"
+        yield _server("hub", constants.ENDPOINT, fault, "warning", fix, effect)
 
 
 # -------------------------------------------------------------------------------------------------------------- keys
@@ -293,26 +247,17 @@ def _keys(study: Study) -> Iterator[Finding]:
         if endpoint.api_key_env is None and endpoint.api_key_block is None:
             yield Finding("keys", "ok", f"endpoint {endpoint.id} needs none{unused}")
             continue
-        where = endpoint.api_key_env or f"Prefect Secret block {endpoint.api_key_block}"
+        key = f"endpoint {endpoint.id}: {endpoint.api_key_env or f'Prefect Secret block {endpoint.api_key_block}'}"
         if endpoint.api_key_env is None and not get_current_settings().api.url:
-            yield Finding(
-                "keys",
-                "warning",
-                f"endpoint {endpoint.id}: {where} is looked for when a run starts",
-                "set PREFECT_API_URL to have it looked for now",
-            )
+            fix = "set PREFECT_API_URL to have it looked for now"
+            yield Finding("keys", "warning", f"{key} is looked for when a run starts", fix)
             continue
         try:
             api_key(endpoint)
+            yield Finding("keys", "ok", f"{key} is there{unused}")
         except ConfigError:
-            yield Finding(
-                "keys",
-                "warning" if unused else "problem",
-                f"endpoint {endpoint.id}: {where} is not there{unused}",
-                "put the API key there; api_key_env: null where none is needed",
-            )
-        else:
-            yield Finding("keys", "ok", f"endpoint {endpoint.id}: {where} is there{unused}")
+            fix = "put the API key there; api_key_env: null where none is needed"
+            yield Finding("keys", "warning" if unused else "problem", f"{key} is not there{unused}", fix)
 
 
 # ------------------------------------------------------------------------------------------------------------- store
@@ -335,13 +280,9 @@ def _opened(address: str) -> tuple[Path, list[Finding]]:
     try:
         held = mirror.folders()
     except StoreError as exc:
+        fault = f"{address} cannot be opened ({type(exc.__cause__ or exc).__name__})"
         return mirror.root, [
-            Finding(
-                "storage",
-                "problem",
-                f"{address} cannot be opened ({_kind(exc)})",
-                "look at the address, the network and the credentials",
-            )
+            Finding("storage", "problem", fault, "look at the address, the network and the credentials")
         ]
     told = f"has {', '.join(held)}" if held else "has no store yet"
     return mirror.root, [Finding("storage", "ok", f"{address} answers and {told}; its mirror here is {mirror.root}")]
@@ -363,12 +304,8 @@ def _store(store: Path) -> Iterator[Finding]:
     if free >= LITTLE_SPACE_BYTES:
         yield Finding("disk", "ok", told)
     else:
-        yield Finding(
-            "disk",
-            "problem" if free < NO_SPACE_BYTES else "warning",
-            told,
-            "free some: features/ below a store is a cache and may be deleted at any time",
-        )
+        fix = "free some: features/ below a store is a cache and may be deleted at any time"
+        yield Finding("disk", "problem" if free < NO_SPACE_BYTES else "warning", told, fix)
 
 
 def print_findings(findings: list[Finding], echo: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ import json
 from rich.console import Console
 
 from flows.console import PlainTable, say
+from flows.results import recorded_run
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -21,7 +22,6 @@ def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
             "SELECT DISTINCT model, baseline FROM drift_baselines WHERE flow_run_id = $id ORDER BY model",
             {"id": flow_run_id},
         ).rows
-        failures = catalog.query("SELECT failures FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).rows
     if checks:
         table = PlainTable("model", "drifted", "distance (threshold)", "answers changed (threshold)", "baseline")
         for check in checks:
@@ -39,9 +39,8 @@ def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
             say(console, f"{check['model']}: the study has changed its {changed}; it answers as before")
     for model, baseline in baselines:
         say(console, f"new baseline of {model}: {baseline}; the next check compares with it")
-    for (told,) in failures:
-        for failure in json.loads(told):
-            say(console, f"{failure['subject']} ({failure['stage']}): {failure['reason']}")
+    for failure in json.loads(recorded_run(store, flow_run_id)["failures"]):
+        say(console, f"{failure['subject']} ({failure['stage']}): {failure['reason']}")
     if any(check["drifted"] and not check["changed"] for check in checks):
         say(console, "\nWhere a change was meant, make new baselines: fute drift STUDY --renew")
     say(console, f"\nstore  {store.root}")

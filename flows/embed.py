@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from flows.ingest import Ingested, ingest
 from flows.session import Session, open_session, settle
 from flows.surrogate import surrogate
-from fute.config import TrainedModel
+from fute.config import ModelConfig, TrainedModel
 from fute.expand import expand_models
 from tasks.embed import (
     EmbeddingRef,
@@ -28,7 +28,7 @@ from tasks.embed import (
 )
 from tasks.endpoints import check_keys
 from tasks.fold import fold_embeddings
-from tasks.prompts import record_prompts
+from tasks.ingest import record_prompts
 from tasks.run import Failure, Run
 from tasks.study import StudyParts, parts_of
 from tasks.surrogate import SpaceRef
@@ -70,7 +70,7 @@ def embed(
         if session.study.prompts:
             record_prompts(session.run, session.study.prompts)
         with session.stage("outputs"):
-            outputs, trained = ask_models(session, parts, ingested.pool.id)
+            outputs, trained = ask_models(session, expand_models(session.study), parts, ingested.pool.id)
         with session.stage("embed"):
             futures = [
                 (f"{d.id} [{s.method.method}]", embed_dataset.submit(session.run, s, d))
@@ -119,9 +119,10 @@ def settle_groups(
     return results, failures
 
 
-def ask_models(session: Session, parts: StudyParts, pool: str) -> tuple[list[OutputsRef], list[TrainedRef]]:
-    """Train what is to be trained, then ask every model."""
-    models = expand_models(session.study)
+def ask_models(
+    session: Session, models: Sequence[ModelConfig], parts: StudyParts, pool: str
+) -> tuple[list[OutputsRef], list[TrainedRef]]:
+    """Train what is to be trained, then ask every model about a pool. One that fails leaves the others."""
     to_train = [m for m in models if isinstance(m, TrainedModel)]
     trained = [(str(m.id), train_source_model.submit(session.run, m, parts)) for m in to_train]
     ready, failures = settle(trained, "train")

@@ -38,7 +38,7 @@ def ingest(study: str, run: Run | None = None) -> Ingested:
             # The pool leaves out what the datasets hold: without one of them it would be another pool, and so
             # another space, and every model would be asked again.
             listed = "\n".join(f"  {f.subject}: {f.reason}" for f in failures)
-            raise DataError(f"{len(failures)} of {len(futures)} datasets were refused; mend or remove them:\n{listed}")
+            raise DataError(f"{len(failures)} of {len(futures)} datasets were refused; fix or remove them:\n{listed}")
         pool = build_pool_snapshot(session.run, session.study.pool, datasets)
         known = sum(d.reused for d in datasets)
         log.info("ingest: %d datasets (%d from the store), pool of %d rows", len(datasets), known, pool.rows)

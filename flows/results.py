@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from flows.console import PlainTable, say
-from flows.prompt_results import prompts_table
 from fute.errors import NotInStoreError
 from fute.unify.frame import legend
 from storage import catalog
@@ -18,14 +17,33 @@ from storage.summary import SpaceSummary, lead_in_words, near_in_words, summaris
 from tasks.atlas import next_commands
 
 NEAREST = 3
+READ_FROM = {"from_logprobs": "log-probabilities", "from_text": "text", "from_samples": "samples"}
+MISSING = {
+    "refusals": "refused",
+    "too_long": "too long",
+    "failed": "failed",
+    "unparsable": "not to be read",
+    "empty": "empty",
+    "cut_short": "of these cut short",
+    "prompts_cut": "prompts cut in their middle",
+}
 
 
 def print_results(console: Console, store: Store, flow_run_id: str) -> None:
     """What a flow run came to, as the store has it."""
+    print_run(console, store, recorded_run(store, flow_run_id))
+
+
+def recorded_run(store: Store, flow_run_id: str) -> dict[str, Any]:
+    """Its row of `runs`.
+
+    Raises:
+        NotInStoreError: there is none.
+    """
     runs = catalog.query(store.root, "SELECT * FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).records()
     if not runs:
         raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
-    print_run(console, store, runs[0])
+    return runs[0]
 
 
 def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
@@ -94,4 +112,29 @@ def models_table(summary: SpaceSummary) -> PlainTable:
                 score,
                 *[near_in_words(rows[0]) if rows else "" for rows in near],
             )
+    return table
+
+
+def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
+    """A line for each prompted model; None where the space has none. Inputs without an answer are left out of what is
+    learned from a model's outputs, and outputs with too few answers are refused."""
+    rows = []
+    for entry in summary.population:
+        if entry.kind != "model" or entry.row["subject_kind"] != "prompt":
+            continue
+        ref = f"{entry.subject}@{entry.row['subject_fingerprint']}"
+        details = store.outputs_details(summary.space["pool"], ref)
+        if details:
+            rows.append((entry.subject, details))
+    if not rows:
+        return None
+    # Of columns that are empty throughout there would be many.
+    shown = {
+        field: name
+        for field, name in {**READ_FROM, **MISSING, "without_pair": "no second text"}.items()
+        if any(details.get(field) for _, details in rows)
+    }
+    table = PlainTable("prompted model", *shown.values(), title="How the prompts were answered (inputs)")
+    for name, details in rows:
+        table.add_row(name, *[details.get(field, 0) for field in shown])
     return table

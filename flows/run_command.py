@@ -1,18 +1,25 @@
-"""What commands that run a flow have in common: their options, and their exit codes."""
+"""What commands over a study have in common: their options, how they run a flow, and their exit codes."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from flows.console import PlainTable, console
 from fute.errors import FuteError
+from fute.json_text import json_text
 from fute.terminal import printable
 
 if TYPE_CHECKING:
     from prefect.states import State
+
+    from fute.config import Study
+    from storage.store import Store
+    from tasks.plan import Plan
 
 EXIT_FAILED = 1
 EXIT_WITH_FAILURES = 3
@@ -41,9 +48,48 @@ base_urls_option = click.option(
 )
 
 
+def checked_study(path: Path) -> Study:
+    """Read a study, and refuse one that cannot be run as it is before anything is started."""
+    from fute.check_study import check_study
+    from fute.load_study import load_study
+
+    study = load_study(path)
+    check_study(study)
+    return study
+
+
+def run_and_show(
+    store: str, flow: Callable[..., Any], show: Callable[[Store, str], None], *args: Any, **kwargs: Any
+) -> NoReturn:
+    """Run a flow, show what it came to, and end with its exit code.
+
+    Args:
+        store: address of the store that the flow writes to.
+        show: given the store and the id of the flow run.
+    """
+    from flows.signals import run_flow
+    from storage.store import Store
+
+    state = run_flow(store, flow, *args, **kwargs)
+    sys.exit(end_of_run(state, lambda: show(Store(store), str(state.state_details.flow_run_id))))
+
+
+def print_plan(study: str, plan: Plan, as_json: bool) -> None:
+    """What `fute check` and the dry runs say: each step, its calls, and what they are likely to cost."""
+    if as_json:
+        click.echo(json_text([step.model_dump() for step in plan.steps], indent=2, ascii=True))
+        return
+    table = PlainTable("stage", "subject", "state", "LLM calls", "about US$", title=f"study {study}")
+    for step in plan.steps:
+        usd = "" if step.cost is None or step.cost.usd is None else f"{step.cost.usd:.4f}"
+        table.add_row(step.stage, step.subject, step.state, "" if step.calls is None else str(step.calls), usd)
+    console().print(table)
+    click.echo(printable(plan.summary()))
+
+
 def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
     """Show what a flow came to, or say why it came to nothing; the exit code."""
-    if state.is_completed() or state.name == "CompletedWithFailures":
+    if state.is_completed() or state.name in ("CompletedWithFailures", "Drifted"):
         show()
         return 0 if state.is_completed() else EXIT_WITH_FAILURES
     cause = state.result(raise_on_failure=False)

@@ -112,12 +112,4 @@ def start_run(
         },
     )
     tracker.text(run_id, json_text(study.model_dump(mode="json"), indent=2), "study.json")
-    return Run(
-        study=study.name,
-        store=store.address,
-        base_dir=str(study.base_dir),
-        seed=study.seed,
-        run_id=run_id,
-        flow_run_id=flow_run_id,
-        scattered=scattered,
-    )
+    return Run.of(study, run_id=run_id, flow_run_id=flow_run_id, scattered=scattered)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from flows.console import console, show_progress
-from flows.run_command import base_urls_option, end_of_run, study_argument
+from flows.run_command import base_urls_option, checked_study, print_plan, run_and_show, study_argument
 
 
 def a_share(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -49,41 +49,20 @@ def prompts(
     as_json: bool,
 ) -> None:
     """Which prompt on which LLM fits a target without labels? Asks, ranks, and says what it cost."""
-    from fute.check_study import check_study
-    from fute.load_study import load_study
-
-    loaded = load_study(study)
-    check_study(loaded)
+    loaded = checked_study(study)
     # A file is named from where the command runs; the flow starts relative paths at the study's folder.
     named = target if target in {d.id for d in loaded.datasets} else str(Path(target).resolve())
     if dry_run:
-        from flows.dry_runs import selection_plan
-        from flows.plan_results import print_plan
+        from flows.base_urls import with_base_urls
+        from tasks.dry_runs import plan_selection
 
-        plan = selection_plan(loaded, named, text, text_pair, list(prompts) or None, share, base_urls)
-        print_plan(console(), loaded.name, plan, as_json)
+        plan = plan_selection(with_base_urls(loaded, base_urls), named, text, text_pair, prompts, share)
+        print_plan(loaded.name, plan, as_json)
         return
     show_progress()
 
     from flows.select_prompts import select_prompts
     from flows.select_results import print_selection
-    from flows.signals import run_flow
-    from storage.store import Store
-    from tasks.select import read_selection
 
-    state = run_flow(
-        loaded.store_address,
-        select_prompts,
-        str(study),
-        named,
-        text,
-        text_pair,
-        list(prompts) or None,
-        share,
-        base_urls or None,
-    )
-    store = Store(loaded.store_address)
-    flow_run_id = str(state.state_details.flow_run_id)
-    sys.exit(
-        end_of_run(state, lambda: print_selection(console(), store.root, read_selection(store, flow_run_id), as_json))
-    )
+    asked = (str(study), named, text, text_pair, list(prompts) or None, share, base_urls or None)
+    run_and_show(loaded.store_address, select_prompts, partial(print_selection, console(), as_json=as_json), *asked)

@@ -8,18 +8,17 @@ from typing import Any
 
 from prefect import flow
 
+from flows.embed import ask_models
 from flows.session import Session, open_session, settle
 from fute.config import ModelConfig, PromptModel, SelectConfig, Study, TrainedModel
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError, DataError
-from fute.expand import expand_models
-from tasks.embed import OutputsRef, query_model, train_source_model
+from fute.expand import expand_models, prompt_candidates
 from tasks.endpoints import check_keys
-from tasks.ingest import ingest_dataset
-from tasks.prompts import record_prompts
+from tasks.ingest import ingest_dataset, record_prompts
 from tasks.run import Failure
 from tasks.select import PromptSelection, TargetRef, choose_prompts, target_of_dataset, target_of_file
-from tasks.study import DatasetRef, StudyParts, parts_of
+from tasks.study import DatasetRef, parts_of
 
 log = logging.getLogger("flows.select_prompts")
 
@@ -46,15 +45,13 @@ def select_prompts(
         base_urls: other addresses for endpoints, by their id: the same services, moved.
     """
     with open_session(study, "select-prompts", None, base_urls) as session:
-        config = session.study.select
-        if share is not None:
-            config = SelectConfig.model_validate({**config.model_dump(), "share": share})
-        candidates(session.study, None, prompts)  # none at all is told before anything is read
+        config = session.study.select.with_share(share)
+        prompt_candidates(session.study, None, prompts)  # none at all is told before anything is read
         trusted = trusted_models(session.study, config.trusted)
         check_keys(session.study)
         refs = ingest_all(session, config, target, [str(m.dataset) for m in trusted if isinstance(m, TrainedModel)])
         labels = session.run.open_store().pull().dataset(refs[target].ref).label_names if target in refs else None
-        models = candidates(session.study, labels, prompts)
+        models = prompt_candidates(session.study, labels, prompts)
         session.failures += left_out(session.study, models, target, labels, prompts)
         parts = parts_of(session.study, refs.values())
         texts: TargetRef
@@ -64,7 +61,9 @@ def select_prompts(
             texts = target_of_file(session.run, str(session.study.path(target)), text, text_pair, config.rows)
         record_prompts(session.run, [p for p in session.study.prompts if p.id in {m.prompt for m in models}])
         references = [ref for name, ref in refs.items() if name != target and is_reference(name, config)]
-        answers = ask_trusted(session, trusted, parts, texts)
+        trained_on = parts.datasets  # less those that could not be read
+        trusted = [m for m in trusted if not isinstance(m, TrainedModel) or m.dataset in trained_on]
+        answers, _ = ask_models(session, trusted, parts, texts.pool)
         with session.stage("select"):
             selection = choose_prompts(session.run, config, models, parts, texts, references, answers)
         session.failures += selection.failures
@@ -78,32 +77,6 @@ def select_prompts(
             sum(c.tokens for c in selection.choices),
         )
         return session.end_state(selection)
-
-
-def candidates(study: Study, labels: Sequence[str] | None, prompts: list[str] | None) -> list[PromptModel]:
-    """The study's prompted models that answer with labels: of the prompts that are asked for, else those that answer
-    with the target's labels where these are known.
-
-    Raises:
-        ConfigError: no such prompt, or no candidate.
-    """
-    known = {p.id: p for p in study.prompts}
-    for name in prompts or ():
-        if name not in known:
-            raise ConfigError(
-                f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; there are: {listed(known)}"
-            )
-    prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
-    found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
-    if labels and not prompts:
-        found = [m for m in found if set(known[str(m.prompt)].verbalizer) == set(labels)]
-    if not found:
-        wanted = f" that answer with {', '.join(labels)}" if labels else ""
-        raise ConfigError(
-            f"study {study.name} has no prompted models{wanted} to choose from; "
-            "add `{kind: prompt, prompt: '*', endpoint: '*'}` to its models, and prompts with the target's labels"
-        )
-    return found
 
 
 def left_out(
@@ -143,21 +116,6 @@ def trusted_models(study: Study, names: Sequence[str]) -> list[ModelConfig]:
                 "name models of other kinds"
             )
     return [known[name] for name in names]
-
-
-def ask_trusted(
-    session: Session, models: Sequence[ModelConfig], parts: StudyParts, target: TargetRef
-) -> list[OutputsRef]:
-    """Their outputs on the target's texts; source models are trained first. One that fails leaves the others."""
-    to_train = [m for m in models if isinstance(m, TrainedModel) and str(m.dataset) in parts.datasets]
-    _, failures = settle([(str(m.id), train_source_model.submit(session.run, m, parts)) for m in to_train], "train")
-    session.failures += failures
-    failed = {f.subject for f in failures}
-    ready = [m for m in models if (m in to_train or not isinstance(m, TrainedModel)) and m.id not in failed]
-    asked = [(str(m.id), query_model.submit(session.run, m, parts, target.pool)) for m in ready]
-    found, failures = settle(asked, "outputs")
-    session.failures += failures
-    return found
 
 
 def is_reference(dataset: str, config: SelectConfig) -> bool:

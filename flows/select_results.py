@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from rich.console import Console
 
-from flows.console import PlainTable, say
+from flows.console import PlainTable, number, say
 from fute.json_text import json_text
 from fute.select.ranking import BASELINES
-from tasks.select import EVALUATION, SPELL, Choice, PromptSelection
+from storage.store import Store
+from tasks.select import EVALUATION, SPELL, Choice, PromptSelection, read_selection
 
 
-def print_selection(console: Console, store: Path, selection: PromptSelection, as_json: bool) -> None:
+def print_selection(console: Console, store: Store, flow_run_id: str, as_json: bool) -> None:
+    """What a flow run chose, what it cost and what failed."""
+    selection = read_selection(store, flow_run_id)
     if as_json:
         say(console, json_text(selection.model_dump(mode="json"), indent=2, ascii=True))
         return
@@ -24,8 +26,8 @@ def print_selection(console: Console, store: Path, selection: PromptSelection, a
     say(console, f"Spent: {spent(selection)}")
     for failure in selection.failures:
         say(console, f"failed: {failure.subject} ({failure.stage}): {failure.reason}")
-    say(console, f"\nstore  {store}")
-    root = shlex.quote(str(store))
+    say(console, f"\nstore  {store.root}")
+    root = shlex.quote(str(store.root))
     say(console, f"  fute sql --store {root} \"SELECT * FROM evaluations WHERE name = '{EVALUATION}'\"")
 
 
@@ -51,7 +53,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             number(choice.score),
             interval(choice),
             f"{choice.best:.0%}",
-            accuracy(choice.expected_accuracy),
+            number(choice.expected_accuracy, 2),
             choice.rows,
             f"{choice.answered:.0%}",
             choice.calls,
@@ -92,14 +94,6 @@ def spent(selection: PromptSelection) -> str:
     usd = "" if None in prices else f", ${sum(p for p in prices if p is not None):.4f}"
     share = f"{selection.share:.0%} of asking everything (answers in the store are free)"
     return f"{calls} calls, {tokens} tokens{usd}; {share}"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def accuracy(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
 
 
 def interval(choice: Choice) -> str:

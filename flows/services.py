@@ -59,19 +59,16 @@ class Services:
             for name, process in self.processes.items():
                 status = process.poll()
                 if status is not None:
-                    how = f"ended with status {status}" if status >= 0 else f"was killed by {signal_name(-status)}"
+                    how = (
+                        f"ended with status {status}"
+                        if status >= 0
+                        else f"was killed by {signal.Signals(-status).name}"
+                    )
                     raise ServiceError(
                         f"{name} (process {process.pid}) {how}; its last lines are above. "
-                        "The others have been ended too: mend what it complains of, then start all again"
+                        "The others have been ended too: fix what it complains about, then start all again"
                     )
             time.sleep(WATCH_S)
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # of real time, which have no names
-        return f"signal {number}"
 
 
 def command(name: str) -> str:
@@ -119,32 +116,15 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
         return started[name]
 
     try:
-        server = start(
-            "the Prefect server",
-            command("prefect"),
-            "server",
-            "start",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(ports.prefect),
-        )
+        serving = f"server start --host 127.0.0.1 --port {ports.prefect}".split()
+        server = start("the Prefect server", command("prefect"), *serving)
         wait_until_up(f"{ports.api_url}/health", server)
         once(env, repository, "sh", "deploy/register.sh")
         start("the Prefect worker", command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
             make_whole(store / TRACKING_FILE)  # MLflow's own server would make it in its place
-            ui = start(
-                "the MLflow UI",
-                command("mlflow"),
-                "ui",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(ports.mlflow),
-                "--backend-store-uri",
-                default_uri(store),
-            )
+            serving = f"ui --host 127.0.0.1 --port {ports.mlflow} --backend-store-uri".split()
+            ui = start("the MLflow UI", command("mlflow"), *serving, default_uri(store))
             wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
         yield Services(env, started)
     finally:

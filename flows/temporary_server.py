@@ -26,25 +26,15 @@ def tie_to_this_process() -> None:
 
 def _start(self: SubprocessASGIServer) -> subprocess.Popen[Any]:
     """The command and settings of Prefect 3.8 (prefect/server/api/server.py), behind our tether."""
+    serving = f"--host 127.0.0.1 --port {self.port} --log-level error --lifespan on".split()
+    application = [
+        "--app-dir",
+        str(prefect.__module_path__.parent),
+        "--factory",
+        "prefect.server.api.server:create_app",
+    ]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            str(TETHERED),
-            "uvicorn",
-            "--app-dir",
-            str(prefect.__module_path__.parent),
-            "--factory",
-            "prefect.server.api.server:create_app",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--log-level",
-            "error",
-            "--lifespan",
-            "on",
-        ],
+        [sys.executable, "-P", str(TETHERED), "uvicorn", *application, *serving],
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",

@@ -1,4 +1,4 @@
-"""Transfer: from which dataset should fine-tuning on a few rows start, and which embedding foretells it?"""
+"""Transfer: from which dataset should fine-tuning on a few rows start, and which embedding predicts it?"""
 
 from __future__ import annotations
 

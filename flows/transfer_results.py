@@ -1,4 +1,4 @@
-"""What `fute transfer` says: the best source of each target, and how well each method foretold it."""
+"""What `fute transfer` says: the best source of each target, and how well each method predicted it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import shlex
 
 from rich.console import Console
 
-from flows.console import PlainTable, say
-from fute.errors import NotInStoreError
+from flows.console import PlainTable, number, say
+from flows.results import recorded_run
 from fute.json_text import json_text
-from storage import catalog
 from storage.store import Store
 from tasks.selection import TransferReport, read_report
 
@@ -21,12 +20,8 @@ METHODS_TITLE = (
 
 def print_transfer(console: Console, store: Store, flow_run_id: str, as_json: bool) -> None:
     """The tables of a run (or its report as JSON), what failed, and where everything lies."""
-    sql = "SELECT report, failures FROM runs WHERE flow_run_id = $id"
-    runs = catalog.query(store.root, sql, {"id": flow_run_id}).rows
-    if not runs:
-        raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
-    ((path, failures),) = runs
-    report = read_report(path)
+    run = recorded_run(store, flow_run_id)
+    report = read_report(run["report"])
     if as_json:
         say(console, json_text(report.model_dump(mode="json"), indent=2, ascii=True))
         return
@@ -34,11 +29,11 @@ def print_transfer(console: Console, store: Store, flow_run_id: str, as_json: bo
     console.print(methods_table(report))
     for line in ranking_notes(report):
         say(console, line)
-    for failure in json.loads(failures):
+    for failure in json.loads(run["failures"]):
         say(console, f"failed: {failure['subject']} ({failure['stage']}): {failure['reason']}")
     if not any(row.space for row in report.selection):
         say(console, "no embedding of these datasets is in the store; `fute run` makes them, then run this again")
-    say(console, f"\nstore  {store.root}\nmatrix {path}")
+    say(console, f"\nstore  {store.root}\nmatrix {run['report']}")
     root = shlex.quote(str(store.root))
     say(console, f"  fute sql --store {root} \"SELECT * FROM evaluations WHERE name = 'transfer'\"")
 
@@ -97,7 +92,3 @@ def ranking_notes(report: TransferReport) -> list[str]:
         "The embedding of a target is made of its whole training split, the fine-tuning got "
         f"{report.rows} of its rows: the embeddings saw more labels.",
     ]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

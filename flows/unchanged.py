@@ -7,12 +7,14 @@ server of the user's, they go there as always, those with nothing to do among th
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.base_urls import with_base_urls
-from flows.prefect_api import reports_to_a_server
 from flows.run_record import INTERRUPTED, RunRecord, start_run, tracker_of
 from fute.config import Study
 from storage.store import Store
@@ -63,3 +65,29 @@ def _pages(study: Study, store: Store, spaces: list[str]) -> Pages:
     noted = {space: note_on(vectors.ranked_frame(space)) for space in spaces}
     notes = {space: [note] for space, note in noted.items() if note is not None}
     return pages_of(store, study.name, spaces, study.endpoints, notes, failures=())
+
+
+def reports_to_a_server() -> bool:
+    """Whether flow runs go to a Prefect server of the user's; else a flow starts a temporary one in this process."""
+    if "prefect" not in sys.modules and not _may_name_one():
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+def _may_name_one() -> bool:
+    """Whether there is anything of what Prefect takes its API's address from: environment, profiles, settings files."""
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").expanduser()
+    return (
+        bool({"PREFECT_API_URL", "PREFECT_PROFILE"} & os.environ.keys())
+        or profiles.exists()
+        or Path("prefect.toml").exists()
+        or _holds(Path("pyproject.toml"), "[tool.prefect")
+        or _holds(Path(".env"), "PREFECT_")
+    )
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.is_file() and text in file.read_text(encoding="utf-8", errors="replace")

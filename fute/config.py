@@ -189,37 +189,40 @@ Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig | PythonMethodC
 # ------------------------------------------------------------------------------------------------------------- models
 
 
-class TransformersModel(Settings):
-    """A fine-tuned sequence classifier: a local folder or a hub name."""
-
-    kind: Literal["transformers"]
-    """Says which kind of model this is."""
-    id: Id
-    """Unique name."""
-    model: str
-    """Local folder (relative to the study file) or hub name; safetensors only, no remote code."""
-    revision: str | None = None
-    """Commit, tag or branch on the hub."""
-    max_tokens: int = Field(default=128, ge=4)
-    """Longer inputs are cut."""
-    batch_size: int = Field(default=64, ge=1)
-    """Rows of one forward pass."""
+class MadeForTask(Settings):
     task: str | None = None
     """The dataset (id) that it was made for, where known; reports only."""
 
 
-class SpanAnswererModel(Settings):
+class ZooModel(MadeForTask):
+    id: Id
+    """Unique name."""
+
+
+class PretrainedModel(ZooModel):
+    model: str
+    """Local folder (relative to the study file) or hub name; safetensors only, no remote code."""
+    revision: str | None = None
+    """Commit, tag or branch on the hub."""
+
+
+class TransformersModel(PretrainedModel):
+    """A fine-tuned sequence classifier: a local folder or a hub name."""
+
+    kind: Literal["transformers"]
+    """Says which kind of model this is."""
+    max_tokens: int = Field(default=128, ge=4)
+    """Longer inputs are cut."""
+    batch_size: int = Field(default=64, ge=1)
+    """Rows of one forward pass."""
+
+
+class SpanAnswererModel(PretrainedModel):
     """A fine-tuned extractive question answerer: a local folder or a hub name. It answers the pool's inputs that have a
     second text: the text is the question, the second text the context."""
 
     kind: Literal["span_answerer"]
     """Says which kind of model this is."""
-    id: Id
-    """Unique name."""
-    model: str
-    """Local folder (relative to the study file) or hub name; safetensors only, no remote code."""
-    revision: str | None = None
-    """Commit, tag or branch on the hub."""
     max_tokens: int = Field(default=384, ge=16)
     """Question and context together; a longer context is read in windows that overlap."""
     stride: int = Field(default=128, ge=0)
@@ -233,34 +236,26 @@ class SpanAnswererModel(Settings):
     answerable questions only."""
     batch_size: int = Field(default=32, ge=1)
     """Windows of one forward pass."""
-    task: str | None = None
-    """The dataset (id) that it was made for, where known; reports only."""
 
 
-class SklearnModel(Settings):
+class SklearnModel(ZooModel):
     """A scikit-learn pipeline, given as a Python function that returns it fitted."""
 
     kind: Literal["sklearn"]
     """Says which kind of model this is."""
-    id: Id
-    """Unique name."""
     entry_point: EntryPoint
     """package.module:function; the function returns a fitted pipeline that takes a list of texts."""
     kwargs: FreeFields = {}
     """Passed to the function."""
     revision: str = ""
     """Change it when the pipeline changes; the function's source file is fingerprinted as well."""
-    task: str | None = None
-    """The dataset (id) that it was made for, where known; reports only."""
 
 
-class PythonModel(Settings):
+class PythonModel(ZooModel):
     """Any Python callable: (texts, pairs) -> one row of numbers, or one label, for each input."""
 
     kind: Literal["python"]
     """Says which kind of model this is."""
-    id: Id
-    """Unique name."""
     entry_point: EntryPoint
     """package.module:function."""
     kwargs: FreeFields = {}
@@ -272,17 +267,13 @@ class PythonModel(Settings):
     """What the columns stand for."""
     revision: str = ""
     """Change it when the function changes; its source file is fingerprinted as well."""
-    task: str | None = None
-    """The dataset (id) that it was made for, where known; reports only."""
 
 
-class PredictionsModel(Settings):
+class PredictionsModel(ZooModel):
     """A table of predictions made elsewhere on this pool."""
 
     kind: Literal["predictions"]
     """Says which kind of model this is."""
-    id: Id
-    """Unique name."""
     file: str
     """Parquet, CSV or JSONL file, relative to the study file."""
     row: str | None = "row"
@@ -307,15 +298,13 @@ class PredictionsModel(Settings):
     """Column with the probability of that answer; default: 1."""
     pool: str | None = None
     """The pool's id that the rows refer to; another pool is then refused."""
-    task: str | None = None
-    """The dataset (id) that it was made for, where known; reports only."""
 
     @property
     def gives_spans(self) -> bool:
         return any(column is not None for column in (self.start, self.end, self.answer))
 
 
-class PromptModel(Settings):
+class PromptModel(MadeForTask):
     """A prompted LLM: endpoint + prompt + decoding, taken together as one model. Lists make every combination."""
 
     kind: Literal["prompt"]
@@ -334,8 +323,6 @@ class PromptModel(Settings):
     """Tokens of the reasoning at most, for a prompt with `cot`."""
     samples: int = Field(default=1, ge=1, le=100)
     """Answers asked for each input, at a temperature above 0; the label's share of them is its probability."""
-    task: str | None = None
-    """The dataset (id) that it was made for, where known; reports only."""
 
 
 class TrainedModel(Settings):
@@ -434,7 +421,7 @@ class EndpointConfig(Settings):
     parameters: FreeFields = {}
     """More fields of the request's body, part of the model's identity: {reasoning_effort: low}, for vLLM
     {repetition_penalty: 1.0}. null leaves a field out that fute sends ({temperature: null} for models that refuse
-    it). What fute sets itself or reckons with (max_tokens, n, stream ...) is refused, and so are keys and passwords."""
+    it). What fute sets or relies on itself (max_tokens, n, stream ...) is refused, and so are keys and passwords."""
     max_tokens_field: str = "max_tokens"
     """The name of the field that bounds an answer's tokens; OpenAI's reasoning models want max_completion_tokens."""
     local: LocalModelConfig = LocalModelConfig()
@@ -458,7 +445,7 @@ class EndpointConfig(Settings):
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests a minute at most, evenly spaced, retries included; kept across all workers of a Prefect server."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens a minute at most, reckoned before a request is sent: its prompt and the whole room for its answer."""
+    """Tokens a minute at most, estimated before a request is sent: its prompt and the whole room for its answer."""
     usd_per_million_tokens_in: float | None = Field(default=None, ge=0)
     """Price of a million tokens of prompts, in US dollars; null: not known, and no cost is shown."""
     usd_per_million_tokens_out: float | None = Field(default=None, ge=0)
@@ -539,17 +526,6 @@ class UnifyConfig(Settings):
     neighbors: int = Field(default=100, ge=1)
     """Nearest subjects kept for each subject and kind."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_reference_of_members(cls, given: Any) -> Any:
-        gone = sorted({"reference", "min_population"} & set(given)) if isinstance(given, dict) else []
-        if gone:
-            raise ValueError(
-                f"unify.{gone[0]} is gone: nothing is learned from the members of a store any more, so that a newcomer "
-                "moves nobody. Take it out; in place of reference: none write frame: none"
-            )
-        return given
-
 
 class TransferConfig(Settings):
     """Transfer source selection: from which dataset should fine-tuning on a few rows start? (`fute transfer`)"""
@@ -616,6 +592,10 @@ class SelectConfig(Settings):
     other methods everyone is asked about this share of the texts."""
     resamples: int = Field(default=100, ge=0, le=10_000)
     """Resamples of the rows for confidence intervals; 0: none."""
+
+    def with_share(self, share: float | None) -> SelectConfig:
+        """With another share of the calls, if one is given."""
+        return self if share is None else SelectConfig.model_validate({**self.model_dump(), "share": share})
 
 
 class TrackingConfig(Settings):

@@ -81,27 +81,35 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Limits:
+    """Of one check.
+
+    Attributes:
+        distance_threshold, change_threshold: an alarm beyond these.
+        noise: the distance to be expected of an unchanged model.
+        spread: the distance to be expected of another draw of the panel (bootstrap).
+    """
+
+    distance_threshold: float
+    change_threshold: float
+    noise: float
+    spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Limits):
     """One check.
 
     Attributes:
         distance: 1 - cosine of the embeddings, baseline and now.
-        distance_threshold: an alarm beyond this.
-        noise: the distance to be expected of an unchanged model.
-        spread: the distance to be expected of another draw of the panel (bootstrap).
         change: of the answers, 0 to 1 for probabilities.
-        change_threshold: an alarm beyond this.
         rows: of the panel, answered then and now.
         answered: share of the panel that was answered now.
         reasons: what is beyond its threshold, in words; empty: no drift.
     """
 
     distance: float
-    distance_threshold: float
-    noise: float
-    spread: float
     change: float
-    change_threshold: float
     rows: int
     answered: float
     reasons: tuple[str, ...]
@@ -183,35 +191,15 @@ def compare(
     measure = Measure.of(features[both], baseline.values[:, both].astype(np.float64))
     distance, change = measure(values[both].astype(np.float64))
     limits = measure.limits(config, seed)
-    distance_threshold, change_threshold = limits.distance, limits.change
     reasons = []
-    if distance > distance_threshold:
-        reasons.append(f"its embedding moved by {distance:.4f} (threshold {distance_threshold:.4f})")
-    if change > change_threshold:
-        reasons.append(f"its answers changed by {change:.1%} (threshold {change_threshold:.1%})")
+    if distance > limits.distance_threshold:
+        reasons.append(f"its embedding moved by {distance:.4f} (threshold {limits.distance_threshold:.4f})")
+    if change > limits.change_threshold:
+        reasons.append(f"its answers changed by {change:.1%} (threshold {limits.change_threshold:.1%})")
     if before - share > baseline.silence_threshold(config):
         reasons.append(fell_silent)
-    return Comparison(
-        distance=distance,
-        distance_threshold=distance_threshold,
-        noise=limits.noise,
-        spread=limits.spread,
-        change=change,
-        change_threshold=change_threshold,
-        rows=len(both),
-        answered=share,
-        reasons=tuple(reasons),
-    )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of one check; see `Comparison`."""
-
-    distance: float
-    change: float
-    noise: float
-    spread: float
+    told = tuple(reasons)
+    return Comparison(distance=distance, change=change, rows=len(both), answered=share, reasons=told, **vars(limits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,8 +246,8 @@ class Measure:
         spread = self._spread(np.random.default_rng(seed + 1))
         distance, change = self._rows_changed_unseen(np.random.default_rng(seed + 2), config.sigmas)
         return Limits(
-            distance=max(config.tolerance * spread, self._beyond(noise[:, 0], config.sigmas), distance),
-            change=max(config.answers_tolerance, self._beyond(noise[:, 1], config.sigmas), change),
+            distance_threshold=max(config.tolerance * spread, self._beyond(noise[:, 0], config.sigmas), distance),
+            change_threshold=max(config.answers_tolerance, self._beyond(noise[:, 1], config.sigmas), change),
             noise=float(noise[:, 0].mean()),
             spread=spread,
         )

@@ -18,9 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from fute.did_you_mean import did_you_mean, listed
-from fute.errors import ConfigError
+from fute.errors import ConfigError, foreign_code
 from fute.fingerprint import digest_file, fingerprint
-from fute.models.foreign import foreign_code
 
 _SYS_PATH = threading.RLock()
 
@@ -35,7 +34,7 @@ def load_entry_point(entry: str, base_dir: Path) -> Callable[..., Any]:
         ConfigError: no such module or function, or it cannot be called.
         ModelError: the module raised while it was loaded.
     """
-    module_name, function_name = _parts(entry)
+    module_name, _, function_name = entry.partition(":")
     file = _local_file(module_name, base_dir)
     with foreign_code(entry, f"loading {module_name}"):
         if file is not None:
@@ -68,19 +67,12 @@ def entry_point_identity(entry: str, base_dir: Path) -> dict[str, str | None]:
     Raises:
         ConfigError: no such module.
     """
-    module_name, _ = _parts(entry)
+    module_name = entry.partition(":")[0]
     file = _local_file(module_name, base_dir)
     if file is None:
         with foreign_code(entry, f"finding {module_name}"):
             file = _find_installed(entry, module_name, base_dir)
     return {"entry_point": entry, "source_sha256": None if file is None else digest_file(file)}
-
-
-def _parts(entry: str) -> tuple[str, str]:
-    module, colon, function = entry.partition(":")
-    if not colon or not all(part.isidentifier() for part in [*module.split("."), *function.split(".")]):
-        raise ConfigError(f"{entry!r} is no entry point; write it as package.module:function")
-    return module, function
 
 
 def _local_file(module_name: str, base_dir: Path) -> Path | None:

@@ -7,6 +7,9 @@ which value it was, and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FuteError(Exception):
     """The root of all errors of this project."""
@@ -61,3 +64,18 @@ class StoreError(FuteError, RuntimeError):
 
 class NotInStoreError(StoreError, LookupError):
     """The store has nothing under this name."""
+
+
+@contextmanager
+def foreign_code(model_id: str, what: str) -> Iterator[None]:
+    """Run someone else's code; `what` names it in the message ("its function", "its predict_proba").
+
+    Raises:
+        ModelError: the code raised anything but an error of fute's own; the original is the cause.
+    """
+    try:
+        yield
+    except FuteError:
+        raise
+    except Exception as exc:
+        raise ModelError(f"{model_id}: {what} raised {type(exc).__name__}: {exc}") from exc

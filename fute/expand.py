@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from fute.config import ModelConfig, PromptModel, Study, TrainedModel
+from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError
 
 
@@ -68,6 +69,32 @@ def watched_models(study: Study) -> list[PromptModel]:
     if not models:
         raise ConfigError(f"study {study.name} has no prompted model to watch; add one of kind prompt")
     return models
+
+
+def prompt_candidates(study: Study, labels: Sequence[str] | None, prompts: Sequence[str] | None) -> list[PromptModel]:
+    """The study's prompted models that answer with labels: of the prompts that are asked for, else those that answer
+    with the target's labels where these are known.
+
+    Raises:
+        ConfigError: no such prompt, or no candidate.
+    """
+    known = {p.id: p for p in study.prompts}
+    for name in prompts or ():
+        if name not in known:
+            raise ConfigError(
+                f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; there are: {listed(known)}"
+            )
+    prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
+    found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
+    if labels and not prompts:
+        found = [m for m in found if set(known[str(m.prompt)].verbalizer) == set(labels)]
+    if not found:
+        wanted = f" that answer with {', '.join(labels)}" if labels else ""
+        raise ConfigError(
+            f"study {study.name} has no prompted models{wanted} to choose from; "
+            "add `{kind: prompt, prompt: '*', endpoint: '*'}` to its models, and prompts with the target's labels"
+        )
+    return found
 
 
 def _written_out(names: str | Sequence[str], known: list[str], where: str, none: str) -> list[str]:

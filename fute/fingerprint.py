@@ -51,11 +51,3 @@ def digest_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_folder(path: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder, hidden ones left out."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file)}\n".encode())
-    return digest.hexdigest()

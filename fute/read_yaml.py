@@ -22,12 +22,8 @@ DEEPEST = 60
 """Mappings and lists within each other."""
 LARGEST = 2**63 - 1
 
-_TOO_DEEP = f"mappings and lists stand more than {DEEPEST} deep in each other"
-_TOO_MANY = f"the file holds more than {MOST_VALUES:,} values, each alias written out"
-_NUMBERS = yaml.constructor.SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {"timestamp": "a date", "binary": "binary data", "set": "a set", "omap": "an ordered map", "pairs": "pairs"}
-_IN_JSON = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 
 
 def read_yaml(path: Path, what: str) -> Any:
@@ -51,20 +47,14 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ConfigError(f"the {what} {path} cannot be read: {exc}") from exc
     if len(content) > MOST_BYTES:
         raise ConfigError(f"the {what} {path} is larger than {MOST_BYTES >> 20} MiB; is it the right file?")
-    return _parse(text, path)
-
-
-def _parse(text: str, path: Path) -> Any:
     try:
         loader = _Loader(text)
         try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _Checks(path).check(node)
-            return loader.construct_document(node)
+            return loader.get_single_data()
         finally:
             loader.dispose()
+    except _RefusedError as exc:
+        raise ConfigError(f"{path}, line {exc.line}: {exc}") from exc
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -75,97 +65,77 @@ def _parse(text: str, path: Path) -> Any:
         raise ConfigError(
             f"{path}: this is no YAML: character #x{found:04x} (at {exc.position}) is not allowed in it"
         ) from exc
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"{path}: this is no YAML: {exc}") from exc
-    except ConfigError:
-        raise
     except (ValueError, TypeError, OverflowError, LookupError, AttributeError) as exc:
         raise ConfigError(f"{path}: a value is not what its tag says: {exc}") from exc
 
 
+class _RefusedError(Exception):
+    def __init__(self, mark: Any, problem: str) -> None:
+        super().__init__(problem)
+        self.line = mark.line + 1
+
+
 class _Loader(yaml.SafeLoader):
-    """Stops where a document goes too deep or too far, before its parser has read the rest."""
+    """Checks each node where it is composed, before its parser has read the rest and before anything is built of it."""
 
     depth = values = 0
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.sizes: dict[str, int] = {}
+        """Values of what an anchor names."""
+
     def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias and event.anchor in self.anchors and event.anchor not in self.sizes:
+            raise _RefusedError(
+                event.start_mark, "an alias stands within what it is an alias of, so that it has no end"
+            )
+        before = self.values
         self.depth += 1
-        self.values += 1
-        if self.depth > DEEPEST or self.values > MOST_VALUES:
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP if self.depth > DEEPEST else _TOO_MANY, problem_mark=mark)
+        self.values += self.sizes.get(event.anchor, 1) if is_alias else 1
+        if self.depth > DEEPEST:
+            problem = f"mappings and lists stand more than {DEEPEST} deep in each other"
+            raise _RefusedError(event.start_mark, problem)
+        if self.values > MOST_VALUES:
+            problem = f"the file holds more than {MOST_VALUES:,} values, each alias written out"
+            raise _RefusedError(event.start_mark, problem)
         node = super().compose_node(parent, index)
+        if not is_alias:
+            self._check(node)
+            if event.anchor is not None:
+                self.sizes[event.anchor] = self.values - before
         self.depth -= 1
         return node
 
-
-class _Checks:
-    """Walks a document before anything is built of it. An alias leads to a node that was seen: each is checked once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sizes: dict[int, int] = {}
-        self._open: set[int] = set()
-
-    def check(self, node: yaml.Node, depth: int = 1) -> int:
-        """The values of a node, with every alias written out.
-
-        Raises:
-            ConfigError: a key that stands twice, what JSON cannot hold, or more than is sensible.
-        """
-        if id(node) in self._open:
-            raise self._refused(node, "an alias stands within what it is an alias of, so that it has no end")
-        if (known := self._sizes.get(id(node))) is not None:
-            return known
-        if depth > DEEPEST:
-            raise self._refused(node, _TOO_DEEP)
-        self._open.add(id(node))
-        self._check_value(node)
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            children = node.value
-        elif isinstance(node, yaml.MappingNode):
+    def _check(self, node: Any) -> None:
+        kind = str(node.tag).removeprefix(_TAG)
+        if kind in _KINDS:
+            shown = f" ({node.value[:40]})" if kind == "timestamp" else ""
+            raise _RefusedError(node.start_mark, f"this is {_KINDS[kind]}{shown} and not text; put it in quotes")
+        if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
-            children = [child for pair in node.value for child in pair]
-        size = 1
-        for child in children:
-            size += self.check(child, depth + 1)
-            if size > MOST_VALUES:
-                raise self._refused(child, _TOO_MANY)
-        self._open.discard(id(node))
-        self._sizes[id(node)] = size
-        return size
+        if not isinstance(node, yaml.ScalarNode):
+            return
+        value = node.value
+        if kind == "str" and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise _RefusedError(node.start_mark, "a text holds a NUL character or half of a character; take it out")
+        if kind == "float" and not math.isfinite(self.construct_yaml_float(node)):
+            problem = f"{value[:40]} is no number that is stored; give a finite one, or null"
+            raise _RefusedError(node.start_mark, problem)
+        # The length first: Python takes no text of thousands of digits for a number, and long for each that it takes.
+        if kind == "int" and (len(value) > 80 or abs(self.construct_yaml_int(node)) > LARGEST):
+            problem = f"a whole number of {len(value)} characters is too large; put it in quotes to make it text"
+            raise _RefusedError(node.start_mark, problem)
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
         """YAML's own loader keeps the last of two equal keys and says nothing."""
         first: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise self._refused(key, "a key is a list or a mapping; a key is a text")
-            line = key.start_mark.line + 1
+                raise _RefusedError(key.start_mark, "a key is a list or a mapping; a key is a text")
             if (before := first.get((key.tag, key.value))) is not None:
-                raise self._refused(
-                    key, f"{key.value!r} stands twice in one mapping (first in line {before}); take one out"
-                )
-            first[key.tag, key.value] = line
-
-    def _check_value(self, node: yaml.Node) -> None:
-        kind = str(node.tag).removeprefix(_TAG)
-        if kind in _KINDS:
-            shown = f" ({node.value[:40]})" if kind == "timestamp" else ""
-            raise self._refused(node, f"this is {_KINDS[kind]}{shown} and not text; put it in quotes to make it text")
-        if kind not in _IN_JSON or not isinstance(node, yaml.ScalarNode):
-            return  # a tag of somebody's own is refused where the document is built
-        value = node.value
-        if kind == "str" and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise self._refused(node, "a text holds a NUL character or half of a character; take it out")
-        if kind == "float" and not math.isfinite(_NUMBERS.construct_yaml_float(node)):
-            raise self._refused(node, f"{value[:40]} is no number that is stored; give a finite one, or null")
-        # The length first: Python takes no text of thousands of digits for a number, and long for each that it takes.
-        if kind == "int" and (len(value) > 80 or abs(_NUMBERS.construct_yaml_int(node)) > LARGEST):
-            raise self._refused(
-                node, f"a whole number of {len(value)} characters is too large; put it in quotes to make it text"
-            )
-
-    def _refused(self, node: yaml.Node, problem: str) -> ConfigError:
-        return ConfigError(f"{self._path}, line {node.start_mark.line + 1}: {problem}")
+                problem = f"{key.value!r} stands twice in one mapping (first in line {before}); take one out"
+                raise _RefusedError(key.start_mark, problem)
+            first[key.tag, key.value] = key.start_mark.line + 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fute.secret_in import secret_in
 
@@ -48,6 +48,31 @@ class MethodSettings(Settings):
     def group_size(self, device_type: str) -> int:
         """Models that are embedded together, if so many are to be embedded."""
         return 1
+
+
+class TrainedMethodSettings(MethodSettings):
+    """What methods that train on a subject's rows have in common."""
+
+    paper: ClassVar[dict[str, Any]] = {}
+    """Where the papers, with their released code, differ from the defaults: filled in by `preset: paper`."""
+    max_rows: int = Field(default=1000, ge=2)
+    """Rows used at most, a seeded sample. Far fewer (256) retrieved much worse with tupate."""
+    max_tokens: int = Field(default=64, ge=4)
+    """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
+    max_tokens_spans: int = Field(default=256, ge=16)
+    """The same for questions with their contexts, where answer spans are learned."""
+    max_tokens_llm: int | None = Field(default=None, ge=4)
+    """The same for the pool where a prompted LLM answered it; null: max_tokens."""
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    """Of class probabilities: cross_entropy, or the paper's binary_cross_entropy, class by class."""
+    pooling: Literal["mean", "token"] = "mean"
+    """What a classification or regression head reads: the mean of the states, or one token's (BERT the first, T5 and
+    GPT-2 the last)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        return {**cls.paper, **given} if isinstance(given, dict) and given.get("preset") == "paper" else given
 
 
 def _storable(fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fute.config import Method
+from fute.entry_point import entry_point_identity
 from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
-from fute.methods.python_method import PythonMethod, method_code
+from fute.methods.python_method import PythonMethod
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.types import Features, Kind, Pool
@@ -37,7 +38,9 @@ def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, ba
     Raises:
         ConfigError: a method of the user's own that is not there.
     """
-    code = {"code": method_code(method, base_dir)} if isinstance(method, PythonMethodConfig) else {}
+    code = (
+        {"code": entry_point_identity(method.entry_point, base_dir)} if isinstance(method, PythonMethodConfig) else {}
+    )
     return fingerprint(
         **code,
         surrogate=surrogate,

@@ -116,6 +116,12 @@ class Dataset:
     def train(self) -> Split:
         return self.splits["train"]
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of a classification: the label names, else the class ids."""
+        ids = range(1 + max(int(split.targets.max()) for split in self.splits.values()))
+        return tuple(self.label_names or map(str, ids))
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -221,7 +227,7 @@ class Outputs:
         values = self.values[rows]
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).any(axis=1).sum())
-            raise OutputsError(f"{bad} of {len(rows)} rows hold NaN or infinity; mend the model before embedding it")
+            raise OutputsError(f"{bad} of {len(rows)} rows hold NaN or infinity; fix the model before embedding it")
         if self.kind == "spans":
             validate_spans(values)
         if self.kind in ("probabilities", "labels"):

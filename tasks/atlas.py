@@ -28,7 +28,7 @@ from storage.vectors import StoredEmbedding
 from tasks.layouts import layout_of
 from tasks.subjects import Key, SubjectReader
 
-NEAREST = 10
+NEAREST = 10  # of each kind, for each subject; the store holds the rest
 MOST_SUBJECTS = 2000  # of a space; every pair is a cell, and no screen has more
 
 

@@ -19,7 +19,7 @@ from fute.models.prompted import PromptedModel
 from fute.types import TextTable
 from storage.store import Store
 
-MIN_MEASURED = 20  # kept answers from which tokens are reckoned, at least
+MIN_MEASURED = 20  # kept answers that a token count is estimated from, at least
 
 
 class Cost(BaseModel):
@@ -30,7 +30,7 @@ class Cost(BaseModel):
     usd: float | None = 0.0
     """None: the endpoint's prices are not known."""
     basis: str = ""
-    """How the tokens were reckoned."""
+    """How the tokens were estimated."""
 
 
 def added(costs: Sequence[Cost]) -> Cost:
@@ -66,7 +66,7 @@ class _Rates:
 
 
 class CostEstimate:
-    """Reckons from the answers that this store holds of the same model, else from rules of thumb. Asks nobody."""
+    """Estimates from the answers that the store holds of the same model, else by rules of thumb. Asks nobody."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -153,10 +153,7 @@ def check_drift(
         drifted=found.drifted,
         reasons=list(found.reasons),
         changed=list(changed),
-        distance=found.distance,
-        distance_threshold=found.distance_threshold,
-        change=found.change,
-        change_threshold=found.change_threshold,
+        **{name: row[name] for name in ("distance", "distance_threshold", "change", "change_threshold")},
     )
 
 

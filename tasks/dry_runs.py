@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
-from fute.data.ingest import dataset_fingerprint, ingest
+from fute.data.ingest import ingest
 from fute.drift import panel_rows
+from fute.expand import prompt_candidates, watched_models
 from fute.llm.cache import MemoryLedger
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
@@ -17,15 +18,17 @@ from tasks.endpoints import prompted_model
 from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
-from tasks.study import DatasetRef, parts_of
+from tasks.study import dataset_ref, parts_of
 
 
 def plan_selection(
-    study: Study, config: SelectConfig, models: Sequence[PromptModel], target: str, text: str, text_pair: str | None
+    study: Study, target: str, text: str, text_pair: str | None, prompts: Sequence[str], share: float | None
 ) -> Plan:
     """A step for each candidate. With successive halving each stands for the mean: who stays is not known before."""
-    run, parts = _run(study), parts_of(study)
+    run, parts, config = Run.of(study), parts_of(study), study.select.with_share(share)
+    prompt_candidates(study, None, prompts)  # none at all is told before anything is read
     run.open_store().pull()
+    models = prompt_candidates(study, _label_names(study, target), prompts)
     inputs = _target(study, run, config, target, text, text_pair)
     share = config.share if halves(config, len(models)) else 1.0
     if share == 1.0:
@@ -46,15 +49,11 @@ def plan_selection(
     return _plan(study, "select", models, cost_of)
 
 
-def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan:
+def plan_drift(study: Study, renew: bool) -> Plan:
     """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
-    run, parts = _run(study), parts_of(study)
+    run, parts = Run.of(study), parts_of(study)
     store = run.open_store().pull()
-    refs = {}
-    for dataset in study.datasets:
-        ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
-        refs[dataset.id] = DatasetRef(id=dataset.id, ref=ref, task=dataset.task, reused=store.has_dataset(ref))
-    pool = planned_pool(study, run, store, refs)
+    pool = planned_pool(study, run, store, {d.id: dataset_ref(run, d) for d in study.datasets})
     estimate, checks = CostEstimate(store), DriftStore(store)
 
     def cost_of(config: PromptModel) -> Cost:
@@ -66,7 +65,7 @@ def plan_drift(study: Study, models: Sequence[PromptModel], renew: bool) -> Plan
         once = estimate.of(model, parts.endpoints[str(config.endpoint)], pool.inputs.take(rows), MemoryLedger())
         return times(once, study.drift.askings if renew or known is None or known.ref != ref else 1)
 
-    return _plan(study, "drift", models, cost_of)
+    return _plan(study, "drift", watched_models(study), cost_of)
 
 
 def _plan(study: Study, stage: str, models: Sequence[PromptModel], cost_of: Callable[[PromptModel], Cost]) -> Plan:
@@ -79,11 +78,7 @@ def _plan(study: Study, stage: str, models: Sequence[PromptModel], cost_of: Call
     return Plan(steps=steps, over_budget=costs.over_budget())
 
 
-def _run(study: Study) -> Run:
-    return Run(study=study.name, store=study.store_address, base_dir=str(study.base_dir), seed=study.seed)
-
-
-def label_names(study: Study, target: str) -> Sequence[str] | None:
+def _label_names(study: Study, target: str) -> Sequence[str] | None:
     """The labels of a target that is a dataset of the study."""
     dataset = next((d for d in study.datasets if d.id == target), None)
     return None if dataset is None else _read(study, dataset).label_names
@@ -98,7 +93,6 @@ def _target(study: Study, run: Run, config: SelectConfig, target: str, text: str
 
 
 def _read(study: Study, dataset: DatasetConfig) -> Dataset:
-    run = _run(study)
-    store = run.open_store()
-    ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
-    return store.dataset(ref) if store.has_dataset(ref) else ingest(dataset, run.folder, run.seed)
+    run = Run.of(study)
+    known = dataset_ref(run, dataset)
+    return run.open_store().dataset(known.ref) if known.reused else ingest(dataset, run.folder, run.seed)

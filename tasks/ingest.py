@@ -6,12 +6,12 @@ import logging
 
 from pydantic import BaseModel
 
-from fute.config import DatasetConfig, PoolConfig
-from fute.data.ingest import dataset_fingerprint, ingest
+from fute.config import DatasetConfig, PoolConfig, PromptConfig
+from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run, handed_in
-from tasks.study import DatasetRef
+from tasks.study import DatasetRef, dataset_ref, prompt_row
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,11 @@ class PoolRef(BaseModel):
 @handed_in
 def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
     """Snapshot one dataset; nothing is read again when its source and settings are known."""
-    store = run.open_store()
-    ref = f"{config.id}@{dataset_fingerprint(config, run.folder, run.seed)}"
-    reused = store.has_dataset(ref)
-    if not reused:
-        store.put_dataset(ingest(config, run.folder, run.seed), family=config.family, stamp=run.stamp)
-    return DatasetRef(id=config.id, ref=ref, task=config.task, reused=reused)
+    found = dataset_ref(run, config)
+    if not found.reused:
+        dataset = ingest(config, run.folder, run.seed)
+        run.open_store().put_dataset(dataset, family=config.family, stamp=run.stamp)
+    return found
 
 
 @task(cache_policy=NO_CACHE, task_run_name="pool")
@@ -54,3 +53,11 @@ def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]
             )
         store.put_pool(pool, run.stamp)
     return PoolRef(id=pool.id, rows=len(pool))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="prompts")
+def record_prompts(run: Run, prompts: list[PromptConfig]) -> None:
+    """Write a study's prompts to Parquet, so that SQL can join them."""
+    store = run.open_store()
+    for prompt in prompts:
+        store.put_prompt(prompt_row(prompt), run.stamp)

@@ -19,15 +19,13 @@ def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
     """The model that a configuration describes; a source model must have been trained before."""
     if isinstance(config, PromptModel):
         return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
+    if not isinstance(config, TrainedModel):
+        return build_model(config, run.folder, parts.surrogate.device)
+    from fute.train.trained import load_trained  # torch and scikit-learn, which the others may do without
+
     store = run.open_store()
-    folder = store.weights_folder(trained_ref(run, config, parts)) if isinstance(config, TrainedModel) else None
-    return build_model(
-        config,
-        run.folder,
-        surrogate_config=parts.surrogate,
-        trained_folder=folder,
-        features_of=partial(resources.features, store),
-    )
+    folder, features_of = store.weights_folder(trained_ref(run, config, parts)), partial(resources.features, store)
+    return load_trained(folder, config, base_dir=run.folder, surrogate_config=parts.surrogate, features_of=features_of)
 
 
 def trained_ref(run: Run, config: TrainedModel, parts: StudyParts) -> str:

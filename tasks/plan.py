@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel, Field
 
 from fute.config import DatasetConfig, EndpointConfig, PromptModel, PythonModel, SklearnModel, Study, TrainedModel
-from fute.data.ingest import dataset_fingerprint, ingest
+from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from fute.entry_point import load_entry_point
 from fute.expand import expand_models
@@ -25,7 +25,7 @@ from tasks.endpoints import prompted_model
 from tasks.models import open_model, trained_ref
 from tasks.ranking import ranking_key
 from tasks.run import Run
-from tasks.study import DatasetRef, parts_of, prompt_row
+from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row
 
 DONE, TODO = "in the store", "to do"
 
@@ -60,7 +60,7 @@ class Plan(BaseModel):
         work = ", ".join(f"{n} {stage}" for stage, n in todo.items())
         lines = [f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{priced(cost)}."]
         if cost.calls:
-            lines.append(f"Reckoned with {cost.basis}.")
+            lines.append(f"Estimated with {cost.basis}.")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.over_budget])
 
 
@@ -108,14 +108,13 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
     """All that a run makes but its record, its pages and caches; and whether it is in the store.
 
     Args:
-        cost_of: reckons what asking a prompted model will cost.
+        cost_of: estimates what asking a prompted model will cost.
     """
-    run = Run(study=study.name, store=store.address, base_dir=str(study.base_dir), seed=study.seed)
+    run = Run.of(study)
     vectors = VectorStore(store)
     refs: dict[str, DatasetRef] = {}
     for dataset in study.datasets:
-        ref = f"{dataset.id}@{dataset_fingerprint(dataset, run.folder, run.seed)}"
-        refs[dataset.id] = DatasetRef(id=dataset.id, ref=ref, task=dataset.task, reused=store.has_dataset(ref))
+        refs[dataset.id] = dataset_ref(run, dataset)
         yield _step("ingest", dataset.id, refs[dataset.id].reused)
 
     pool = planned_pool(study, run, store, refs)

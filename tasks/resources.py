@@ -84,7 +84,7 @@ def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
         from fute.surrogate.features import compute_features
 
         with compute_lock:
-            return compute_features(surrogate(config, base_dir), table)[0]
+            return compute_features(surrogate(config, base_dir), table)
 
     return store.cached_features(surrogate_id(config, base_dir), compute)
 

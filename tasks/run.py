@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fute.config import Study
 from storage.stamp import Stamp
 from storage.store import Store
 
@@ -44,6 +45,12 @@ class Run(BaseModel):
 
     go_on: bool = False
     """Whether a model whose answers are all the same is asked on."""
+
+    @classmethod
+    def of(cls, study: Study, **more: Any) -> Run:
+        """A run over a study."""
+        folder = str(study.base_dir)
+        return cls(study=study.name, store=study.store_address, base_dir=folder, seed=study.seed, **more)
 
     @property
     def account(self) -> str:

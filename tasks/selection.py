@@ -1,4 +1,4 @@
-"""Source selection: how well the embeddings in the store foretell the transfer scores.
+"""Source selection: how well the embeddings in the store predict the transfer scores.
 
 A target's embedding is made of its whole training split (as many rows as the method takes), while a transfer gets a few
 of these rows. So the embeddings see more labels than the fine-tuning; the printed result says so.

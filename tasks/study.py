@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fute.config import BudgetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
+from fute.config import BudgetConfig, DatasetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
+from fute.data.ingest import dataset_fingerprint
 from fute.surrogate.identity import resolve_dtype
 from storage.store import to_json
+from tasks.run import Run
 
 
 class DatasetRef(BaseModel):
@@ -19,6 +21,12 @@ class DatasetRef(BaseModel):
     ref: str
     task: str
     reused: bool
+
+
+def dataset_ref(run: Run, config: DatasetConfig) -> DatasetRef:
+    """A dataset by its fingerprint, known before its rows are read; and whether the store has it."""
+    ref = f"{config.id}@{dataset_fingerprint(config, run.folder, run.seed)}"
+    return DatasetRef(id=config.id, ref=ref, task=config.task, reused=run.open_store().has_dataset(ref))
 
 
 class StudyParts(BaseModel):

@@ -63,7 +63,7 @@ class SubjectReader:
             kind="dataset",
             type=e.row["subject_kind"],
             family=card["family"],
-            facts=_told([*facts, *_made(card)]),
+            facts=_known([*facts, *_made(card)]),
             history=history,
         )
 
@@ -85,7 +85,7 @@ class SubjectReader:
             score=card["score"],
             score_name=card["score_name"],
             majority=card["majority"],
-            facts=_told([*facts, *_made(card)]),
+            facts=_known([*facts, *_made(card)]),
             prompt=self._prompt(settings.get("prompt"), card["created_at"]) if prompted else None,
             cost=self._cost(card, settings.get("endpoint"), details),
             history=history,
@@ -222,5 +222,5 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
-def _told(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _known(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from fute.config import UnifyConfig
 from fute.types import Kind
-from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, require_one_space, verdict
+from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from fute.unify.neighbors import nearest_neighbors
 from storage.nearest import placed_vectors
 from storage.vectors import SubjectKey, VectorStore
@@ -43,10 +43,9 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     population = vectors.population(space.id, current)
     if not population:
         return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
-    require_one_space([e.row["space"] for e in population])
     key = ranking_key(population, space.method, config)
     if vectors.has_ranked(space.id, key):
-        return _told(vectors.ranked_frame(space.id), space.id, len(population))
+        return _unified(vectors.ranked_frame(space.id), space.id, len(population))
     frame = _frame(run, space) if config.frame != "none" else None
     kinds: list[Kind] = [e.kind for e in population]
     placed = placed_vectors(population, frame)
@@ -84,7 +83,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
         }
     )
     vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
-    return _told(frame, space.id, len(population))
+    return _unified(frame, space.id, len(population))
 
 
 def _frame(run: Run, space: SpaceRef) -> Frame | None:
@@ -106,6 +105,6 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     return frame
 
 
-def _told(frame: Frame | None, space: str, subjects: int) -> Unified:
+def _unified(frame: Frame | None, space: str, subjects: int) -> Unified:
     told = "none" if frame is None else f"{frame.tasks} pseudo-tasks"
     return Unified(space=space, frame=told, subjects=subjects, note=note_on(frame))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flows import doctor, drift_results, plan_results, prompt_results, results, select_results, transfer_results
+from flows import doctor, drift_results, results, run_command, select_results, transfer_results
 from flows.cli import main
 from flows.console import PlainFormatter, PlainTable, say
 from fute.errors import StoreError
@@ -58,7 +58,7 @@ def test_a_long_path_is_not_broken_into_lines() -> None:
 
 def test_every_result_is_printed_by_these_functions() -> None:
     """rich reads markup in what it is given as text; so flows give it none, and build no table or text of their own."""
-    modules = (doctor, drift_results, plan_results, prompt_results, results, select_results, transfer_results)
+    modules = (doctor, drift_results, results, run_command, select_results, transfer_results)
     for module in modules:
         tree = ast.parse(Path(str(module.__file__)).read_text())
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
@@ -71,9 +71,9 @@ def test_every_result_is_printed_by_these_functions() -> None:
 
 def test_plans_findings_logs_and_errors_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     plan = Plan(steps=[Step(stage="embed", subject=NASTY, state="to do", calls=None)])
-    plan_results.print_plan(Console(width=300), NASTY, plan, as_json=False)
+    run_command.print_plan(NASTY, plan, as_json=False)
     assert capsys.readouterr().out.count(SHOWN) == 2
-    plan_results.print_plan(Console(), "s", plan, as_json=True)
+    run_command.print_plan("s", plan, as_json=True)
     printed = capsys.readouterr().out
     assert printed.isascii()
     assert json.loads(printed)[0]["subject"] == NASTY

@@ -18,8 +18,8 @@ from examples.demo.tasks import FORMALITY, PRODUCTS, QUESTIONS, RESTAURANTS, TAS
 from examples.demo.zoo import QUESTION_LABELS, question_rules
 from fute.config import PythonModel, SklearnModel
 from fute.data.normalise import normalise
-from fute.fingerprint import digest_folder
 from fute.models.build import build_model
+from fute.train.result import digest_files
 from fute.types import TextTable
 from tests.conftest import REPOSITORY
 
@@ -67,8 +67,8 @@ def test_no_text_comes_twice_in_tasks_or_sources(demo: Path) -> None:
 def test_same_seed_writes_the_same_files_and_another_seed_others(demo: Path, tmp_path: Path) -> None:
     write_demo_data(tmp_path / "again")
     write_demo_data(tmp_path / "other", seed=1)
-    assert digest_folder(tmp_path / "again") == digest_folder(demo)
-    assert digest_folder(tmp_path / "other") != digest_folder(demo)
+    assert digest_files(tmp_path / "again") == digest_files(demo)
+    assert digest_files(tmp_path / "other") != digest_files(demo)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)

@@ -175,7 +175,7 @@ def _minilm() -> Embed:
     surrogate = load_surrogate(SurrogateConfig(layer=-1, max_tokens=64, device="cpu"), Path())
 
     def embed(text: str) -> Floats:
-        features, _ = compute_features(surrogate, TextTable([text]))
+        features = compute_features(surrogate, TextTable([text]))
         return features[0] / np.linalg.norm(features[0])
 
     return embed

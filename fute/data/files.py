@@ -7,6 +7,7 @@ it is taken for is decided where its meaning is known (`fute.data.cells`).
 from __future__ import annotations
 
 import csv
+import glob
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from fute.bounded_glob import bounded_glob
 from fute.config import FileSource
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError, DataError
@@ -45,7 +45,8 @@ def matching_files(pattern: str, base_dir: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if _GLOB & set(pattern):
-        if files := [p for p in bounded_glob(pattern, base_dir) if p.is_file()]:
+        found = glob.glob(str(Path(pattern).expanduser()), root_dir=base_dir, recursive=True)
+        if files := [file for file in sorted(base_dir / name for name in found) if file.is_file()]:
             return files
         raise ConfigError(f"no file matches {pattern!r} (looked in {base_dir.resolve()})")
     if path.is_dir():
@@ -205,4 +206,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _unreadable(path: Path, form: str, exc: Exception) -> DataError:
     what = f"it is not UTF-8 ({exc})" if isinstance(exc, UnicodeError) else str(exc)
-    return DataError(f"{path} cannot be read as {form}: {what}. Mend the file, or set `format` to what it is")
+    return DataError(f"{path} cannot be read as {form}: {what}. Fix the file, or set `format` to what it is")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fute.config import DatasetConfig, PythonSource
-from fute.data.declared_names import declared_names
+from fute.config import DatasetConfig
 from fute.data.duplicates import conflicting, keys_of, normalised, repeated, shared
 from fute.data.faults import Fault, Targets, concerned, counts, text_faults
 from fute.data.labels import class_counts, class_targets
-from fute.data.read import check_split_names, read_tables, source_identity, with_text
-from fute.data.reading import ingest_version, names_version
-from fute.data.rows import tables_from_rows
+from fute.data.read import check_split_names, read_tables, source_identity
+from fute.data.reading import ingest_version
 from fute.data.sampling import generator, stratified_sample
 from fute.data.targets import number_targets, span_targets
 from fute.errors import DataError
-from fute.fingerprint import fingerprint, fingerprint_bytes
+from fute.fingerprint import fingerprint
 from fute.types import Dataset, Split, TaskType, TextTable
 
 _CANNOT_CHANGE_ROWS = {"data", "family", "min_rows"}
@@ -47,80 +44,8 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
         ConfigError: a file or function that is not there.
         DataError: everything that is wrong with the rows, in one message.
     """
-    identity = source_identity(config.data, base_dir)
+    identity, version = source_identity(config.data, base_dir), ingest_version(config, base_dir)
     tables = read_tables(config.data, _text_columns(config), [config.label], base_dir)
-    return _dataset(config, tables, identity, seed, ingest_version(config, base_dir))
-
-
-def dataset_from_rows(
-    id: str,
-    task: TaskType,
-    rows: Mapping[str, Mapping[str, Sequence[Any]]],
-    *,
-    text: str = "text",
-    text_pair: str | None = None,
-    label: str = "label",
-    label_names: Sequence[str] | None = None,
-    max_rows: int = 2000,
-    max_eval_rows: int = 1000,
-    min_rows: int = 16,
-    skip_bad_rows: bool = False,
-    seed: int = 0,
-) -> Dataset:
-    """A dataset of rows in memory, checked and sampled as any other.
-
-    Args:
-        rows: {split: {column: values}}, "train" among the splits; or a `datasets.DatasetDict`.
-        text, text_pair, label, ...: as in a study's dataset.
-
-    Raises:
-        DataError: as `ingest`.
-    """
-    config = DatasetConfig(
-        id=id,
-        task=task,
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        data=PythonSource(source="python", entry_point="memory:rows"),
-        label_names=None if label_names is None else list(label_names),
-        max_rows=max_rows,
-        max_eval_rows=max_eval_rows,
-        min_rows=min_rows,
-        skip_bad_rows=skip_bad_rows,
-    )
-    columns = _text_columns(config)
-    tables = {
-        split: with_text(table, columns, split)
-        for split, table in tables_from_rows(rows, [*columns, label], f"dataset {id}").items()
-    }
-    content: dict[str, Any] = {split: table.to_pydict() for split, table in tables.items()}
-    declared = {split: declared_names(table.schema, label) for split, table in tables.items()}
-    if any(declared.values()):
-        content = {"rows": content, "declared": declared}
-    written = json.dumps(content, sort_keys=True, default=str)
-    identity = {"source": "memory", "digest": fingerprint_bytes(written.encode())}
-    return _dataset(config, tables, identity, seed, names_version(label_names, declared.values()))
-
-
-def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int, version: int) -> str:
-    return fingerprint(
-        ingest_version=version,
-        source=dict(identity),
-        settings=config.identity(exclude=_CANNOT_CHANGE_ROWS),
-        seed=seed,
-    )
-
-
-def _text_columns(config: DatasetConfig) -> list[str]:
-    if config.task == "span_qa" and config.text_pair is None:
-        raise DataError(f"dataset {config.id}: span_qa needs text_pair, the column of the context")
-    return [config.text] if config.text_pair is None else [config.text, config.text_pair]
-
-
-def _dataset(
-    config: DatasetConfig, tables: Mapping[str, pa.Table], identity: Mapping[str, Any], seed: int, version: int
-) -> Dataset:
     problems = check_split_names(list(tables))
     if problems:
         raise _refused(config, problems)
@@ -189,13 +114,28 @@ def _dataset(
         label_names=label_names,
         provenance={
             "source": dict(identity),
-            "data": config.data.identity() if identity["source"] != "memory" else None,
+            "data": config.data.identity(),
             "settings": config.identity(exclude={"data"}),
             "seed": seed,
             "ingest_version": version,
         },
         report=report,
     )
+
+
+def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int, version: int) -> str:
+    return fingerprint(
+        ingest_version=version,
+        source=dict(identity),
+        settings=config.identity(exclude=_CANNOT_CHANGE_ROWS),
+        seed=seed,
+    )
+
+
+def _text_columns(config: DatasetConfig) -> list[str]:
+    if config.task == "span_qa" and config.text_pair is None:
+        raise DataError(f"dataset {config.id}: span_qa needs text_pair, the column of the context")
+    return [config.text] if config.text_pair is None else [config.text, config.text_pair]
 
 
 def _targets(
@@ -248,7 +188,7 @@ def _population_problems(config: DatasetConfig, values: NDArray[Any], names: Seq
 
 def _refused(config: DatasetConfig, problems: Sequence[str]) -> DataError:
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    hint = "" if config.skip_bad_rows else " Mend the source, or leave bad rows out with skip_bad_rows: true."
+    hint = "" if config.skip_bad_rows else " Fix the source, or leave bad rows out with skip_bad_rows: true."
     return DataError(
         f"dataset {config.id} cannot be used as it is:\n{lines}\nRows are counted from 0 within a split's source.{hint}"
     )

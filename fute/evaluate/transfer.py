@@ -1,4 +1,4 @@
-"""Source selection: how well does a similarity of sources to a target foretell from which source transfer pays?
+"""Source selection: how well does a similarity of sources to a target predict from which source transfer pays?
 
 The test of Vu et al. 2020 (arXiv 2005.00770, section 4) and Zhou et al. 2022: for each target the sources are ranked by
 similarity; measured are the rank of the truly best source and the NDCG of the ranking, the scores of all sources being
@@ -18,13 +18,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Gain = Literal["exponential", "percent", "linear", "relative"]
+Gain = Literal["exponential", "relative"]
 """What a source of score s (a share, 0 to 1) adds to the DCG before its discount 1 / log2(1 + rank).
 
 exponential: 2^s - 1, the formula of Vu et al. on shares. Scores near each other make every ranking look good (chance
     is often above 0.95): read it beside chance.
-percent: 2^(100 s) - 1, the same formula on percentage points. Every point doubles the gain: the best few decide alone.
-linear: s.
 relative: (s - worst) / (best - worst) of the target's sources: the worst adds nothing and the best adds 1.
 """
 
@@ -32,35 +30,15 @@ Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class TargetSelection:
-    """One target's ranking.
-
-    Attributes:
-        target: column of the matrices.
-        candidates: sources that were ranked.
-        best_rank: (expected) rank of the best source, 1 to candidates.
-        ndcg: 0 to 1.
-        regret: score of the best source minus that of the first pick.
-        pick_gain: score of the first pick minus the score without a source; NaN where that is not known.
-        unranked: candidates without a similarity; they stand last, in random order.
-    """
-
-    target: int
-    candidates: int
-    best_rank: float
-    ndcg: float
-    regret: float
-    pick_gain: float
-    unranked: int
-
-
-@dataclass(frozen=True)
 class Selection:
     """Means over the targets that have at least two candidates; NaN where there is none.
 
     Attributes:
+        best_rank: (expected) rank of the best source, from 1.
+        ndcg: 0 to 1.
+        regret: score of the best source minus that of the first pick.
+        pick_gain: score of the first pick minus the score without a source; NaN where that is not known.
         targets: how many counted.
-        each: the targets that counted.
     """
 
     best_rank: float
@@ -68,7 +46,6 @@ class Selection:
     regret: float
     pick_gain: float
     targets: int
-    each: tuple[TargetSelection, ...]
 
 
 def evaluate_selection(
@@ -87,12 +64,8 @@ def evaluate_selection(
         similarity: (sources, targets) of one method; NaN where the method cannot rank: such a candidate stands last.
         baseline: (targets,) score without a source.
         allowed: (sources, targets) False for sources that do not compete, see `same_class`.
-
-    Raises:
-        ValueError: shapes that do not fit, infinite values, or scores outside 0 to 1.
     """
     scores, similarity = np.asarray(scores, dtype=np.float64), np.asarray(similarity, dtype=np.float64)
-    _check(scores, similarity, baseline, allowed)
     each = []
     for target in range(scores.shape[1]):
         candidate = ~np.isnan(scores[:, target])
@@ -101,15 +74,9 @@ def evaluate_selection(
         if candidate.sum() < 2:
             continue  # nothing to choose
         without = np.nan if baseline is None else float(baseline[target])
-        each.append(_one_target(target, scores[candidate, target], similarity[candidate, target], without, gain))
-    return Selection(
-        best_rank=_mean([t.best_rank for t in each]),
-        ndcg=_mean([t.ndcg for t in each]),
-        regret=_mean([t.regret for t in each]),
-        pick_gain=_mean([t.pick_gain for t in each]),
-        targets=len(each),
-        each=tuple(each),
-    )
+        each.append(_one_target(scores[candidate, target], similarity[candidate, target], without, gain))
+    best_rank, ndcg, regret, pick_gain = np.mean(each, axis=0).tolist() if each else [float("nan")] * 4
+    return Selection(best_rank, ndcg, regret, pick_gain, len(each))
 
 
 def chance(
@@ -135,7 +102,8 @@ def same_class(source_classes: Sequence[str | None], target_classes: Sequence[st
     )
 
 
-def _one_target(target: int, scores: Array, similarity: Array, without: float, gain: Gain) -> TargetSelection:
+def _one_target(scores: Array, similarity: Array, without: float, gain: Gain) -> tuple[float, float, float, float]:
+    """best_rank, ndcg, regret and pick_gain of one ranking."""
     groups = _tied_groups(similarity)
     best = scores.max()
     gains = _gains(scores, gain)
@@ -149,15 +117,8 @@ def _one_target(target: int, scores: Array, similarity: Array, without: float, g
         before += len(group)
     ideal = float((np.sort(gains)[::-1] * discounts).sum())
     pick = float(scores[groups[0]].mean())
-    return TargetSelection(
-        target=target,
-        candidates=len(scores),
-        best_rank=float(best_rank),
-        ndcg=dcg / ideal if ideal > 0 else 1.0,  # no source gains anything: every ranking is as good
-        regret=float(best) - pick,
-        pick_gain=pick - without,
-        unranked=int(np.isnan(similarity).sum()),
-    )
+    ndcg = dcg / ideal if ideal > 0 else 1.0  # no source gains anything: every ranking is as good
+    return float(best_rank), ndcg, float(best) - pick, pick - without
 
 
 def _tied_groups(similarity: Array) -> list[NDArray[np.intp]]:
@@ -172,32 +133,5 @@ def _tied_groups(similarity: Array) -> list[NDArray[np.intp]]:
 def _gains(scores: Array, gain: Gain) -> Array:
     if gain == "exponential":
         return np.exp2(scores) - 1.0
-    if gain == "percent":
-        return np.exp2(100 * scores) - 1.0
-    if gain == "linear":
-        return scores
     spread = scores.max() - scores.min()
     return (scores - scores.min()) / spread if spread > 0 else np.zeros_like(scores)
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _check(scores: Array, similarity: Array, baseline: Array | None, allowed: NDArray[np.bool_] | None) -> None:
-    if scores.ndim != 2:
-        raise ValueError(f"scores have shape {scores.shape}; give (sources, targets)")
-    for name, matrix in (("similarity", similarity), ("allowed", allowed)):
-        if matrix is not None and matrix.shape != scores.shape:
-            raise ValueError(f"{name} has shape {matrix.shape}, scores {scores.shape}; both are (sources, targets)")
-    if baseline is not None and np.shape(baseline) != scores.shape[1:]:
-        raise ValueError(
-            f"baseline has shape {np.shape(baseline)}; give one score for each of {scores.shape[1]} targets"
-        )
-    if np.isinf(similarity).any():
-        raise ValueError(f"{int(np.isinf(similarity).sum())} similarities are infinite; give NaN where there is none")
-    measured = scores[~np.isnan(scores)]
-    if ((measured < 0) | (measured > 1)).any():
-        raise ValueError(
-            f"scores from {measured.min():.4g} to {measured.max():.4g}; give shares from 0 to 1, and NaN for none"
-        )

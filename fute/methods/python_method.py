@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fute.entry_point import entry_point_identity, load_entry_point
-from fute.errors import MethodError
+from fute.entry_point import load_entry_point
+from fute.errors import MethodError, foreign_code
 from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
-from fute.models.foreign import foreign_code
 from fute.types import Dataset, Outputs, TaskEmbedding
 
 
@@ -66,8 +65,3 @@ class PythonMethod(Embedder):
         if length == 0:
             raise MethodError(f"{self._name}: {what}() gave zeros, which have no direction")
         return TaskEmbedding((vector / length).astype(np.float32), {"length": length})
-
-
-def method_code(config: PythonMethodConfig, base_dir: Path) -> dict[str, str | None]:
-    """What says which code it is; part of the space's identity."""
-    return entry_point_identity(config.entry_point, base_dir)

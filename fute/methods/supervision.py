@@ -14,6 +14,7 @@ from fute.fingerprint import fingerprint
 from fute.methods.labels import check_labels
 from fute.methods.row_order import in_an_order_of_its_own, pool_order
 from fute.methods.targets import Targets, label_targets, output_targets, span_targets
+from fute.settings import TrainedMethodSettings
 from fute.span_contexts import check_spans
 from fute.spans import unpack_spans
 from fute.surrogate.load import Surrogate
@@ -61,37 +62,18 @@ class Supervisor:
         pool_order: (n,) the number, in the pool as it was given, of each row of pool_tokens.
     """
 
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        pool: Pool,
-        *,
-        max_rows: int,
-        max_tokens: int,
-        max_tokens_spans: int,
-        seed: int,
-        max_tokens_llm: int | None = None,
-    ) -> None:
-        """
-        Args:
-            max_rows: rows used at most, the same seeded sample of the pool for every model.
-            max_tokens: longer inputs are cut to this; questions with their contexts to max_tokens_spans, and rows of
-                the pool that a prompted LLM answered to max_tokens_llm (default: max_tokens as well).
-        """
+    def __init__(self, surrogate: Surrogate, pool: Pool, config: TrainedMethodSettings, seed: int) -> None:
         self.surrogate = surrogate
         self.pool = pool
-        self.max_rows = max_rows
-        self.max_tokens = max_tokens
-        self.max_tokens_spans = max_tokens_spans
-        self.max_tokens_llm = max_tokens_llm
+        self.config = config
         self.pool_order = pool_order(pool)
         self._seed = int(fingerprint(seed=seed, use="rows")[:15], 16)
         self._pool_tokens: dict[int, Tokens] = {}
         self._question_tokens: tuple[bytes, Tokens] | None = None
 
     def pool_tokens(self, max_tokens: int | None = None) -> Tokens:
-        """The pool in pool_order, cut to max_tokens (default: the supervisor's) and tokenised once for all models."""
-        cut = max_tokens or self.max_tokens
+        """The pool in pool_order, cut to max_tokens (default: as set) and tokenised once for all models."""
+        cut = max_tokens or self.config.max_tokens
         if cut not in self._pool_tokens:
             # Ordered afterwards: an input without a token is named by its number in the pool as it was given.
             self._pool_tokens[cut] = tokenise(self.surrogate, self.pool.inputs, cut).take(self.pool_order)
@@ -155,11 +137,11 @@ class Supervisor:
         """Some training rows, and which of `rows` are left."""
         inputs = dataset.train.inputs.take(rows)
         if dataset.task != "span_qa":
-            tokens = tokenise(self.surrogate, inputs, self.max_tokens)
+            tokens = tokenise(self.surrogate, inputs, self.config.max_tokens)
             return Supervision(tokens, label_targets(dataset, rows)), np.arange(len(rows))
         starts, ends = (dataset.train.targets[rows][:, None, i] for i in (0, 1))
         certain = np.ones(starts.shape, dtype=np.float32)
-        tokens = tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
+        tokens = tokenise_with_offsets(self.surrogate, inputs, self.config.max_tokens_spans)
         tokens, targets, kept, counts = self._spans(tokens, starts, ends, certain, f"dataset {dataset.id}")
         return Supervision(tokens, targets, counts=counts), kept
 
@@ -179,7 +161,7 @@ class Supervisor:
         rows = self._sample(answered, n)
         unanswered = {"rows_not_answered": n - len(answered)}
         if outputs.kind != "spans":
-            cut = (self.max_tokens_llm if is_prompted(outputs) else None) or self.max_tokens
+            cut = (self.config.max_tokens_llm if is_prompted(outputs) else None) or self.config.max_tokens
             tokens, targets = self.pool_tokens(cut).take(rows), output_targets(outputs, rows)
             return Supervision(tokens, targets, rows, cut, unanswered)
         starts, ends, probabilities = unpack_spans(outputs.values[rows])
@@ -193,7 +175,7 @@ class Supervisor:
         key = rows.tobytes()
         if self._question_tokens is None or self._question_tokens[0] != key:
             inputs = self.pool.inputs.take(self.pool_order[rows])
-            self._question_tokens = key, tokenise_with_offsets(self.surrogate, inputs, self.max_tokens_spans)
+            self._question_tokens = key, tokenise_with_offsets(self.surrogate, inputs, self.config.max_tokens_spans)
         return self._question_tokens[1]
 
     def _spans(
@@ -202,15 +184,15 @@ class Supervisor:
         targets, kept, counts = span_targets(starts, ends, probabilities, tokens, self.surrogate.family)
         if len(kept) < 2:
             raise MethodError(
-                f"{what}: {len(kept)} of {len(tokens)} answers lie within the first {self.max_tokens_spans} tokens; "
-                "raise max_tokens_spans"
+                f"{what}: {len(kept)} of {len(tokens)} answers lie within the first {self.config.max_tokens_spans} "
+                "tokens; raise max_tokens_spans"
             )
         return tokens.take(kept), targets, kept, counts
 
     def _sample(self, rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
         """At most max_rows of some of n_rows rows, in order. A model that left one row out still shares the others."""
         priority = np.random.default_rng(self._seed).permutation(n_rows)[rows]
-        return np.sort(rows[np.argsort(priority)[: self.max_rows]])
+        return np.sort(rows[np.argsort(priority)[: self.config.max_rows]])
 
 
 def is_prompted(outputs: Outputs) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute import stopping
-from fute.types import TextTable
+from fute.types import Floats, TextTable
 
 if TYPE_CHECKING:
     import torch
@@ -64,3 +64,17 @@ def pad(tokenizer: Any, encoded: Encoded, rows: NDArray[np.integer], device: tor
     stopping.check()  # here, where every batch that a model is trained on or asked about passes
     batch = tokenizer.pad([encoded.fields[row] for row in rows], return_tensors="pt")
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def logits_of(model: Any, tokenizer: Any, encoded: Encoded, batch_size: int, device: torch.device) -> Floats:
+    """What a classifier says of all inputs, (n, classes) float32."""
+    import torch
+
+    logits = np.zeros((len(encoded.lengths), model.config.num_labels), np.float32)
+    # Longest first: a batch that does not fit into memory shows at once.
+    order = np.argsort(-encoded.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        with torch.inference_mode():
+            logits[rows] = model(**pad(tokenizer, encoded, rows, device)).logits.float().cpu().numpy()
+    return logits

@@ -10,9 +10,9 @@ from typing import Any
 from fute.config import PythonModel
 from fute.data.named_numbers import named_like_numbers
 from fute.entry_point import entry_point_identity, load_entry_point
+from fute.errors import foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
-from fute.models.foreign import foreign_code
 from fute.models.span_answers import outputs_from_spans
 from fute.types import Outputs, TextTable
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from fute.config import SklearnModel
 from fute.entry_point import entry_point_identity, load_entry_point
-from fute.errors import ModelError
+from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
-from fute.models.foreign import foreign_code
 from fute.types import Outputs, TextTable
 
 

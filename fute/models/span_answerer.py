@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.config import SpanAnswererModel
-from fute.errors import ModelError
+from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.encoding import pad
-from fute.models.foreign import foreign_code
-from fute.models.pretrained import Checkpoint
+from fute.models.pretrained import PretrainedModel
 from fute.models.span_candidates import Candidate, best_candidates, span_scores
 from fute.span_contexts import context_lengths
 from fute.spans import NO_ANSWER, UNUSED, pack_spans
@@ -29,29 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SpanAnswerer:
-    """Reads the text as the question and the second text as the context; inputs without one are left unanswered.
-
-    Weights come from safetensors files only and no code of a model repository is run. Loaded when first asked.
-
-    Args:
-        device: auto, cpu, cuda, cuda:1, mps.
-    """
+class SpanAnswerer(PretrainedModel):
+    """Reads the text as the question and the second text as the context; inputs without one are left unanswered."""
 
     kind = "span_answerer"
-
-    def __init__(self, config: SpanAnswererModel, base_dir: Path, *, device: str = "auto") -> None:
-        self.id = config.id
-        self._config = config
-        self._checkpoint = Checkpoint(
-            config,
-            base_dir,
-            device,
-            auto_class="AutoModelForQuestionAnswering",
-            what="a question answerer",
-            purpose="extractive question answering",
-        )
-        self._lock = threading.Lock()
+    auto_class = "AutoModelForQuestionAnswering"
+    what = "a question answerer"
+    purpose = "extractive question answering"
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +41,7 @@ class SpanAnswerer:
             ModelError: no such model, or the hub cannot be reached.
         """
         settings = self._config.identity(exclude={"id", "task", "kind", "model", "revision", "batch_size"})
-        return fingerprint(kind=self.kind, revision=self._checkpoint.source.revision, settings=settings)
+        return fingerprint(kind=self.kind, revision=self.source.revision, settings=settings)
 
     def outputs(self, table: TextTable) -> Outputs:
         from fute.models.span_windows import read_in_windows
@@ -74,7 +54,7 @@ class SpanAnswerer:
             )
         questions, contexts = ([column[row] or "" for row in rows] for column in (table.texts, table.pairs))
         with self._lock, foreign_code(self.id, "its forward pass"):
-            model, tokenizer, device = self._checkpoint.loaded
+            model, tokenizer, device = self.loaded
             windows = read_in_windows(tokenizer, questions, contexts, self._config.max_tokens, self._config.stride)
             starts, ends = self._logits(model, tokenizer, windows, device)
         found = [self._candidates(windows, starts, ends, i) for i in range(len(rows))]

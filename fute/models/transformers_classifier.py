@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fute.config import TransformersModel
+from fute.errors import foreign_code
 from fute.fingerprint import fingerprint
-from fute.models.encoding import encode, pad
-from fute.models.foreign import foreign_code
-from fute.models.pretrained import Checkpoint
+from fute.models.encoding import encode, logits_of
+from fute.models.pretrained import PretrainedModel
 from fute.types import Floats, OutputKind, Outputs, TextTable
 
 logger = logging.getLogger(__name__)
 
 
-class TransformersClassifier:
-    """A classifier (probabilities), a multi-label classifier or a regressor (scores).
-
-    Weights come from safetensors files only and no code of a model repository is run. Loaded when first asked.
-
-    Args:
-        device: auto, cpu, cuda, cuda:1, mps.
-    """
+class TransformersClassifier(PretrainedModel):
+    """A classifier (probabilities), a multi-label classifier or a regressor (scores)."""
 
     kind = "transformers"
-
-    def __init__(self, config: TransformersModel, base_dir: Path, *, device: str = "auto") -> None:
-        self.id = config.id
-        self._config = config
-        self._checkpoint = Checkpoint(
-            config,
-            base_dir,
-            device,
-            auto_class="AutoModelForSequenceClassification",
-            what="a sequence classifier",
-            purpose="classification",
-        )
-        self._lock = threading.Lock()
+    auto_class = "AutoModelForSequenceClassification"
+    what = "a sequence classifier"
+    purpose = "classification"
 
     @property
     def fingerprint(self) -> str:
@@ -51,23 +30,13 @@ class TransformersClassifier:
         Raises:
             ModelError: no such model, or the hub cannot be reached.
         """
-        return fingerprint(
-            kind=self.kind, revision=self._checkpoint.source.revision, max_tokens=self._config.max_tokens
-        )
+        return fingerprint(kind=self.kind, revision=self.source.revision, max_tokens=self._config.max_tokens)
 
     def outputs(self, table: TextTable) -> Outputs:
-        import torch
-
         with self._lock, foreign_code(self.id, "its forward pass"):
-            model, tokenizer, device = self._checkpoint.loaded
+            model, tokenizer, device = self.loaded
             encoded = encode(tokenizer, table, self._config.max_tokens)
-            # Longest first: a batch that does not fit into memory shows at once.
-            order = np.argsort(-encoded.lengths, kind="stable")
-            logits = np.zeros((len(table), model.config.num_labels), np.float32)
-            for start in range(0, len(order), self._config.batch_size):
-                rows = order[start : start + self._config.batch_size]
-                with torch.inference_mode():
-                    logits[rows] = model(**pad(tokenizer, encoded, rows, device)).logits.float().cpu().numpy()
+            logits = logits_of(model, tokenizer, encoded, self._config.batch_size, device)
         if encoded.n_truncated:
             logger.info("%s: %d of %d inputs were cut", self.id, encoded.n_truncated, len(table))
         kind, values = read_logits(logits, model.config.problem_type)

@@ -34,9 +34,6 @@ def angular_distances(similarities: NDArray[np.floating[Any]]) -> Matrix:
 
     Returns:
         (n, n) radians, symmetric, zero on the diagonal.
-
-    Raises:
-        ValueError: not square, or not finite.
     """
     angles: Matrix = np.arccos(_cosines(similarities))
     np.fill_diagonal(angles, 0.0)
@@ -45,10 +42,6 @@ def angular_distances(similarities: NDArray[np.floating[Any]]) -> Matrix:
 
 def _cosines(similarities: NDArray[np.floating[Any]]) -> Matrix:
     cosines = np.asarray(similarities, dtype=np.float64)
-    if cosines.ndim != 2 or cosines.shape[0] != cosines.shape[1]:
-        raise ValueError(f"similarities have shape {cosines.shape}; give one row and one column for each subject")
-    if not np.isfinite(cosines).all():
-        raise ValueError("similarities hold NaN or infinity; a subject without a vector cannot be placed")
     return np.asarray(np.clip((cosines + cosines.T) / 2, -1.0, 1.0))
 
 

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import html
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from string import Template
@@ -18,7 +17,6 @@ import numpy as np
 from fute.report.types import Atlas, DriftCheck, Neighbor, Projection, SpaceMap, Subject, Version
 from fute.types import Kind
 
-NEAREST_SHOWN = 10  # of each kind, for each subject; the store holds the rest
 # In this order they are one script; each file holds one part of the page.
 SCRIPTS = (
     "data.js",
@@ -131,7 +129,7 @@ def _space(space: SpaceMap, rows: Mapping[tuple[Kind, str], int]) -> dict[str, A
         "maps": [_map(projection) for projection in space.projections],
         "order": list(space.tree.order),
         "merges": [[a, b, _rounded(height)] for a, b, height in space.tree.merges],
-        "nearest": [[_neighbor(near, rows) for near in _first_of_each_kind(one)] for one in space.nearest],
+        "nearest": [[_neighbor(near, rows) for near in one] for one in space.nearest],
     }
 
 
@@ -151,16 +149,6 @@ def _neighbor(near: Neighbor, rows: Mapping[tuple[Kind, str], int]) -> list[Any]
     """[row of the subject, score, low, high, verdict]; [id, kind] in place of the row of one not on the page."""
     whose = rows.get((near.kind, near.id), [near.id, near.kind])
     return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high), near.verdict]
-
-
-def _first_of_each_kind(neighbors: Sequence[Neighbor]) -> list[Neighbor]:
-    counts: Counter[str] = Counter()
-    kept = []
-    for neighbor in neighbors:
-        counts[neighbor.kind] += 1
-        if counts[neighbor.kind] <= NEAREST_SHOWN:
-            kept.append(neighbor)
-    return kept
 
 
 def _rounded(number: float | None) -> float | None:

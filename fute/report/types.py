@@ -1,9 +1,8 @@
-"""What the atlas shows: plain data, checked on creation, with no reference to a store or a run."""
+"""What the atlas shows: plain data, with no reference to a store or a run."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from fute.types import Kind
 from fute.unify.frame import NO_LEGEND, Verdict
-
-SIMILARITY_SLACK = 1e-3  # float32 dot products of unit vectors leave [-1, 1] by rounding alone
 
 Matrix = NDArray[np.float64]
 
@@ -161,13 +158,6 @@ class Subject:
     history: Sequence[Version] = ()
     drift: Sequence[DriftCheck] = ()
 
-    def __post_init__(self) -> None:
-        numbers: list[float | None] = [self.score, self.majority, *(self.cost or ())]
-        numbers += [version.similarity for version in self.history]
-        for check in self.drift:
-            numbers += check[3:7]
-        _refuse_unfinished(f"{self.kind} {self.id!r}", numbers)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpaceMap:
@@ -196,32 +186,6 @@ class SpaceMap:
     notes: Sequence[str] = ()
     legend: str = NO_LEGEND
 
-    def __post_init__(self) -> None:
-        n = len(self.members)
-        if np.shape(self.similarities) != (n, n):
-            raise ValueError(
-                f"space {self.id}: similarities have shape {np.shape(self.similarities)}; {n} members need ({n}, {n})"
-            )
-        if sorted(self.tree.order) != list(range(n)):
-            raise ValueError(
-                f"space {self.id}: the tree's order must name each of the {n} members once, "
-                f"got {list(self.tree.order)[:10]}..."
-            )
-        # Written so that NaN, which compares false with everything, fails as well.
-        if n and not np.abs(self.similarities).max() <= 1 + SIMILARITY_SLACK:
-            raise ValueError(
-                f"space {self.id}: similarities must lie in [-1, 1], found "
-                f"{float(np.abs(self.similarities).max())}; give cosines"
-            )
-        if not self.projections or any(one.places.shape != (n, 2) for one in self.projections):
-            raise ValueError(f"space {self.id}: give at least one projection, and in each {n} places of two numbers")
-        if len(self.nearest) != n:
-            raise ValueError(f"space {self.id}: nearest has {len(self.nearest)} entries; give one for each member")
-        _refuse_unfinished(
-            f"space {self.id}",
-            (number for near in self.nearest for one in near for number in (one.score, one.ci_low, one.ci_high)),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Atlas:
@@ -245,23 +209,3 @@ class Atlas:
     failures: Sequence[Failure] = ()
     store: str | None = None
     commands: Sequence[Command] = field(default=())
-
-    def __post_init__(self) -> None:
-        seen: set[tuple[str, str]] = set()
-        for subject in self.subjects:
-            if (subject.kind, subject.id) in seen:
-                raise ValueError(f"two subjects are the {subject.kind} {subject.id!r}; ids must differ within a kind")
-            seen.add((subject.kind, subject.id))
-        for space in self.spaces:
-            wrong = [row for row in space.members if not 0 <= row < len(self.subjects)]
-            if wrong or len(set(space.members)) < len(space.members):
-                raise ValueError(
-                    f"space {space.id}: members must be different rows of the {len(self.subjects)} subjects, "
-                    f"got {wrong or list(space.members)[:10]}"
-                )
-
-
-def _refuse_unfinished(whose: str, numbers: Iterable[float | None]) -> None:
-    bad = [number for number in numbers if number is not None and not math.isfinite(number)]
-    if bad:
-        raise ValueError(f"{whose} has {bad[0]} among its numbers; give None where a value is missing")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,17 +15,7 @@ from fute.types import Floats, TextTable
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FeatureReport:
-    """What computing features of a table came to: inputs cut to max_tokens, tokens read, seconds taken."""
-
-    n_rows: int
-    n_truncated: int
-    n_tokens: int
-    seconds: float
-
-
-def compute_features(surrogate: Surrogate, table: TextTable) -> tuple[Floats, FeatureReport]:
+def compute_features(surrogate: Surrogate, table: TextTable) -> Floats:
     """Mean over the attention mask of the hidden states of the surrogate's chosen layer or layers.
 
     Inputs are read in batches sorted by length, so that little is padded, and put back into order. The values do not
@@ -35,12 +23,11 @@ def compute_features(surrogate: Surrogate, table: TextTable) -> tuple[Floats, Fe
 
     Returns:
         (n, width) float32, one row for each input, in order; several layers stand side by side, each scaled to
-        unit length so that all weigh alike. And the report.
+        unit length so that all weigh alike.
 
     Raises:
         SurrogateError: an input has no token, or the surrogate gave NaN or infinity.
     """
-    started = time.perf_counter()
     tokens = tokenise(surrogate, table)
     layers = chosen_layers(surrogate)
     n_layers = surrogate.model.config.num_hidden_layers
@@ -65,12 +52,7 @@ def compute_features(surrogate: Surrogate, table: TextTable) -> tuple[Floats, Fe
     n_truncated = int(tokens.truncated.sum())
     if n_truncated:
         logger.info("%d of %d inputs were cut to %d tokens", n_truncated, len(table), surrogate.max_tokens)
-    return features, FeatureReport(
-        n_rows=len(table),
-        n_truncated=n_truncated,
-        n_tokens=int(tokens.lengths.sum()),
-        seconds=time.perf_counter() - started,
-    )
+    return features
 
 
 def chosen_layers(surrogate: Surrogate) -> list[int]:

@@ -37,7 +37,6 @@ def cross_states(surrogate: Surrogate, encoded: Tensor) -> CrossStates:
 def token_states(
     surrogate: Surrogate,
     batch: Mapping[str, Tensor],
-    encoded: Tensor | None = None,
     *,
     cross: CrossStates | None = None,
     copies: int = 1,
@@ -50,9 +49,8 @@ def token_states(
 
     Args:
         batch: the surrogate's arguments, as pad_batch makes them.
-        encoded: T5 only, what encoder_states made of the batch; default: computed here.
-        cross: T5 only, instead of encoded: what cross_states made of that. With copies all of them share its rows, and
-            the cross-attention of every layer needs its groups of prefixes.
+        cross: T5 only, what cross_states made of the encoder's states; default: the encoder runs here. With copies all
+            of them share its rows, and the cross-attention of every layer needs its groups of prefixes.
         copies: so many copies of the batch, one after the other, each for a group of prefixes to see.
 
     Returns:
@@ -60,19 +58,19 @@ def token_states(
     """
     if copies > 1:
         batch = {name: tensor.repeat(copies, 1) for name, tensor in batch.items()}
-        encoded = None if encoded is None else encoded.repeat(copies, 1, 1)
     with surrogate.autocast():
         if surrogate.family == "gpt2":
             return surrogate.model(**batch, use_cache=False).last_hidden_state
         if surrogate.family != "t5":
             return surrogate.model(**batch).last_hidden_state
-        if cross is not None:
-            # Of the encoder's states only the shape is asked for now, to make a mask.
+        if cross is None:
+            encoded = encoder_states(surrogate, batch)
+        else:  # of the encoder's states only the shape is asked for now, to make a mask
             encoded = cross[0][0].new_zeros(()).expand(*batch["input_ids"].shape, surrogate.width)
         # Padding needs no mask in the decoder, for it stands at the end and a causal decoder never looks there.
         return surrogate.model.decoder(
             input_ids=_shifted(surrogate, batch["input_ids"]),
-            encoder_hidden_states=encoder_states(surrogate, batch) if encoded is None else encoded,
+            encoder_hidden_states=encoded,
             encoder_attention_mask=batch["attention_mask"],
             past_key_values=None if cross is None else _CrossCache(cross),
             use_cache=False,

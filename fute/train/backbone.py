@@ -59,6 +59,6 @@ def computed_features(backbone: SurrogateConfig, base_dir: Path) -> Features:
     surrogate = load_surrogate(backbone, base_dir)
 
     def features(table: TextTable) -> Floats:
-        return compute_features(surrogate, table)[0]
+        return compute_features(surrogate, table)
 
     return features

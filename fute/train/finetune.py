@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
-from fute.config import TrainedModel, TransformersModel
+from fute.config import TrainedModel, TransferConfig, TransformersModel
 from fute.data.sampling import generator
 from fute.errors import ModelError, SurrogateError
 from fute.models.encoding import encode, pad
@@ -61,18 +61,7 @@ def finetune(
     with seeded(seed):
         model, tokenizer = _load_backbone(source, label_names)
         model.to(device)
-        fitted = fit_classifier(
-            model,
-            tokenizer,
-            train,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            max_tokens=config.max_tokens,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
+        fitted = fit_classifier(model, tokenizer, train, config, seed=seed, device=device, dtype=dtype)
         model.eval().save_pretrained(folder / FOLDER)
         tokenizer.save_pretrained(folder / FOLDER)
     return fitted
@@ -82,11 +71,8 @@ def fit_classifier(
     model: Any,
     tokenizer: Any,
     train: Split,
+    config: TrainedModel | TransferConfig,
     *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    max_tokens: int,
     seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
@@ -101,11 +87,12 @@ def fit_classifier(
         ModelError: the loss is no longer finite.
     """
     model.train()
-    encoded = encode(tokenizer, train.inputs, max_tokens)
+    epochs, batch_size = config.epochs, config.batch_size
+    encoded = encode(tokenizer, train.inputs, config.max_tokens)
     targets = torch.from_numpy(train.targets.astype(np.int64))
     n_steps = epochs * -(-len(train) // batch_size)
     low_precision = dtype != torch.float32
-    optimizer = torch.optim.AdamW(_parameter_groups(model), lr=learning_rate, fused=low_precision or None)
+    optimizer = torch.optim.AdamW(_parameter_groups(model), lr=config.learning_rate, fused=low_precision or None)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
     rng = generator(seed, "fine-tuning")
     losses: list[float] = []
@@ -124,7 +111,7 @@ def fit_classifier(
             if not np.isfinite(losses[-1]):
                 raise ModelError(
                     f"the loss became {losses[-1]} at step {len(losses)} of {n_steps} with learning rate "
-                    f"{learning_rate}; give a smaller learning_rate"
+                    f"{config.learning_rate}; give a smaller learning_rate"
                 )
     last = losses[-(n_steps // epochs) :]
     return {

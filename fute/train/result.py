@@ -53,11 +53,6 @@ class TrainingResult:
     backbone: Mapping[str, Any] | None
     files: Mapping[str, str]
 
-    @property
-    def learned(self) -> bool:
-        """Beats the majority class by more than 5 points, the rule of the retrieval benchmark."""
-        return self.score > self.majority + 0.05
-
 
 def write_card(result: TrainingResult, folder: Path) -> None:
     text = json.dumps({"format": FORMAT, **asdict(result)}, indent=1, sort_keys=True, allow_nan=False)

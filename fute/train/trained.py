@@ -7,9 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fute.config import SurrogateConfig, TrainedModel
-from fute.errors import ModelError
-from fute.models.foreign import foreign_code
-from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, computed_features
+from fute.errors import foreign_code
+from fute.train.backbone import FeaturesOf, backbone_config, computed_features
 from fute.train.finetune import finetuned_classifier
 from fute.train.probe import load_probe
 from fute.train.result import TrainingResult, check_files, read_card
@@ -48,26 +47,17 @@ def load_trained(
     surrogate_config: SurrogateConfig,
     features_of: FeaturesOf = computed_features,
 ) -> Trained:
-    """The model that `train` put into a folder. Weights are read when it is first asked.
+    """The model that `train` put into a folder, which its fingerprint names. Weights are read when it is first asked.
 
     Args:
         config: as it was trained; says which backbone a probe needs.
         features_of: where a probe's backbone features come from; a caller may answer from a cache.
 
     Raises:
-        ModelError: no trained model there, one of another recipe, or a backbone other than it was trained on.
+        ModelError: no trained model there.
     """
     card = read_card(folder)
     model_id = config.id or f"{card.recipe}/{card.dataset_id}"
-    if card.recipe != config.recipe:
-        raise ModelError(f"{model_id}: {folder} holds a model of recipe {card.recipe}, not {config.recipe}")
-    if card.recipe == "probe":
-        found = backbone_identity(config, surrogate_config, base_dir)
-        if found != card.backbone:
-            raise ModelError(
-                f"{model_id}: it was trained on features of backbone {card.backbone}, but the study now names {found}; "
-                "train it again, or name the backbone that it was trained with"
-            )
 
     def load() -> Callable[[TextTable], Floats]:
         check_files(folder, card)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from fute.train.backbone import FeaturesOf, backbone_config, backbone_identity, 
 from fute.train.finetune import finetune, finetuned_classifier
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint, recipe_settings
-from fute.train.result import CARD, TrainingResult, digest_files, read_card, write_card
+from fute.train.result import TrainingResult, digest_files, write_card
 from fute.train.split import training_and_held_out
 from fute.train.tfidf import fit_tfidf
 from fute.types import Dataset, Floats, Split
@@ -36,120 +34,68 @@ def train(
     seed: int,
     features_of: FeaturesOf = computed_features,
 ) -> TrainingResult:
-    """Train a source model, score it on held-out rows, and put it into a folder, complete or not at all.
+    """Train a source model, score it on held-out rows, and write it into a folder.
 
-    Held out is the test split, else validation, else a stratified fifth of train that is not trained on. A folder
-    that already holds this very model is left as it is and its card returned.
+    Held out is the test split, else validation, else a stratified fifth of train that is not trained on.
 
     Args:
-        out_dir: the model's own folder; made here.
+        dataset: a classification.
+        out_dir: the model's own folder; made here, and left incomplete where training fails.
         base_dir: the folder that a backbone's relative path starts from.
         features_of: where a probe's backbone features come from; a caller may answer from a cache.
 
     Raises:
-        ModelError: no classification dataset, one class only, a backbone that cannot be had, a loss that diverged,
-            or a folder that holds another model.
+        ModelError: one class only, a backbone that cannot be had, or a loss that diverged.
     """
-    if dataset.task != "classification":
-        raise ModelError(
-            f"{dataset.id} is a {dataset.task} dataset; recipe {config.recipe} trains classifiers. "
-            "Name classification datasets, or give a model of your own (kind python or predictions)"
-        )
     backbone = backbone_identity(config, surrogate_config, base_dir)
     identity = recipe_fingerprint(config, dataset.fingerprint, backbone, seed)
-    if (out_dir / CARD).exists():
-        return _finished(out_dir, identity)
-
     started = time.perf_counter()
-    names = _label_names(dataset)
+    names = dataset.class_names
     training, held_out, held_out_name = training_and_held_out(dataset, seed, config.max_rows)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target and renamed at the end: a training that is killed leaves no half a model behind.
-    partial = Path(tempfile.mkdtemp(prefix=".training-", dir=out_dir.parent))
-    try:
-        probabilities, metrics = _fit(
-            config,
-            training,
-            held_out,
-            names,
-            partial,
-            dataset.id,
-            base_dir=base_dir,
-            surrogate_config=surrogate_config,
-            seed=seed,
-            features_of=features_of,
-        )
-        score, majority, measured = _scores(probabilities, held_out, training)
-        result = TrainingResult(
-            fingerprint=identity,
-            recipe=config.recipe,
-            settings=recipe_settings(config),
-            dataset_id=dataset.id,
-            dataset_fingerprint=dataset.fingerprint,
-            label_names=names,
-            seed=seed,
-            score=score,
-            majority=majority,
-            held_out=held_out_name,
-            n_train=len(training),
-            n_held_out=len(held_out),
-            metrics={**metrics, **measured},
-            seconds=time.perf_counter() - started,
-            backbone=backbone,
-            files=digest_files(partial),
-        )
-        write_card(result, partial)
-        partial.chmod(0o755)  # mkdtemp lets nobody else in
-        try:
-            partial.rename(out_dir)
-        except OSError:
-            # Somebody else finished the same training in the meantime.
-            if (out_dir / CARD).exists():
-                return _finished(out_dir, identity)
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    logger.info("%s on %s: %.3f (majority %.3f)", config.recipe, dataset.id, score, majority)
-    return result
+    out_dir.mkdir(parents=True, exist_ok=True)
 
-
-def _fit(
-    config: TrainedModel,
-    training: Split,
-    held_out: Split,
-    names: tuple[str, ...],
-    folder: Path,
-    dataset_id: str,
-    *,
-    base_dir: Path,
-    surrogate_config: SurrogateConfig,
-    seed: int,
-    features_of: FeaturesOf,
-) -> tuple[Floats, dict[str, float]]:
-    """Train, save into the folder, and answer the held-out rows."""
-    try:
+    def fit() -> tuple[Floats, dict[str, float]]:
+        """Train, save into the folder, and answer the held-out rows."""
         if config.recipe == "tfidf":
             tfidf, metrics = fit_tfidf(training.inputs, training.targets, len(names))
-            tfidf.save(folder)
+            tfidf.save(out_dir)
             return tfidf.probabilities(held_out.inputs), metrics
         if config.recipe == "probe":
             features = features_of(backbone_config(config, surrogate_config), base_dir)
             probe, metrics = fit_probe(training.inputs, training.targets, len(names), features)
-            probe.save(folder)
+            probe.save(out_dir)
             return probe.probabilities(held_out.inputs), metrics
-        metrics = finetune(
-            training,
-            names,
-            config,
-            backbone_source(config, surrogate_config, base_dir),
-            folder,
-            seed=seed,
-            device=find_device(surrogate_config.device),
-        )
-        saved = finetuned_classifier(folder, "finetuned", config.max_tokens, surrogate_config.device)
+        source, device = backbone_source(config, surrogate_config, base_dir), find_device(surrogate_config.device)
+        metrics = finetune(training, names, config, source, out_dir, seed=seed, device=device)
+        saved = finetuned_classifier(out_dir, "finetuned", config.max_tokens, surrogate_config.device)
         return saved.outputs(held_out.inputs).values, metrics
+
+    try:
+        probabilities, metrics = fit()
     except (ModelError, SurrogateError) as exc:
-        raise ModelError(f"{config.recipe} on {dataset_id}: {exc}") from exc
+        raise ModelError(f"{config.recipe} on {dataset.id}: {exc}") from exc
+    score, majority, measured = _scores(probabilities, held_out, training)
+    result = TrainingResult(
+        fingerprint=identity,
+        recipe=config.recipe,
+        settings=recipe_settings(config),
+        dataset_id=dataset.id,
+        dataset_fingerprint=dataset.fingerprint,
+        label_names=names,
+        seed=seed,
+        score=score,
+        majority=majority,
+        held_out=held_out_name,
+        n_train=len(training),
+        n_held_out=len(held_out),
+        metrics={**metrics, **measured},
+        seconds=time.perf_counter() - started,
+        backbone=backbone,
+        files=digest_files(out_dir),
+    )
+    write_card(result, out_dir)
+    logger.info("%s on %s: %.3f (majority %.3f)", config.recipe, dataset.id, score, majority)
+    return result
 
 
 def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[float, float, dict[str, float]]:
@@ -164,16 +110,3 @@ def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[fl
         "log_loss": float(log_loss(targets, floored / floored.sum(axis=1, keepdims=True), labels=classes)),
     }
     return float((predicted == targets).mean()), majority, metrics
-
-
-def _label_names(dataset: Dataset) -> tuple[str, ...]:
-    if dataset.label_names is not None:
-        return tuple(dataset.label_names)
-    return tuple(str(i) for i in range(1 + max(int(split.targets.max()) for split in dataset.splits.values())))
-
-
-def _finished(out_dir: Path, identity: str) -> TrainingResult:
-    found = read_card(out_dir)
-    if found.fingerprint != identity:
-        raise ModelError(f"{out_dir} holds another model ({found.fingerprint}, not {identity}); give another folder")
-    return found

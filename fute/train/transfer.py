@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -18,13 +17,13 @@ from fute.data.duplicates import keys_of, normalised
 from fute.data.sampling import generator, stratified_sample
 from fute.errors import DataError, ModelError, SurrogateError
 from fute.fingerprint import fingerprint
-from fute.models.encoding import encode, pad
+from fute.models.encoding import encode, logits_of
 from fute.seeding import seeded
 from fute.surrogate.pretrained import open_pretrained
 from fute.surrogate.source import Source, read_config
 from fute.train.finetune import fit_classifier
 from fute.train.split import take, training_and_held_out
-from fute.types import Dataset, Floats, Split
+from fute.types import Dataset, Split
 
 # Raised when the same rows and settings would give another score.
 TRANSFER_VERSION = 1
@@ -100,11 +99,9 @@ def target_rows(
         known: inputs that a source is trained on (`known_texts` of the other datasets): left out of both.
 
     Raises:
-        DataError: no classification dataset, or too few rows left.
+        DataError: too few rows left.
         ModelError: the training rows are all of one class.
     """
-    if target.task != "classification":
-        raise DataError(f"{target.id} is a {target.task} dataset; transfer is measured on classification datasets")
     training, held_out, name = training_and_held_out(target, seed)
     n_shared = 0
     if known:
@@ -121,10 +118,7 @@ def target_rows(
     rng = generator(seed, "transfer rows", target.fingerprint)
     few = take(training, stratified_sample(training.targets, rows, rng))
     scored = take(held_out, stratified_sample(held_out.targets, eval_rows, rng))
-    names = target.label_names or tuple(
-        str(i) for i in range(1 + max(int(s.targets.max()) for s in (training, held_out)))
-    )
-    return TargetRows(few, scored, tuple(names), n_shared)
+    return TargetRows(few, scored, target.class_names, n_shared)
 
 
 def _without(split: Split, known: set[Hashable]) -> tuple[Split, int]:
@@ -168,19 +162,10 @@ def transfer(
     with seeded(seed):
         model, tokenizer = with_fresh_head(start, rows.label_names, seed)
         model.to(device)
-        metrics = fit_classifier(
-            model,
-            tokenizer,
-            rows.training,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            max_tokens=config.max_tokens,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
-        logits = _logits(model.eval(), tokenizer, rows.held_out, config.max_tokens, device, dtype)
+        metrics = fit_classifier(model, tokenizer, rows.training, config, seed=seed, device=device, dtype=dtype)
+        held_out = encode(tokenizer, rows.held_out.inputs, config.max_tokens)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = logits_of(model.eval(), tokenizer, held_out, EVAL_BATCH, device)
     truth, predicted = rows.held_out.targets, logits.argmax(axis=1)
     most = np.bincount(rows.training.targets).argmax()
     return Transferred(
@@ -217,17 +202,3 @@ def with_fresh_head(start: Source, label_names: tuple[str, ...], seed: int) -> t
     # A classifier may do without the backbone's pooler (RoBERTa), and never has weights that the backbone lacks.
     own.load_state_dict({name: weights for name, weights in backbone.state_dict().items() if name in wanted})
     return model, tokenizer
-
-
-def _logits(
-    model: Any, tokenizer: Any, split: Split, max_tokens: int, device: torch.device, dtype: torch.dtype
-) -> Floats:
-    """(n, classes) float32."""
-    encoded = encode(tokenizer, split.inputs, max_tokens)
-    order: NDArray[np.intp] = np.argsort(-encoded.lengths, kind="stable")
-    logits = np.zeros((len(split), model.config.num_labels), np.float32)
-    for first in range(0, len(order), EVAL_BATCH):
-        rows = order[first : first + EVAL_BATCH]
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits[rows] = model(**pad(tokenizer, encoded, rows, device)).logits.float().cpu().numpy()
-    return logits

@@ -265,22 +265,6 @@ def embed_pseudo_tasks(embedder: Embedder, features: Features, pool: Pool, seed:
     return {"datasets": np.stack([dataset for dataset, _ in made]), "models": np.stack([model for _, model in made])}
 
 
-def require_one_space(spaces: Sequence[str]) -> str:
-    """The one space of all subjects.
-
-    Raises:
-        SpaceError: there are several.
-    """
-    distinct = sorted(set(spaces))
-    if len(distinct) != 1:
-        raise SpaceError(
-            f"vectors of {len(distinct)} spaces ({', '.join(distinct)}) cannot be compared: another surrogate, method, "
-            "setting or pool gives the axes another meaning. Embed all subjects in one space: their outputs are "
-            "stored, so no model is asked again"
-        )
-    return distinct[0]
-
-
 def similarities(placed: Floats) -> NDArray[np.float32]:
     """(n, n) cosines of placed vectors."""
     return np.clip(placed @ placed.T, -1.0, 1.0)

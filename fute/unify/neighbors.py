@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fute.types import Floats, Kind
 from fute.unify.frame import KINDS, Chance
 
-BLOCK = 2048
+BLOCK = 2048  # subjects at once: memory grows with their number times n
 SCORE_DIGITS, COSINE_DIGITS = 4, 6  # what differs beyond is how a machine adds up, and decides no rank
 
 
@@ -31,22 +31,19 @@ class Neighbor:
     candidates: int
 
 
-def nearest_neighbors(
-    placed: Floats, kinds: Sequence[Kind], chance: Chance | None, limit: int, block: int = BLOCK
-) -> list[Neighbor]:
+def nearest_neighbors(placed: Floats, kinds: Sequence[Kind], chance: Chance | None, limit: int) -> list[Neighbor]:
     """For each subject and each kind of candidate, the `limit` nearest others, best first.
 
     Args:
         placed: (n, dim) unit vectors, or zeros.
         chance: None: the space has no frame, and cosines rank.
-        block: subjects at once; memory grows with their number times n.
 
     Equal scores keep the order of the subjects, so that a ranking is the same in every run.
     """
     found = []
     digits = COSINE_DIGITS if chance is None else SCORE_DIGITS
-    for first in range(0, len(placed), block):
-        cosines = np.clip(placed[first : first + block] @ placed.T, -1.0, 1.0)
+    for first in range(0, len(placed), BLOCK):
+        cosines = np.clip(placed[first : first + BLOCK] @ placed.T, -1.0, 1.0)
         scores = cosines if chance is None else chance.scores(cosines, kinds, first)
         found += ranked(scores, cosines, kinds, limit, first, digits)
     return found

@@ -16,9 +16,8 @@ import yaml
 
 from flows import unchanged
 from flows.pipeline import pipeline
-from flows.prefect_api import reports_to_a_server
 from flows.run_record import RunRecord
-from flows.unchanged import run_unchanged
+from flows.unchanged import reports_to_a_server, run_unchanged
 from fute.fingerprint import digest_file
 from fute.load_study import load_study
 from storage import catalog
@@ -162,7 +161,7 @@ def test_whatever_is_changed_is_something_to_do(finished: Path, change: str) -> 
     ],
 )
 def test_a_server_that_the_user_named_anywhere_is_reported_to(tmp_path: Path, place: str, text: str) -> None:
-    script = "from flows.prefect_api import reports_to_a_server; print(reports_to_a_server())"
+    script = "from flows.unchanged import reports_to_a_server; print(reports_to_a_server())"
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     environment |= {"PREFECT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)}
 

@@ -124,7 +124,7 @@ def test_centring_within_sources_and_datasets_match_a_slow_independent_version()
 
 
 def test_labels_from_which_no_task_can_be_read_are_refused() -> None:
-    texts = TextTable(["x", "y", "z"], ["0123"] * 3)
+    texts = TextTable(["x", "y", "z"])
 
     def embed(task: Any, targets: Any, n: int = 3, **names: Any) -> None:
         opened().dataset(Dataset("d", task, {"train": Split(texts.take(range(n)), np.array(targets))}, "f", **names))
@@ -135,20 +135,11 @@ def test_labels_from_which_no_task_can_be_read_are_refused() -> None:
         embed("classification", [0, 1, 2], label_names=("no", "yes"))
     with pytest.raises(MethodError, match="all 3 rows have class 1"):
         embed("classification", [1, 1, 1])
-    with pytest.raises(MethodError, match="targets of type float64; give whole numbers"):
-        embed("classification", [0.0, 1.0, 1.0])
-    with pytest.raises(MethodError, match=r"targets have shape \(2,\) where classification needs \(3,\)"):
-        embed("classification", [0, 1])
-    with pytest.raises(MethodError, match="1 of 3 targets are NaN or infinite, row 1 for one"):
-        embed("regression", [0.0, np.nan, 1.0])
     with pytest.raises(MethodError, match="one value only in all 3 rows"):
         embed("regression", [5e6, 5e6 + 0.5, 5e6])
     for n in (0, 1):
         with pytest.raises(MethodError, match=f"{n} rows; give two at least"):
             embed("classification", [0, 1, 1][:n], n=n)
-    for span in ((-7, -3), (-1, 5), (2, 2), (1, 5)):
-        with pytest.raises(MethodError, match="1 answers lie outside their contexts, row 2"):
-            embed("span_qa", [(0, 1), (-1, -1), span])
 
 
 def test_spans_outside_their_text_are_refused() -> None:

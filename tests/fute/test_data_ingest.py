@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fute.config import DatasetConfig
-from fute.data.ingest import dataset_fingerprint, dataset_from_rows, ingest
+from fute.data.ingest import dataset_fingerprint, ingest
 from fute.errors import DataError
+from tests.fute.memory_rows import dataset_from_rows
 
 
 def texts(n, what="row"):
@@ -311,4 +312,3 @@ def test_a_datasets_dict_in_memory_brings_its_label_names():
     source = datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows([0, 1] * 8), features=features)})
     dataset = dataset_from_rows("d", "classification", source)
     assert dataset.label_names == ("n", "p")
-    assert dataset.provenance["source"]["source"] == "memory"

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from fute.config import PoolConfig
-from fute.data.ingest import dataset_from_rows
 from fute.data.pool import build_pool
 from fute.errors import ConfigError, DataError
+from tests.fute.memory_rows import dataset_from_rows
 
 
 def write(folder, name, texts, pairs=None):

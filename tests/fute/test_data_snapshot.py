@@ -3,10 +3,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fute.data.ingest import dataset_from_rows
 from fute.data.snapshot import dataset_from_tables, dataset_to_tables, pool_from_table, pool_to_table
 from fute.errors import DataError
 from fute.types import Pool, TextTable
+from tests.fute.memory_rows import dataset_from_rows
 
 CONTEXT = "The tower clock stopped at noon."
 ROWS = {

@@ -90,9 +90,6 @@ def test_a_good_study_passes_and_its_paths_start_beside_the_file(folder):
         ("seed: 3", "surrogate: mini", "surrogate: should be a mapping of fields (got 'mini')"),
         ("transformers, id: folder", "span_answerer, top_k: 0, id: folder", "models[3].top_k: should be greater than"),
         ("seed: 3", "base_dir: /tmp", "base_dir: set by fute"),
-        ("seed: 3", "unify: {reference: renew}", "unify.reference is gone: nothing is learned from the members of"),
-        ("seed: 3", "unify: {reference: none}", "in place of reference: none write frame: none"),
-        ("seed: 3", "unify: {min_population: 8, frame: none}", "unify.min_population is gone"),
         ("seed: 3", "unify: {frame: members}", "unify.frame: should be 'pseudo-tasks' or 'none'"),
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ class Noisy:
 def features() -> Doubles:
     surrogate = load_surrogate(SurrogateConfig(max_tokens=32), Path())
     pool = Pool(PANEL, ["one"] * len(PANEL))
-    embedder = Crosscov(CrosscovConfig(), lambda table: compute_features(surrogate, table)[0], pool)
+    embedder = Crosscov(CrosscovConfig(), lambda table: compute_features(surrogate, table), pool)
     return embedder.model_rows(Outputs("scores", np.zeros((len(PANEL), 1), np.float32)))[0]
 
 
@@ -199,7 +199,7 @@ def measured(noise: Noise, n: int, seed: int) -> tuple[Measure, Callable[[np.nda
 
 def alarmed(measure: Measure, limits: Limits, answers: np.ndarray) -> bool:
     distance, change = measure(answers)
-    return distance > limits.distance or change > limits.change
+    return distance > limits.distance_threshold or change > limits.change_threshold
 
 
 @pytest.mark.slow

@@ -24,7 +24,6 @@ from fute.unify.frame import (
     Null,
     embed_pseudo_tasks,
     legend,
-    require_one_space,
     score,
     similarities,
     verdict,
@@ -303,12 +302,6 @@ def test_verdicts_go_down_with_the_chance() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- neighbours
-
-
-def test_two_spaces_are_refused_with_an_explanation() -> None:
-    assert require_one_space(["a", "a"]) == "a"
-    with pytest.raises(SpaceError, match=r"2 spaces \(a, b\).*no model is asked again"):
-        require_one_space(["a", "b", "a"])
 
 
 def test_a_triangle_keeps_the_inner_products_of_matrices() -> None:

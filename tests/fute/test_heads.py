@@ -14,12 +14,15 @@ from fute.errors import MethodError
 from fute.methods.heads import Head, TargetBatch, head_answers, pooled, row_losses, target_batch
 from fute.methods.supervision import Supervisor
 from fute.methods.targets import Targets, label_targets, output_targets
+from fute.settings import TrainedMethodSettings
 from fute.surrogate.load import Family
 from fute.surrogate.tokens import pad_batch, tokenise
 from fute.types import Outputs, Pool, TextTable
 
 from .test_tupate import dataset_of, pool_of, probabilities
 from .tiny_surrogates import load_tiny
+
+SETTINGS = TrainedMethodSettings(max_rows=25, max_tokens=12, max_tokens_spans=20)
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
 STATES = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -111,7 +114,7 @@ def test_probabilities_with_rounding_errors_sum_to_one() -> None:
 def test_supervision_says_what_was_left_out_and_where_its_rows_are(tmp_path: Path) -> None:
     pool = pool_of(40)
     surrogate = load_tiny("bert", tmp_path)
-    supervisor = Supervisor(surrogate, pool, max_rows=25, max_tokens=12, max_tokens_spans=20, seed=0)
+    supervisor = Supervisor(surrogate, pool, SETTINGS, 0)
     answered = np.arange(40) % 4 != 0
     outputs = Outputs("probabilities", probabilities(pool).values, answered=answered)
     supervision = supervisor.model(outputs)
@@ -130,7 +133,7 @@ def test_supervision_says_what_was_left_out_and_where_its_rows_are(tmp_path: Pat
 def test_pools_of_no_row_or_one_are_refused(tmp_path: Path, n: int) -> None:
     surrogate = load_tiny("bert", tmp_path)
     pool = Pool(TextTable(["the cat"] * n), ["x"] * n)
-    supervisor = Supervisor(surrogate, pool, max_rows=25, max_tokens=12, max_tokens_spans=20, seed=0)
+    supervisor = Supervisor(surrogate, pool, SETTINGS, 0)
     with pytest.raises(ValueError, match=f"only {n} of {n} inputs were answered"):
         supervisor.model(Outputs("probabilities", np.full((n, 2), 0.5, dtype=np.float32)))
 
@@ -139,7 +142,7 @@ def test_pools_of_no_row_or_one_are_refused(tmp_path: Path, n: int) -> None:
 @pytest.mark.parametrize("task", ["classification", "regression", "span_qa"])
 def test_datasets_of_no_row_or_one_are_refused(tmp_path: Path, n: int, task: str) -> None:
     surrogate = load_tiny("bert", tmp_path)
-    supervisor = Supervisor(surrogate, pool_of(), max_rows=25, max_tokens=12, max_tokens_spans=20, seed=0)
+    supervisor = Supervisor(surrogate, pool_of(), SETTINGS, 0)
     whole = dataset_of(n=4, task=task)
     inputs = TextTable(whole.train.inputs.texts[:n], ["the cat"] * n)
     targets = np.array([[0, 3]] * n, dtype=np.int64).reshape(n, 2) if task == "span_qa" else whole.train.targets[:n]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fute.config import PromptModel, PythonModel, SklearnModel, TrainedModel
+from fute.config import PythonModel, SklearnModel
 from fute.errors import ModelError
 from fute.models.answers import outputs_from_labels
 from fute.models.build import build_model
@@ -201,10 +201,3 @@ def test_fingerprint_changes_with_source_kwargs_and_revision_but_not_with_id_or_
         identity(outputs="scores"),
     ]
     assert len({first, *others}) == 5
-
-
-def test_a_list_of_prompts_and_a_model_not_trained_are_sent_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"a prompted model needs its endpoint"):
-        build_model(PromptModel(kind="prompt", prompt="p", endpoint="e"), tmp_path)
-    with pytest.raises(ModelError, match="train it first"):
-        build_model(TrainedModel(kind="trained", dataset="d", recipe="tfidf"), tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast
 
-from fute.config import SpanAnswererModel, SurrogateConfig
+from fute.config import SpanAnswererModel
 from fute.errors import ModelError
 from fute.models.build import build_model
 from fute.models.span_candidates import best_candidates, span_scores
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(folder: Path, table: TextTable = TABLE, **settings: Any) -> Outputs:
     config = {"kind": "span_answerer", "id": "m", "model": folder.name, "max_tokens": 24, "stride": 6, **settings}
-    model = build_model(SpanAnswererModel(**config), folder.parent, surrogate_config=SurrogateConfig(device="cpu"))
+    model = build_model(SpanAnswererModel(**config), folder.parent, "cpu")
     return model.outputs(table)
 
 

@@ -134,13 +134,6 @@ def test_subjects_all_at_right_angles_are_spread_and_finite():
     assert distances(named(np.eye(20), "t-SNE").places)[~np.eye(20, dtype=bool)].min() > 0
 
 
-def test_what_is_not_square_or_not_finite_is_refused():
-    with pytest.raises(ValueError, match="one row and one column"):
-        projections(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="NaN"):
-        cluster_tree(np.array([[1.0, np.nan], [np.nan, 1.0]]))
-
-
 def test_the_tree_names_each_subject_once_and_keeps_groups_together():
     similarities = gram()
     shuffle = np.random.default_rng(5).permutation(len(similarities))

@@ -18,18 +18,11 @@ from fute.methods.taskemb.embed import Taskemb, by_content
 from fute.spans import pack_spans
 from fute.types import Outputs, Pool
 
-from .test_taskemb import dataset_of, load, pool_of, probabilities, questions, taskemb
-from .tiny_surrogates import save_tiny
+from .test_taskemb import dataset_of, folder, load, pool_of, probabilities, questions, taskemb
+
+__all__ = ["folder"]  # the fixture
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("surrogates")
-    for kind in ("bert", "gpt2", "t5"):
-        save_tiny(kind, folder / kind)
-    return folder
 
 
 def slow_loss(kind: str, model: Any, head: Head, supervision: Supervision, row: int, settings: dict[str, Any]) -> Any:

@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from fute.config import SurrogateConfig, TrainedModel
 from fute.errors import ModelError
-from fute.models.build import build_model
 from fute.train.backbone import backbone_identity, computed_features
 from fute.train.finetune import _rate, length_buckets
 from fute.train.probe import fit_probe
 from fute.train.recipe import recipe_fingerprint
-from fute.train.result import read_card
 from fute.train.split import training_and_held_out
+from fute.train.trained import load_trained
 from fute.train.training import train
 from fute.types import Dataset, Split, TextTable
 
@@ -76,7 +74,7 @@ def run(config: TrainedModel, folder: Path, study: Path, dataset: Dataset | None
 
 
 def back(config: TrainedModel, folder: Path, study: Path):
-    return build_model(config, study, surrogate_config=SURROGATE, trained_folder=folder)
+    return load_trained(folder, config, base_dir=study, surrogate_config=SURROGATE)
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -86,7 +84,7 @@ def test_a_trained_model_beats_the_majority_and_answers_from_its_folder(
 ) -> None:
     dataset, config = make_dataset(pairs=pairs), recipe(name, epochs=6)
     result = run(config, tmp_path / "m", study, dataset)
-    assert result.learned
+    assert result.score > result.majority + 0.05
     assert (result.held_out, result.n_train, result.n_held_out) == ("test", 120, 40)
 
     shutil.move(tmp_path / "m", tmp_path / "moved")
@@ -218,32 +216,11 @@ def test_fingerprint_knows_what_matters_to_its_recipe_and_nothing_else(study: Pa
     assert identity("probe", backbone="bert") == identity("probe")
 
 
-def test_a_finished_training_is_not_repeated_and_another_is_not_overwritten(tmp_path: Path, study: Path) -> None:
-    (tmp_path / "m").mkdir()  # an empty folder is as good as none
-    first = run(recipe("tfidf"), tmp_path / "m", study)
-    before = (tmp_path / "m" / "card.json").read_bytes()
-    assert run(recipe("tfidf"), tmp_path / "m", study) == first == read_card(tmp_path / "m")
-    assert (tmp_path / "m" / "card.json").read_bytes() == before
-    with pytest.raises(ModelError, match="holds another model"):
-        run(recipe("tfidf"), tmp_path / "m", study, seed=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
-
-
-def test_a_training_that_fails_leaves_nothing_behind(
-    tmp_path: Path, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe("finetune"), tmp_path / "m", study)
+def test_a_loss_that_diverges_is_told(tmp_path: Path, study: Path) -> None:
     with pytest.raises(
         ModelError, match=r"finetune on beasts: the loss became (nan|inf) at step .* smaller learning_rate"
     ):
         run(recipe("finetune", learning_rate=1e30), tmp_path / "m", study)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, study: Path) -> None:
@@ -255,9 +232,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, study: Path) -> None:
             study,
             Dataset("d", "classification", {"train": one_class, "test": one_class}, "f"),
         )
-    numbers = Split(TextTable(["a", "b"]), np.array([0.5, 1.5], np.float32))
-    with pytest.raises(ModelError, match="d is a regression dataset"):
-        run(recipe("tfidf"), tmp_path / "m", study, Dataset("d", "regression", {"train": numbers}, "f"))
     marks = Split(TextTable(["!", "?"]), np.array([0, 1]))
     with pytest.raises(ModelError, match="tfidf on d: no TF-IDF vocabulary could be made of 2 texts"):
         run(
@@ -268,22 +242,17 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, study: Path) -> None:
             run(recipe(name, backbone="./nowhere"), tmp_path / "m", study)
 
 
-def test_changed_files_another_recipe_and_another_backbone_are_refused(tmp_path: Path, study: Path) -> None:
+def test_changed_files_and_another_version_are_refused(tmp_path: Path, study: Path) -> None:
     run(recipe("tfidf"), tmp_path / "m", study)
-    with pytest.raises(ModelError, match="holds a model of recipe tfidf, not probe"):
-        back(recipe("probe"), tmp_path / "m", study)
     vocabulary = tmp_path / "m" / "vocabulary.json"
     vocabulary.write_text(json.dumps({"terms": []}))
     with pytest.raises(ModelError, match=r"vocabulary\.json is not the file that the training wrote"):
         back(recipe("tfidf"), tmp_path / "m", study).outputs(TextTable(["a"]))
-    run(recipe("probe"), tmp_path / "p", study)
-    with pytest.raises(ModelError, match="trained on features of backbone"):
-        back(recipe("probe", max_tokens=12), tmp_path / "p", study)
-    (tmp_path / "p" / "card.json").write_text("{}")
+    (tmp_path / "m" / "card.json").write_text("{}")
     with pytest.raises(ModelError, match="another version of fute; train the model again"):
-        back(recipe("probe"), tmp_path / "p", study)
+        back(recipe("tfidf"), tmp_path / "m", study)
     with pytest.raises(ModelError, match="no card of a trained model"):
-        back(recipe("probe"), tmp_path / "nowhere", study)
+        back(recipe("tfidf"), tmp_path / "nowhere", study)
 
 
 def test_probe_features_may_come_from_the_caller(tmp_path: Path, study: Path) -> None:

@@ -165,12 +165,9 @@ def test_rows_that_a_source_holds_too_are_left_out_of_both_sides_and_counted() -
         target_rows(target, rows=16, eval_rows=20, seed=0, known=known_texts([other]))
 
 
-def test_fewer_rows_than_classes_and_other_tasks_are_refused() -> None:
+def test_fewer_rows_than_classes_are_refused() -> None:
     with pytest.raises(DataError, match="more rows than classes"):
         target_rows(make_dataset("target", n_classes=4), rows=3, eval_rows=20, seed=0)
-    scores = Dataset("r", "regression", {"train": Split(TextTable(["a", "b"]), np.zeros(2, np.float32))}, "r")
-    with pytest.raises(DataError, match="r is a regression dataset"):
-        target_rows(scores, rows=2, eval_rows=2, seed=0)
 
 
 def test_a_start_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from fute.methods.taskemb.projection import NONZEROS
-from fute.settings import MethodSettings
+from fute.settings import TrainedMethodSettings
 
 Estimator = Literal["per_example", "batch", "mean"]
 
@@ -31,11 +30,12 @@ PAPER: dict[str, Any] = {
 the defaults below."""
 
 
-class TaskembConfig(MethodSettings):
+class TaskembConfig(TrainedMethodSettings):
     """Diagonal Fisher information of the whole surrogate after fine-tuning it on the task."""
 
     method: Literal["taskemb"] = "taskemb"
     """Says which method this is."""
+    paper: ClassVar[dict[str, Any]] = PAPER
     preset: Literal["default", "paper"] = "default"
     """Fills the fields that are not given. default: what retrieves best here; paper: the papers' settings, with the
     released code's square of the mean gradient, dropout and binary cross-entropy."""
@@ -59,14 +59,6 @@ class TaskembConfig(MethodSettings):
     """Share of the steps over which the learning rates rise linearly, before they fall linearly to zero."""
     dropout: bool = False
     """Fine-tune with the surrogate's own dropout rates (seeded). One such training at a time in a process."""
-    max_rows: int = Field(default=1000, ge=2)
-    """Rows used at most, a seeded sample."""
-    max_tokens: int = Field(default=64, ge=4)
-    """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
-    max_tokens_spans: int = Field(default=256, ge=16)
-    """The same for questions with their contexts, where answer spans are learned."""
-    max_tokens_llm: int | None = Field(default=None, ge=4)
-    """The same for the pool where a prompted LLM answered it; null: max_tokens."""
     estimator: Estimator = "per_example"
     """per_example: the mean over rows of the squared gradient, which the Fisher information is; batch: the square of
     each batch's gradient (TaskEmb's own code); mean: the square of the mean gradient (FUTE's released code)."""
@@ -80,26 +72,9 @@ class TaskembConfig(MethodSettings):
     the root mean square gradient, which told tasks apart more clearly and is projected with less error."""
     balance: bool = False
     """Bring each tensor of parameters to unit length first, so that none outweighs the others."""
-    dim: int = Field(default=4096, ge=64, le=32768)
+    dim: int = Field(default=4096, ge=64, le=32768, multiple_of=4)  # the projection's NONZEROS
     """Numbers of the vector, a multiple of 4: a sparse random projection of the information of all parameters. Cosines
     were off by 0.004 at 4,096 and by 0.011 at 1,024 (root mean square, MiniLM)."""
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    """Of class probabilities: cross_entropy, or the paper's binary_cross_entropy, class by class."""
-    pooling: Literal["mean", "token"] = "mean"
-    """What a classification or regression head reads: the mean of the states, or one token's (BERT the first, T5 and
-    GPT-2 the last)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        return {**PAPER, **given} if isinstance(given, dict) and given.get("preset") == "paper" else given
-
-    @field_validator("dim")
-    @classmethod
-    def _check_dim(cls, dim: int) -> int:
-        if dim % NONZEROS:
-            raise ValueError(f"dim is {dim}; give a multiple of {NONZEROS}, such as {dim - dim % NONZEROS}")
-        return dim
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """What can change a vector, with the preset's fields as it filled them."""

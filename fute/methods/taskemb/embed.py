@@ -59,15 +59,7 @@ class Taskemb(Embedder):
         self.config = config
         # Each use of the seed draws from a stream of its own; all subjects of a space share these streams.
         self._seeds = {use: int(fingerprint(seed=seed, use=use)[:15], 16) for use in ("training", "fisher rows")}
-        self._supervisor = Supervisor(
-            surrogate,
-            pool,
-            max_rows=config.max_rows,
-            max_tokens=config.max_tokens,
-            max_tokens_spans=config.max_tokens_spans,
-            max_tokens_llm=config.max_tokens_llm,
-            seed=seed,
-        )
+        self._supervisor = Supervisor(surrogate, pool, config, seed)
         self._projection = SparseProjection(config.dim, seed)
         self._pretrained = surrogate
         self._tuned = replace(surrogate, model=copy.deepcopy(surrogate.model))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from fute.settings import MethodSettings
+from fute.settings import TrainedMethodSettings
 
 PAPER: dict[str, Any] = {
     "learning_rate_spans": 5e-3,
@@ -28,12 +28,13 @@ PAPER: dict[str, Any] = {
 """Where Wang et al. 2024 (arXiv 2402.14522) and their released code differ from the defaults below."""
 
 
-class TupateConfig(MethodSettings):
+class TupateConfig(TrainedMethodSettings):
     """A trained prefix of keys and values in every attention layer of the frozen surrogate (T5: of its decoder)."""
 
     method: Literal["tupate"] = "tupate"
     """Says which method this is."""
     takes_groups: ClassVar[bool] = True
+    paper: ClassVar[dict[str, Any]] = PAPER
     preset: Literal["default", "paper"] = "default"
     """Fills the fields that are not given. default: what retrieves best here; paper: the paper's settings, with its
     own random start for each embedding, raw prefixes, binary cross-entropy and early stopping."""
@@ -59,14 +60,6 @@ class TupateConfig(MethodSettings):
     """Rows of one optimiser step (DTE)."""
     batch_size_model: int = Field(default=32, ge=1)
     """Rows of one optimiser step (MTE)."""
-    max_rows: int = Field(default=1000, ge=2)
-    """Rows used at most, a seeded sample. Far fewer (256) retrieved much worse."""
-    max_tokens: int = Field(default=64, ge=4)
-    """Longer inputs are cut to this, or to what the surrogate can read where that is less."""
-    max_tokens_spans: int = Field(default=256, ge=16)
-    """The same for questions with their contexts, where answer spans are learned."""
-    max_tokens_llm: int | None = Field(default=None, ge=4)
-    """The same for the pool where a prompted LLM answered it; null: max_tokens."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the prefix during training."""
     warmup: float = Field(default=0.05, ge=0, le=1)
@@ -78,34 +71,18 @@ class TupateConfig(MethodSettings):
     rows are shuffled, gets an unrelated vector."""
     embedding: Literal["delta", "raw"] = "delta"
     """delta: trained minus initial prefix; raw: the trained prefix itself."""
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    """Of class probabilities: cross_entropy, or the paper's binary_cross_entropy, class by class."""
-    pooling: Literal["mean", "token"] = "mean"
-    """What a classification or regression head reads: the mean of the states, or one token's (BERT the first, T5 and
-    GPT-2 the last)."""
     kernel: Literal["auto", "sdpa", "eager"] = "auto"
     """How attention is computed: fused, or written out. auto: what is faster on the device and in its precision.
     Changes no vector beyond float rounding."""
     checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping its activations: less memory, more time.
     Changes no vector beyond float rounding."""
-    models_at_once: int | Literal["auto"] = "auto"
+    models_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Models whose prefixes are trained in one pass over the same rows. auto: one on a CPU; on a GPU 32, and half as
     many whenever they do not fit. Changes no vector beyond float rounding."""
     keep_gib: float = Field(default=2.0, ge=0)
     """T5: memory in GiB for what the encoder makes of the pool, which is then computed once for all models; what the
     pool leaves of it serves a dataset's rows. Changes no vector beyond float rounding."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        return {**PAPER, **given} if isinstance(given, dict) and given.get("preset") == "paper" else given
-
-    @model_validator(mode="after")
-    def _check_models_at_once(self) -> TupateConfig:
-        if isinstance(self.models_at_once, int) and self.models_at_once < 1:
-            raise ValueError(f"models_at_once is {self.models_at_once}; give a number from 1 or auto")
-        return self
 
     def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
         """What can change a vector, with the preset's fields as it filled them."""

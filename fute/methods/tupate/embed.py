@@ -60,15 +60,7 @@ class Tupate(Embedder):
         enable_prefixes(surrogate.model, fastest if config.kernel == "auto" else config.kernel)
         if config.checkpointing:
             enable_checkpointing(surrogate.model)
-        self.supervisor = Supervisor(
-            surrogate,
-            pool,
-            max_rows=config.max_rows,
-            max_tokens=config.max_tokens,
-            max_tokens_spans=config.max_tokens_spans,
-            max_tokens_llm=config.max_tokens_llm,
-            seed=seed,
-        )
+        self.supervisor = Supervisor(surrogate, pool, config, seed)
         # All of them now: what is left of keep_gib for others must not depend on which subject comes first.
         self._pool_readers: dict[int, Reader] = {}
         for max_tokens in dict.fromkeys([config.max_tokens, config.max_tokens_llm or config.max_tokens]):
