@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fute.config import EndpointConfig, PromptConfig
+from fute.config import EndpointConfig, PromptConfig, Study
 from fute.errors import ConfigError, ModelError
+from fute.expand import expand_models, watched_models
 from fute.llm.cache import MemoryLedger
 from fute.llm.types import Answer, ChatRequest
 from fute.models.calibration import CONTENT_FREE, calibrated, content_free_bias, marginal_bias
@@ -151,6 +152,20 @@ def test_a_prompt_for_pairs_is_asked_about_pairs_that_say_nothing(server) -> Non
     model(server, pairs, calibration="content_free").outputs(TextTable(["a", "b"], ["glad", "sad"]))
     asked = {m["content"] for request in server.requests for m in request["messages"]}
     assert {f"{text}\n{text}" for text in CONTENT_FREE} <= asked
+
+
+def test_drift_compares_answers_as_they_were_read() -> None:
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "pool": {"sources": [{"data": {"files": "pool.csv"}}]},
+            "prompts": [PROMPT.model_dump()],
+            "endpoints": [{"id": "e", "base_url": "http://127.0.0.1:1/v1", "model": "m"}],
+            "models": [{"kind": "prompt", "prompt": "p", "endpoint": "e", "calibration": "marginal"}],
+        }
+    )
+    assert [model.calibration for model in expand_models(study)] == ["marginal"]
+    assert [model.calibration for model in watched_models(study)] == ["none"]
 
 
 def test_where_there_are_no_probabilities_calibration_is_refused(server) -> None:
