@@ -14,11 +14,12 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from command import write_record
+from command import as_run, write_record
 from prompt_answers import Answerer, label_probabilities, read_wordings
 from prompt_selection import HERE, SETS
 from prompt_targets import TARGETS, UNSEEN, read_target, verbalizer_for
@@ -68,13 +69,14 @@ def main() -> None:
         raise SystemExit(f"no answers in {shared}; set FUTE_SHARED to the folder that holds llm/, data/ and answerer/")
     results = {}
     with threadpool_limits(1):
-        for answers in [read_opt(shared / "llm"), *ask_network(shared, options.cache, options.texts)]:
+        for answers in chain([read_opt(shared / "llm")], ask_network(shared, options.cache, options.texts)):
             for shares in balances(len(answers.candidates.label_names)):
                 name = f"{answers.name} {' '.join(f'{share:.1f}' for share in shares)}"
                 results[name] = measure(answers, shares, options.seeds, options.rows)
                 show(name, results[name])
     settings = {"seeds": options.seeds, "rows": options.rows, "texts": options.texts}
-    write_record({"settings": settings, "git_commit": code_version(), "results": results}, options.out)
+    record = {"command": as_run(__file__), "settings": settings, "git_commit": code_version(), "results": results}
+    write_record(record, options.out)
 
 
 def balances(n_labels: int) -> list[list[float]]:
