@@ -33,6 +33,7 @@ def print_selection(console: Console, store: Store, flow_run_id: str, as_json: b
 
 def choices_table(selection: PromptSelection) -> PlainTable:
     title = f"Which prompt fits {selection.target.name} ({selection.target.rows} texts, no labels; {selection.method})"
+    calibrated = any(choice.calibration != "none" for choice in selection.choices)
     table = PlainTable(
         "rank",
         "candidate",
@@ -44,6 +45,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
         "answered",
         "calls",
         "tokens",
+        *(["calibration"] if calibrated else []),
         title=title,
     )
     for rank, choice in enumerate(selection.choices, start=1):
@@ -58,6 +60,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             f"{choice.answered:.0%}",
             choice.calls,
             choice.tokens,
+            *([choice.calibration] if calibrated else []),
         )
     return table
 
@@ -69,6 +72,12 @@ def recommendation(selection: PromptSelection) -> str:
     said = f"Recommended: {first.id} (prompt {first.prompt}, endpoint {first.endpoint})."
     if close:
         said += f" Not told apart from it by these texts: {', '.join(close)}."
+    if first.bias is not None and selection.method != SPELL:
+        added = ", ".join(f"{label} {value:+.2f}" for label, value in first.bias.items())
+        said += (
+            f" It was chosen calibrated ({first.calibration}) and must be used so: "
+            f"add to the logarithm of each label's probability {added}."
+        )
     if selection.method == SPELL:
         said += " This says how naturally the prompts read to their models, and nothing of their answers."
     elif selection.references:

@@ -18,6 +18,7 @@ from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
+from fute.models.calibration import Calibration
 from fute.settings import FreeFields, Settings
 from fute.types import OutputKind, TaskType
 
@@ -323,6 +324,10 @@ class PromptModel(MadeForTask):
     """Tokens of the reasoning at most, for a prompt with `cot`."""
     samples: int = Field(default=1, ge=1, le=100)
     """Answers asked for each input, at a temperature above 0; the label's share of them is its probability."""
+    calibration: Calibration = "none"
+    """What is taken out of the label probabilities. content_free: what the prompt answers to inputs that say nothing
+    (empty, N/A, [MASK]), asked once; marginal: what it answers on average over the texts, which costs nothing and
+    assumes that they have as many of each label. Both need log-probabilities or samples."""
 
 
 class TrainedModel(Settings):
@@ -575,9 +580,9 @@ class SelectConfig(Settings):
     """auto: oriented_information (mutual information, with the sign of the consensus) where all answers have graded
     probabilities, else consensus (expected accuracy against the labels that candidates and references find together).
     Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
-    and the baselines mutual_information, global_entropy, local_entropy, mdl, zps_log_probability, zps_probability,
-    zps_majority; and spell, which prefers the prompt that reads most naturally to its model and asks for no answers
-    (endpoints with api openai_completions or local only)."""
+    and the baselines mutual_information, mi_g, global_entropy, local_entropy, mdl, zps_log_probability,
+    zps_probability, zps_majority; and spell, which prefers the prompt that reads most naturally to its model and asks
+    for no answers (endpoints with api openai_completions or local only)."""
     rows: int = Field(default=300, ge=8)
     """Texts of the target that are asked about at most, a seeded sample."""
     references: str | list[str] = "*"

@@ -65,7 +65,12 @@ def watched_models(study: Study) -> list[PromptModel]:
     Raises:
         ConfigError: it has none.
     """
-    models = [model for model in expand_models(study) if isinstance(model, PromptModel)]
+    # What is answered is compared as it was read: a calibration would take out a change that is the same everywhere.
+    models = [
+        model.model_copy(update={"calibration": "none"})
+        for model in expand_models(study)
+        if isinstance(model, PromptModel)
+    ]
     if not models:
         raise ConfigError(f"study {study.name} has no prompted model to watch; add one of kind prompt")
     return models

@@ -43,7 +43,7 @@ def plan_selection(
             return estimate.of_echoes(model, endpoint, inputs, ledger)
         missing = estimate.of(model, endpoint, inputs, ledger)
         per_text = (2 if parts.prompts[str(config_.prompt)].cot else 1) * config_.samples
-        allowed = share * per_text * len(inputs)
+        allowed = per_text * (share * len(inputs) + len(model.content_free))
         return times(missing, min(1.0, allowed / missing.calls)) if missing.calls else missing
 
     return _plan(study, "select", models, cost_of)

@@ -13,6 +13,7 @@ from fute.errors import ConfigError, ModelError
 from fute.llm.budget import BudgetExhausted, cost_usd
 from fute.llm.providers import PROVIDERS
 from fute.llm.types import Completer
+from fute.models.calibration import marginal_bias
 from fute.models.prompted import PromptedModel
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.types import Outputs, TextTable
@@ -47,9 +48,11 @@ class Panel:
                     "choose among others (--prompt names them)"
                 )
         self._stop = Stop()
+        self._biases: dict[int, Doubles] = {}
         self._tallies: list[Tally] = []
         self.models: list[PromptedModel] = [prompted_model(run, m, parts, around=self._tallied) for m in models]
         self.label_names = tuple(prompts[0].verbalizer)
+        self._labels = [tuple(prompt.verbalizer) for prompt in prompts]
         for prompt in prompts:
             if set(prompt.verbalizer) != set(self.label_names):
                 raise ConfigError(
@@ -102,6 +105,26 @@ class Panel:
             label_names=self.label_names,
         )
 
+    def biases(self, candidates: Candidates) -> Doubles:
+        """(m, c) what calibrates all candidates' answers, as the study sets it for each; zeros for those without.
+
+        Args:
+            candidates: with all that was answered so far: the marginal is taken over what each has answered.
+        """
+        found = np.zeros((len(self.models), len(self.label_names)))
+        for member, model in enumerate(self.models):
+            if member in self._biases:
+                found[member] = self._biases[member]
+            elif model.calibration == "marginal":
+                bias = marginal_bias(candidates.probabilities[member][candidates.answered[member]])
+                found[member] = 0.0 if bias is None else bias
+        return found
+
+    def calibrated(self, candidates: Candidates) -> Candidates:
+        """All candidates with their answers calibrated."""
+        biases = self.biases(candidates)
+        return candidates.calibrated(biases) if biases.any() else candidates
+
     def perplexities(self) -> Doubles:
         """(m, n) how improbable each candidate's prompt reads with each text; NaN for a candidate that failed.
 
@@ -149,9 +172,17 @@ class Panel:
     def _answers(self, member: int, table: TextTable) -> Outputs:
         nothing = np.zeros((len(table), len(self.label_names)), np.float32)
         silence = Outputs("probabilities", nothing, self.label_names, np.zeros(len(table), bool))
-        return self._unless_failed(
-            self.models[member], lambda model: model.outputs(table, part_of=len(self._inputs)), silence
-        )
+
+        def ask(model: PromptedModel) -> Outputs:
+            if model.content_free and member not in self._biases:
+                self._biases[member] = self._in_order(member, model.content_free_bias())
+            return model.outputs(table, part_of=len(self._inputs))
+
+        return self._unless_failed(self.models[member], ask, silence)
+
+    def _in_order(self, member: int, bias: Doubles) -> Doubles:
+        """In the order of the panel's labels, which need not be that of the prompt's own."""
+        return bias[[self._labels[member].index(name) for name in self.label_names]]
 
     def _perplexities(self, member: int, table: TextTable) -> Doubles:
         unknown = np.full(len(table), np.nan)

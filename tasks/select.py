@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,10 @@ class Choice(BaseModel):
     """Calls paid for now; answers found in the store cost nothing."""
     tokens: int
     usd: float | None
+    calibration: str = "none"
+    """How its answers were calibrated. Whoever uses the prompt elsewhere calibrates them too."""
+    bias: dict[str, float] | None = None
+    """What was added to the logarithm of each label's probability; null without calibration."""
 
 
 class PromptSelection(BaseModel):
@@ -177,18 +181,21 @@ def choose_prompts(
     space, used, unused = (
         nothing if name == SPELL else _space(run, store, parts, panel.label_names, inputs, references, answered)
     )
-    candidates, rows_of = panel.blank, np.full(len(models), len(inputs))
+    raw = candidates = panel.blank
+    rows_of = np.full(len(models), len(inputs))
     if name == SPELL:
         ranking = rank_perplexities(
             tuple(model.id for model in panel.models), panel.perplexities(), resamples=config.resamples, seed=run.seed
         )
     elif halved:
-        judge = Judge(config.method, space)
+        judge = Judge(config.method, space, panel.calibrated)
         halving = successive_halving(panel.blank, panel.ask, judge, share=config.share, seed=run.seed)
-        candidates, name, rows_of = halving.candidates, judge.method, halving.rows
+        raw, name, rows_of = halving.candidates, judge.method, halving.rows
+        candidates = panel.calibrated(raw)
         ranking = rank_halving(halving, resamples=config.resamples, seed=run.seed)
     else:
-        candidates = panel.ask(np.arange(len(models)), np.arange(len(inputs)))
+        raw = panel.ask(np.arange(len(models)), np.arange(len(inputs)))
+        candidates = panel.calibrated(raw)
         name = recommended(candidates) if config.method == AUTO else config.method
         ranking = rank_candidates(Evidence(candidates, space), name, resamples=config.resamples, seed=run.seed)
     if not (np.isfinite(ranking.scores) if name == SPELL else candidates.answered).any():
@@ -209,7 +216,7 @@ def choose_prompts(
         references=used,
         # Who never answered has a score of nothing, which may be more than that of one who answers the opposite.
         choices=[
-            _choice(i, panel, ranking, accuracies, candidates)
+            _choice(i, panel, ranking, accuracies, raw)
             for i in sorted(ranking.order.tolist(), key=lambda i: name != SPELL and not candidates.answered[i].any())
         ],
         others=others,
@@ -245,11 +252,15 @@ class Judge:
     """Scores candidates by the row during successive halving. The method is settled by the first answers: another one
     in a later round would compare what cannot be compared."""
 
-    def __init__(self, name: str, space: TargetSpace | None) -> None:
+    def __init__(
+        self, name: str, space: TargetSpace | None, calibrated: Callable[[Candidates], Candidates] = lambda c: c
+    ) -> None:
         self.method = name
         self._space = space
+        self._calibrated = calibrated
 
     def __call__(self, candidates: Candidates, asked: Integers) -> Doubles:
+        candidates = self._calibrated(candidates)
         if self.method == AUTO:
             self.method = recommended(candidates)
         evidence = Evidence(candidates, self._space)
@@ -266,6 +277,9 @@ def _expected_accuracies(evidence: Evidence, asked: NDArray[np.bool_]) -> Double
 def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, candidates: Candidates) -> Choice:
     calls, tokens_in, tokens_out = (int(n) for n in panel.paid[member])
     rows = int(panel.asked[member].sum())
+    calibration = panel.models[member].calibration
+    told = calibration != "none" and candidates.answered[member].any()
+    bias = None if not told else panel.biases(candidates)[member].round(6).tolist()
     return Choice(
         id=panel.models[member].id,
         prompt=str(panel.configs[member].prompt),
@@ -280,6 +294,8 @@ def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, ca
         calls=calls,
         tokens=tokens_in + tokens_out,
         usd=cost_usd(panel.endpoints[member], tokens_in, tokens_out),
+        calibration=calibration,
+        bias=None if bias is None else dict(zip(panel.label_names, bias, strict=True)),
     )
 
 

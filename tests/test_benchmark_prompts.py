@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
 from prompt_answers import Wording, label_probabilities, read_wordings
+from prompt_calibration import Answers, balances, draw, measure
 from prompt_selection import HERE, SETS, Case, compare, halve, turn
 from prompt_targets import Target, cut, verbalizer_for
 
@@ -90,3 +91,21 @@ def test_turning_round_swaps_the_columns_of_some() -> None:
 def test_halving_counts_a_share_of_the_calls() -> None:
     for of in halve([made_up()], seeds=1).values():
         assert 0 < of["judging made up"]["share_of_calls"] <= 1 / 3
+
+
+def test_calibrated_prompts_are_judged_at_every_balance_with_the_bias_of_their_draw() -> None:
+    labels = np.repeat([0, 1], 60)
+    logits = np.random.default_rng(0).normal(np.where(labels == 1, 2.0, -2.0), 1.0, size=(4, 120))
+    leaning = np.array([0.0, 3.0, -3.0, 5.0])[:, None]
+    values, nothing = (np.stack([1 / (1 + np.exp(z)), 1 / (1 + np.exp(-z))], -1) for z in (logits + leaning, leaning))
+    names, ones = ("bad", "fine"), np.ones((4, 120), bool)
+    candidates = Candidates(("a", "b", "c", "d"), values, ones, names, np.ones(4, int))
+    answers = Answers("made up", candidates, nothing, labels)
+    assert [round(shares[1], 2) for shares in balances(2)] == [0.5, 0.2, 0.8]
+    drawn = draw(labels, [0.2, 0.8], 200, np.random.default_rng(0))
+    assert (len(drawn), labels[drawn].mean()) == (200, 0.8)
+    even = measure(answers, [0.5, 0.5], 2, 100)
+    assert even["none"]["median"] < 0.85
+    assert min(even[rule]["median"] for rule in ("content_free", "marginal")) > 0.95
+    uneven = measure(answers, [0.2, 0.8], 2, 100)
+    assert uneven["content_free"]["median"] > 0.95 > uneven["marginal"]["median"]

@@ -26,6 +26,15 @@ from fute.llm.perplexity import echo_request, perplexity
 from fute.llm.providers import PROVIDERS
 from fute.llm.types import ChatRequest, Completer
 from fute.llm.verbalizer import READING_VERSION
+from fute.models.calibration import (
+    CALIBRATION_VERSION,
+    CONTENT_FREE,
+    Calibration,
+    Doubles,
+    calibrated,
+    content_free_bias,
+    marginal_bias,
+)
 from fute.models.doubt import Doubt
 from fute.models.prompted_count import PromptedCount
 from fute.models.text_axes import MOST_AXES, on_leading_axes
@@ -80,6 +89,7 @@ class PromptedModel:
 
     Args:
         samples: answers to the same question, at a temperature above 0.
+        calibration: what is taken out of label probabilities (fute.models.calibration).
         embedding: for a prompt whose answers are free text.
         ledger: where answers are kept; None: in memory, for the life of this object.
         api_key: the key itself, read at the edge by the caller. It is no part of any identity.
@@ -102,6 +112,7 @@ class PromptedModel:
         max_answer_tokens: int = 8,
         max_reasoning_tokens: int = 512,
         samples: int = 1,
+        calibration: Calibration = "none",
         embedding: TextEmbedding | None = None,
         ledger: ResponseLedger | None = None,
         api_key: str | None = None,
@@ -123,6 +134,13 @@ class PromptedModel:
                 f"{id}: the answers to prompt {prompt.id} are free text; give an embedding that turns them into numbers"
             )
         self._embedding = embedding if prompt.answer == "text" else None
+        if calibration != "none" and (prompt.answer == "text" or (not endpoint.logprobs and samples == 1)):
+            raise ConfigError(
+                f"{id}: calibration {calibration} needs label probabilities; set `logprobs: true` on endpoint "
+                f"{endpoint.id} or ask for samples (a prompt in free text has none), or take calibration out"
+            )
+        self.calibration = calibration
+        self.content_free = CONTENT_FREE if calibration == "content_free" else ()
         # Whether answers outlive a failure; with a completer of the caller's, that is the caller's matter.
         self._durable = ledger is not None or completer is not None
         if completer is None:
@@ -158,6 +176,8 @@ class PromptedModel:
             "logprobs": self._endpoint.logprobs,
             "embedding": embedding and {**embedding.identity, "axes": embedding.axes},
             "reading": READING_VERSION,
+            # Only where there is one, so that models without it are who they were before there was any.
+            **({} if self.calibration == "none" else {"calibration": [self.calibration, CALIBRATION_VERSION]}),
         }
 
     @cached_property
@@ -184,7 +204,8 @@ class PromptedModel:
 
         Args:
             part_of: how many inputs there are in all, where these are some of them: so few answers that outputs would
-                be refused are then reckoned against all, for of a handful half may well be missing.
+                be refused are then reckoned against all, for of a handful half may well be missing. Their answers are
+                not calibrated: who puts the parts together does that.
 
         Returns:
             values (n, labels) or (n, axes); `answered` is False where the endpoint refused, or said nothing that the
@@ -198,7 +219,9 @@ class PromptedModel:
         started = time.perf_counter()
         verbalizer = self._conversation.verbalizer
         rows = self._askable_rows(table, part_of)
-        count = PromptedCount(len(rows))
+        content_free = self.content_free if part_of is None else ()
+        count = PromptedCount(len(rows) + len(content_free))
+        bias = self._content_free_bias(count) if content_free else None
         values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
         answered = np.zeros(len(table), bool)
         texts: dict[int, str] = {}
@@ -228,9 +251,14 @@ class PromptedModel:
             embedded = self._embedding([texts[row] for row in kept])
             values = np.zeros((len(table), embedded.shape[1]), np.float32)
             values[kept], answered[kept] = embedded, True
+        if self.calibration == "marginal" and part_of is None and answered.any():
+            bias = self._known(marginal_bias(values[answered]), "the inputs")
+        if bias is not None:
+            values = calibrated(values, bias).astype(np.float32)
         details = {
             **count.details(),
             "without_pair": len(table) - len(rows),
+            **({} if bias is None else {"calibration": self.calibration, "bias": bias.round(6).tolist()}),
             "seconds": round(time.perf_counter() - started, 3),
         }
         count.warn_if_many_are_missing(self.id)
@@ -247,6 +275,43 @@ class PromptedModel:
             details=details,
             answer_keys=keys,
         )
+
+    def content_free_bias(self) -> Doubles:
+        """(labels,) what content-free calibration adds to log-probabilities; asked for once, as everything is.
+
+        Raises:
+            ModelError: no answer to a content-free input tells how sure it is, or the endpoint is at fault.
+        """
+        return self._content_free_bias(PromptedCount(len(CONTENT_FREE)))
+
+    def _content_free_bias(self, count: PromptedCount) -> Doubles:
+        heard: dict[int, Floats] = {}
+
+        def ask(row: int) -> None:
+            try:
+                reply = self._conversation.hold(self._completer.complete, *self._content_free_input(CONTENT_FREE[row]))
+            except InputFailed:
+                return  # a server may turn an empty text away
+            count.add_answers(reply.answers)
+            if reply.reading.probabilities is not None:
+                heard[row] = reply.reading.probabilities
+
+        failure = fan_out(range(len(CONTENT_FREE)), ask, self._workers(range(len(CONTENT_FREE))))
+        if failure is not None:
+            self._report_failure(count, failure)
+        bias = content_free_bias(np.array([heard[row] for row in sorted(heard)]))
+        return self._known(bias, "inputs that say nothing (empty, N/A, [MASK])")
+
+    def _known(self, bias: Doubles | None, of: str) -> Doubles:
+        if bias is None:
+            raise ModelError(
+                f"{self.id}: calibration {self.calibration} is not possible: no answer to {of} came with "
+                "log-probabilities of the labels. Set calibration: none; what was answered is kept and not paid again"
+            )
+        return bias
+
+    def _content_free_input(self, text: str) -> tuple[str, str | None]:
+        return text, text if self._conversation.needs_pair else None
 
     def perplexities(self, table: TextTable) -> Floats:
         """How improbable the prompt reads to the model, for every input (n,) float32; NaN where it was not asked, or
@@ -279,7 +344,8 @@ class PromptedModel:
         """
         openings: dict[str, ChatRequest] = {}
         follow_ups: dict[str, ChatRequest] = {}
-        for _, opening in self.requests(table):
+        content_free = [self.request(*self._content_free_input(text)) for text in self.content_free]
+        for opening in [*(opening for _, opening in self.requests(table)), *content_free]:
             for request in self._conversation.repeated(opening):
                 kept = ledger.get(request.key)
                 if kept is None:

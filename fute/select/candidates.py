@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.errors import OutputsError
+from fute.models.calibration import calibrated
 from fute.types import Outputs
 
 Doubles = NDArray[np.float64]
@@ -85,6 +86,11 @@ class Candidates:
     def labels(self) -> Integers:
         """(m, n) the most probable label of each row, NO_ANSWER where there is none."""
         return np.where(self.answered, self.probabilities.argmax(axis=2), NO_ANSWER)
+
+    def calibrated(self, biases: Doubles) -> Candidates:
+        """The same answers with (m, c) added to the logarithms of each candidate's probabilities."""
+        values = calibrated(self.probabilities, biases[:, None, :])
+        return Candidates(self.ids, values, self.answered, self.label_names, self.calls_per_row)
 
     def rows(self, rows: NDArray[np.intp]) -> Candidates:
         """The same candidates on some of the rows; a row may be taken more than once (a bootstrap sample)."""

@@ -133,6 +133,7 @@ BASELINES: dict[str, Score] = {
     "global_entropy": lambda e: global_entropy(e.candidates),
     "local_entropy": lambda e: local_entropy(e.candidates),
     "mdl": lambda e: mdl(e.candidates),
+    "mi_g": lambda e: global_entropy(e.candidates) + mdl(e.candidates),
     "zps_log_probability": lambda e: zps(e.candidates, "log_probability"),
     "zps_probability": lambda e: zps(e.candidates, "probability"),
     "zps_majority": lambda e: zps(e.candidates, "majority"),

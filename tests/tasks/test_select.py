@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.select_results import choices_table, recommendation
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.budget import BudgetExhausted
@@ -202,3 +203,43 @@ def test_spell_is_refused_where_no_endpoint_tells_how_probable_a_prompt_is(tmp_p
 def one_at_a_time(given: StudyParts) -> None:
     """The order of requests is then the order of texts."""
     given.endpoints["api"] = given.endpoints["api"].model_copy(update={"max_concurrency": 1})
+
+
+def leaning(prompt: str, system: str | None) -> list[tuple[str, float]]:
+    """Says yes to everything: to "Same?" less surely where the animals differ, to "Alike?" whatever they are."""
+    question, first, second = prompt.split("\n")
+    says_nothing = first == second
+    yes = 0.8 if says_nothing else 0.95 if first.split()[-1] == second.split()[-1] else 0.6
+    return [("yes", yes if question == "Same?" else 0.9), ("no", 1 - (yes if question == "Same?" else 0.9))]
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("calibration", ["none", "content_free", "marginal"])
+def test_candidates_are_compared_calibrated_as_the_study_says(tmp_path: Path, calibration: str, share: float) -> None:
+    config = SelectConfig(share=share, resamples=0, method="auto" if share < 1 else "mutual_information")
+    chosen = [m.model_copy(update={"calibration": calibration}) for m in models(DIRECT, OTHER)]
+    with LlmServer(leaning) as server:
+        run, studied = run_in(tmp_path), parts(server.base_url, DIRECT, OTHER)
+        target = target_in(tmp_path)
+        found = choose_prompts.fn(run, config, chosen, studied, target, [])
+        asked = sum(choice.rows for choice in found.choices)
+        n = server.n_requests
+        assert n == sum(choice.calls for choice in found.choices) == asked + (6 if calibration == "content_free" else 0)
+        again = choose_prompts.fn(run, config, chosen, studied, target, [])
+        assert server.n_requests == n
+    assert [c.id for c in again.choices] == [c.id for c in found.choices]
+    best = next(c for c in found.choices if c.id == "direct/api")
+    if share == 1:  # with two candidates and few texts the sign is a matter of chance
+        assert best is found.choices[0]
+    assert {c.calibration for c in found.choices} == {calibration}
+    said = recommendation(found.model_copy(update={"choices": [best]}))
+    if calibration == "none":
+        assert best.bias is None
+        assert "calibrated" not in said
+    else:
+        assert best.bias is not None
+        assert best.bias["contradiction"] > 0.5
+        assert f"chosen calibrated ({calibration}) and must be used so" in said
+        assert "contradiction +" in said
+    headers = [str(column.header) for column in choices_table(found).columns]
+    assert ("calibration" in headers) == (calibration != "none")
