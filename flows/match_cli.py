@@ -16,7 +16,7 @@ from flows.store_option import known_store, store_option
 if TYPE_CHECKING:
     from tasks.match import Match, Matched
 
-COLUMNS = ["model", "kind", "right in", "90 % of cases", "", "score"]
+COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score"]
 
 
 @click.command()
@@ -74,7 +74,15 @@ def answer(found: Match) -> Iterator[str]:
     better = found.better()
     if not better:
         yield "No model is surely better than that."
-        return
+    else:
+        yield from _best(better)
+    near = [m.model for m in found.models if m.accuracy is None and m.verdict in ("fits", "may fit")]
+    if near:
+        yield f"Near the task by their scores, but how often they will be right is unknown: {', '.join(near[:5])}."
+    yield ""
+
+
+def _best(better: list[Matched]) -> Iterator[str]:
     first = better[0]
     assert first.accuracy is not None
     yield (
@@ -87,7 +95,6 @@ def answer(found: Match) -> Iterator[str]:
     for model in better:
         if model.turned:
             yield f"{model.model} has its labels turned: read by their names it would be right in {model.as_named:.2f}."
-    yield ""
 
 
 def _cells(found: Match, model: Matched) -> tuple[object, ...]:
@@ -95,5 +102,8 @@ def _cells(found: Match, model: Matched) -> tuple[object, ...]:
     if model.accuracy is None:
         return model.model, model.kind, "unknown", "", model.unknown, score
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
-    told = "" if model.accuracy.low > found.majority else f"no better than always {found.most_frequent!r}"
+    told = ""
+    if model.accuracy.low <= found.majority:
+        perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
+        told = f"{perhaps}no better than always {found.most_frequent!r}"
     return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, told, score

@@ -135,7 +135,7 @@ def match(
         replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
         for i, e in enumerate(models)
     ]
-    judged.sort(key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0.0), m.model))
+    judged.sort(key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else m.score or 0.0), m.model))
     return Match(
         target, len(split), names, names[frequent], majority, found["space"], pool.id, len(pool), tuple(judged)
     )
@@ -168,7 +168,7 @@ def _target(
         if target not in refs:
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
         return store.dataset(refs[target]), True
-    there = columns_of(path, file_format(path, "auto"), [str(columns["text"])])
+    there = columns_of(path, file_format(path, "auto"), [str(columns["text"]), str(columns["label"])])
     if columns["label"] not in there:
         raise DataError(
             f"{target} has no column {columns['label']!r}; a match needs labels (--label COLUMN), {FEWEST_TEXTS} of "
@@ -196,7 +196,7 @@ def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTa
         if table.fingerprint not in made:
             from fute.surrogate.features import compute_features
 
-            made[table.fingerprint] = compute_features(resources.surrogate(config, Path.cwd()), table)[0]
+            made[table.fingerprint] = compute_features(resources.surrogate(config, Path.cwd()), table)
         return made[table.fingerprint]
 
     return features
@@ -219,7 +219,7 @@ def _matched(
         return replace(
             bare,
             agreement=read.agreement,
-            unknown="from its answers on the pool nothing can be said of its answers on other texts",
+            unknown="its answers on the pool do not say what it answers on other texts",
         )
     classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
     answers = read.answers(texts).argmax(axis=1)

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.flows.test_deployments import free_port
 from tests.flows.test_faults_servers import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 FLOW = '''
 import os, time

@@ -24,7 +24,7 @@ from tests.flows.test_faults_servers import descendants, processes, until
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 IN_FLIGHT = 4
 STUCK_S = 60.0
