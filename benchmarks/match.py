@@ -271,7 +271,7 @@ def _asked(members: Sequence[int], models: NDArray[np.intp], which: str) -> list
 
 def ranking_measures(pairs: Sequence[tuple[Doubles, Doubles]]) -> dict[str, float]:
     regrets = np.array([truth.max() - truth[by.argmax()] for by, truth in pairs])
-    rho = [spearmanr(by, truth).statistic for by, truth in pairs if np.ptp(by) > 0]
+    rho = [spearmanr(by, truth).statistic for by, truth in pairs if np.ptp(by) > 0 < np.ptp(truth)]
     return {"rank_correlation": float(np.mean(rho)), "regret": float(regrets.mean()),
             "regret_above_0.05": float((regrets > 0.05).mean())}  # fmt: skip
 
