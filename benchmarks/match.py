@@ -52,7 +52,10 @@ RELATED = 0.05
 """Accuracy above the most frequent label from which a read-out says that a model does something for a target."""
 FEW = 20
 """Labelled rows of the rival that asks for some and judges models by their own answers on them."""
+SMALL = (50, 200)
+"""Labelled rows of smaller files, whose intervals are looked at too."""
 READ_OUT = "read-out, as shipped"
+FEW_READ = f"read-out, {FEW} labelled rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,7 @@ class Seed:
         ranked: by name of a method, what it ranks by.
         low, high: of the interval of the read-out.
         majority: (targets,) share of the most frequent label in the labelled texts.
+        held_small: by labelled rows of smaller files, whether their intervals hold the truth.
         known: (models,) whose read-out follows them well enough to say anything.
     """
 
@@ -73,6 +77,7 @@ class Seed:
     high: Doubles
     majority: Doubles
     known: NDArray[np.bool_]
+    held_small: dict[int, NDArray[np.bool_]]
 
 
 def main() -> None:
@@ -157,11 +162,12 @@ def measure(
     """Everything of one seed."""
     outputs = [store.outputs(pool.id, ref) for task in tasks for ref in model_refs(task, seed, "main")]
     shape = len(tasks), len(outputs)
-    names = [READ_OUT, "score, as `nearest` ranks", "agreement of read-outs", "LEEP of read-outs",
+    names = [READ_OUT, FEW_READ, "score, as `nearest` ranks", "agreement of read-outs", "LEEP of read-outs",
              "LogME of read-outs", "H-score of read-outs", "held-out score", f"own answers on {FEW} labelled rows",
              "random"]  # fmt: skip
     ranked = {name: np.zeros(shape) for name in names}
     low, high, truth, majority = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(tasks))
+    held_small = {n: np.zeros(shape, bool) for n in SMALL}
     kernel = TextKernel(pool.inputs, features(pool.inputs))
     models = read_out(kernel.pool, outputs)
     print(f"seed {seed}: read-outs done", flush=True)
@@ -174,7 +180,8 @@ def measure(
         majority[j] = float((labels == frequent).mean())
         texts = kernel.texts(target.inputs.take(rows.dataset), features(target.inputs)[rows.dataset])
         draw = np.random.default_rng([seed, j])
-        few = draw.permutation(len(labels))[:FEW]
+        order = draw.permutation(len(labels))
+        few = order[:FEW]
         said = [model.answers(texts) for model in models]
         for m, model in enumerate(models):
             own = answers(m // len(ARCHITECTURES), m % len(ARCHITECTURES), j)
@@ -184,19 +191,28 @@ def measure(
             found = said[m].argmax(axis=1)
             _, expected = matched(found, labels, classes, n_labels)
             told = interval(expected, majority[j], len(labels), model.agreement)
-            ranked[READ_OUT][j, m], low[j, m], high[j, m] = told.expected, told.low, told.high
+            # Equal ones are told apart by their score, as `fute match` does it.
+            ranked[READ_OUT][j, m] = told.expected + 1e-6 * ranked["score, as `nearest` ranks"][j, m]
+            low[j, m], high[j, m] = told.low, told.high
+            for n in SMALL:
+                of = order[:n]
+                _, expected = matched(found[of], labels[of], classes, n_labels)
+                often = float(np.bincount(labels[of]).max() / len(of))
+                small = interval(expected, often, len(of), model.agreement)
+                held_small[n][j, m] = small.low <= truth[j, m] <= small.high
             raised = np.exp(said[m] - said[m].max(axis=1, keepdims=True))
             soft = raised / raised.sum(axis=1, keepdims=True)
             ranked["LEEP of read-outs"][j, m] = leep(soft, labels)
             ranked["LogME of read-outs"][j, m] = logme(said[m], labels)
             ranked["H-score of read-outs"][j, m] = h_score(said[m], labels)
             ranked["held-out score"][j, m] = outputs[m].details["accuracy"] - outputs[m].details["majority"]
+            _, ranked[FEW_READ][j, m] = matched(found[few], labels[few], classes, n_labels)
             _, some = matched(own[few], labels[few], classes, n_labels)
             ranked[f"own answers on {FEW} labelled rows"][j, m] = some
         ranked["agreement of read-outs"][j] = agreement([s.argmax(axis=1) for s in said])
         ranked["random"][j] = draw.random(len(models))
     known = np.array([model.agreement >= LEAST_AGREEMENT for model in models])
-    return Seed(truth, ranked, low, high, majority, known)
+    return Seed(truth, ranked, low, high, majority, known, held_small)
 
 
 def closeness(tasks: Sequence[Task], pool: Pool, seed: int, features: Features, outputs: Sequence[Outputs]) -> Doubles:
@@ -256,6 +272,7 @@ def summarise(run: Seed, members: Sequence[int]) -> dict[str, Any]:
                 "error": float(np.abs(truth - expected)[which].mean()),
                 "bias": float((expected - truth)[which].mean()),
                 "coverage": float(inside[which].mean()),
+                **{f"coverage_{n}": float(held[here][which].mean()) for n, held in run.held_small.items()},
                 "width": float((run.high[here] - run.low[here])[which].mean()),
             }
             for name, which in groups.items()

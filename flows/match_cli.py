@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +16,17 @@ from flows.store_option import known_store, store_option
 if TYPE_CHECKING:
     from tasks.match import Match, Matched
 
-COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score"]
+COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score", "task"]
 
 
 @click.command()
 @click.argument("target", metavar="FILE_OR_DATASET")
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
-@click.option("--text-pair", help="Column of a file's second texts.")
+@click.option("--text-pair", help="Column of a file's second texts; text_pair, where there is one.")
 @click.option("--label", default="label", show_default=True, help="Column of a file's labels.")
-@click.option("--rows", default=1000, show_default=True, type=click.IntRange(20), help="Labelled texts at most.")
+@click.option(
+    "--rows", default=1000, show_default=True, type=click.IntRange(20), help="Labelled texts of a file, at most."
+)
 @click.option("--space", help="Of this space; else of the one with the most models.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many models to show.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, all models.")
@@ -50,39 +52,43 @@ def match(
     from tasks.match import match as find
 
     found = find(Store(root), target, text=text, text_pair=text_pair, label=label, rows=rows, space=space)
+    better = found.better()
     if as_json:
-        click.echo(to_json(asdict(found) | {"better": [m.model for m in found.better()]}))
+        click.echo(to_json(asdict(found) | {"better": [m.model for m in better]}))
         return
-    click.echo("\n".join(answer(found)))
-    shown = found.models[:k]
-    print_rows(COLUMNS, [_cells(found, m) for m in shown], None)
+    click.echo("\n".join(answer(found, better)))
+    print_rows(COLUMNS, [_cells(found, m, m in better) for m in found.models[:k]], None)
     if len(found.models) > k:
         click.echo(f"of {len(found.models)} models; -k shows more")
     click.echo(
-        f"\nNobody was asked: what a model answered on the {found.pool_texts} texts of its pool says what it would\n"
-        "answer here. Each of its classes is read as the label that it goes with (--json says which).\n"
-        "score: how near it is to the target's task, as `fute nearest` says it."
+        f"\nNobody was asked: what a model of space {found.space} answered on the {found.pool_texts} texts of its\n"
+        "pool says what it would answer here. Each of its classes is read as the label that it goes with\n"
+        "(--json says which). score, task: how near it is to the target, and whether it does the same, as\n"
+        "`fute nearest` says it."
     )
 
 
-def answer(found: Match) -> Iterator[str]:
+def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:
     """What a reader wants to know first."""
     yield (
         f"{found.target}: {found.texts} labelled texts, {len(found.labels)} labels; always "
         f"{found.most_frequent!r} would be right in {found.majority:.2f}."
     )
-    better = found.better()
-    if not better:
-        yield "No model is surely better than that."
-    else:
+    if found.left_out:
+        yield f"{found.left_out} rows were left out: empty, without a label, or there twice."
+    if found.split == "train":
+        yield "It has no test split: these are the texts that models may have been trained on."
+    if better:
         yield from _best(better)
+    else:
+        yield "No model is surely better than that."
     near = [m.model for m in found.models if m.accuracy is None and m.verdict in ("fits", "may fit")]
     if near:
-        yield f"Near the task by their scores, but how often they will be right is unknown: {', '.join(near[:5])}."
+        yield f"Near the task by their scores, but how often they will be right is unknown: {_some(near)}."
     yield ""
 
 
-def _best(better: list[Matched]) -> Iterator[str]:
+def _best(better: Sequence[Matched]) -> Iterator[str]:
     first = better[0]
     assert first.accuracy is not None
     yield (
@@ -91,19 +97,20 @@ def _best(better: list[Matched]) -> Iterator[str]:
     )
     beside = [m.model for m in better[1:] if m.accuracy and m.accuracy.high >= first.accuracy.expected]
     if beside:
-        yield f"As good, as far as this tells: {', '.join(beside[:5])}{' ...' if len(beside) > 5 else ''}."
-    for model in better:
-        if model.turned:
-            yield f"{model.model} has its labels turned: read by their names it would be right in {model.as_named:.2f}."
+        yield f"As good, as far as this tells: {_some(beside)}."
+    if turned := [m.model for m in better if m.turned]:
+        yield f"They go with these labels in another order than their classes are named: {_some(turned)}."
 
 
-def _cells(found: Match, model: Matched) -> tuple[object, ...]:
-    score = None if model.score is None else round(model.score, 1)
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:
+    near = None if model.score is None else round(model.score, 1), model.verdict
     if model.accuracy is None:
-        return model.model, model.kind, "unknown", "", model.unknown, score
+        return model.model, model.kind, "unknown", "", model.unknown, *near
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
-    told = ""
-    if model.accuracy.low <= found.majority:
-        perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
-        told = f"{perhaps}no better than always {found.most_frequent!r}"
-    return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, told, score
+    perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
+    told = "" if better else f"{perhaps}no better than always {found.most_frequent!r}"
+    return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, told, *near

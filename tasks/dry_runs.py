@@ -53,7 +53,7 @@ def plan_drift(study: Study, renew: bool) -> Plan:
     """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
     run, parts = Run.of(study), parts_of(study)
     store = run.open_store().pull()
-    pool = planned_pool(study, run, store, {d.id: dataset_ref(run, d) for d in study.datasets})
+    pool = planned_pool(study, run, store, {d.id: dataset_ref(run, d, store) for d in study.datasets})
     estimate, checks = CostEstimate(store), DriftStore(store)
 
     def cost_of(config: PromptModel) -> Cost:
@@ -94,5 +94,6 @@ def _target(study: Study, run: Run, config: SelectConfig, target: str, text: str
 
 def _read(study: Study, dataset: DatasetConfig) -> Dataset:
     run = Run.of(study)
-    known = dataset_ref(run, dataset)
-    return run.open_store().dataset(known.ref) if known.reused else ingest(dataset, run.folder, run.seed)
+    store = run.open_store()
+    known = dataset_ref(run, dataset, store)
+    return store.dataset(known.ref) if known.reused else ingest(dataset, run.folder, run.seed)

@@ -27,10 +27,11 @@ class PoolRef(BaseModel):
 @handed_in
 def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
     """Snapshot one dataset; nothing is read again when its source and settings are known."""
-    found = dataset_ref(run, config)
+    store = run.open_store()
+    found = dataset_ref(run, config, store)
     if not found.reused:
         dataset = ingest(config, run.folder, run.seed)
-        run.open_store().put_dataset(dataset, family=config.family, stamp=run.stamp)
+        store.put_dataset(dataset, family=config.family, stamp=run.stamp)
     return found
 
 

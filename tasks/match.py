@@ -23,20 +23,22 @@ from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Dataset, Features, Floats, Kind, Outputs, Split, TextTable
+from fute.types import Dataset, Features, Floats, Kind, Outputs, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
 
+PAIR = "text_pair"
+"""Column of second texts that is taken where none is named."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
 FEWEST_TEXTS = 20
 """Labelled texts, below which an interval would say nothing."""
 
-TURNED = 0.1
-"""Accuracy that a model must lose, beyond its interval, when its classes are read by their names."""
+FEWEST_A_LABEL = 5
+"""The same, for each label on average: of fewer, which class goes with it is chance."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Matched:
         meaning: which label each of its classes was read as, the classes by name.
         as_named: share of texts that would be right with its classes read by their own names; None where they are not
             the target's.
+        turned: whether its classes go with the target's labels in another order than their names say.
         agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
         score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
     """
@@ -58,27 +61,27 @@ class Matched:
     unknown: str | None
     meaning: dict[str, str]
     as_named: float | None
+    turned: bool
     agreement: float | None
     score: float | None
     p_value: float | None
     verdict: str | None
-
-    @property
-    def turned(self) -> bool:
-        """Whether it means something else by the target's labels than they say."""
-        return self.accuracy is not None and self.as_named is not None and self.as_named < self.accuracy.low - TURNED
 
 
 @dataclass(frozen=True)
 class Match:
     """Attributes:
     texts: labelled ones that were looked at.
+    left_out: rows of the file that are empty, without a label or there twice.
+    split: of a dataset: which part of it was looked at.
     most_frequent, majority: a label, and the share of texts that always answering it gets right.
     models: the best first, those of unknown accuracy last.
     """
 
     target: str
     texts: int
+    left_out: int
+    split: str
     labels: tuple[str, ...]
     most_frequent: str
     majority: float
@@ -88,8 +91,9 @@ class Match:
     models: tuple[Matched, ...]
 
     def better(self) -> list[Matched]:
-        """Models that are surely better than always answering the most frequent label."""
-        return [m for m in self.models if m.accuracy is not None and m.accuracy.low > self.majority]
+        """Models that are better than always answering the most frequent label, not by chance of being so many."""
+        known = [m for m in self.models if m.accuracy is not None]
+        return [m for m in known if m.accuracy and m.accuracy.surely_above(self.majority, len(known))]
 
 
 def match(
@@ -117,9 +121,11 @@ def match(
     dataset, known = _target(store, target, {"text": text, "text_pair": text_pair, "label": label}, rows, population)
     if dataset.task != "classification" or dataset.label_names is None:
         raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
-    names, split = dataset.label_names, _kept_aside(dataset)
-    if len(split) < FEWEST_TEXTS:
-        raise DataError(f"{target} has {len(split)} labelled texts; give at least {FEWEST_TEXTS}")
+    names, part = dataset.label_names, _kept_aside(dataset)
+    split = dataset.splits[part]
+    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
+    if len(split) < fewest:
+        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
     features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
     pool = store.pool(found["pool"])
     models = [e for e in population if e.kind == "model"]
@@ -135,9 +141,21 @@ def match(
         replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
         for i, e in enumerate(models)
     ]
-    judged.sort(key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else m.score or 0.0), m.model))
+    judged.sort(
+        key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
+    )
     return Match(
-        target, len(split), names, names[frequent], majority, found["space"], pool.id, len(pool), tuple(judged)
+        target=target,
+        texts=len(split),
+        left_out=0 if known else _left_out(dataset),
+        split=part,
+        labels=names,
+        most_frequent=names[frequent],
+        majority=majority,
+        space=found["space"],
+        pool=pool.id,
+        pool_texts=len(pool),
+        models=tuple(judged),
     )
 
 
@@ -169,18 +187,27 @@ def _target(
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
         return store.dataset(refs[target]), True
     there = columns_of(path, file_format(path, "auto"), [str(columns["text"]), str(columns["label"])])
+    if columns["text"] == columns["label"]:
+        raise DataError(f"{columns['text']!r} is named as the column of texts and of labels; they are two")
     if columns["label"] not in there:
         raise DataError(
-            f"{target} has no column {columns['label']!r}; a match needs labels (--label COLUMN), {FEWEST_TEXTS} of "
-            f"them at least. Columns there: {listed(there, 30)}"
+            f"{target} has no column {columns['label']!r}; without labels nothing says how often a model is right, so "
+            f"name their column (--label) or write {FEWEST_TEXTS} of them. Columns there: {listed(there, 30)}"
         )
-    settings = {"id": "target", "data": {"files": str(path.resolve())}, "max_rows": rows, "min_rows": 2, **columns}
+    if columns["text_pair"] is None and PAIR in there:
+        columns = {**columns, "text_pair": PAIR}
+    files = {"files": str(path.resolve())}
+    settings = {"id": "target", "data": files, "max_rows": rows, "min_rows": 2, "skip_bad_rows": True, **columns}
     return ingest(DatasetConfig.model_validate(settings), Path.cwd(), seed=0), False
 
 
-def _kept_aside(dataset: Dataset) -> Split:
-    """The texts that models are judged on: those that none can have been trained on, where there are such."""
-    return next(dataset.splits[name] for name in ("test", "validation", "train") if name in dataset.splits)
+def _left_out(dataset: Dataset) -> int:
+    return sum(dataset.report["splits"]["train"]["left_out"].values())
+
+
+def _kept_aside(dataset: Dataset) -> str:
+    """The part whose texts models are judged on: one that none can have been trained on, where there is such."""
+    return next(name for name in ("test", "validation", "train") if name in dataset.splits)
 
 
 def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
@@ -212,7 +239,7 @@ def _matched(
     majority: float,
 ) -> Matched:
     """A model's expected accuracy; how near it is to the target is not known here."""
-    bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, None, None, None, None)
+    bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
     if read is None:
         return replace(bare, unknown=f"it answers with {outputs.kind}, not with classes")
     if read.agreement < LEAST_AGREEMENT:
@@ -230,7 +257,14 @@ def _matched(
         agreement=read.agreement,
         meaning={name: names[meaning[i]] for i, name in enumerate(classes)},
         as_named=_as_named(answers, labels, classes, names),
+        turned=_turned({name: names[meaning[i]] for i, name in enumerate(classes)}),
     )
+
+
+def _turned(meaning: Mapping[str, str]) -> bool:
+    """Whether the classes are the labels, each once, in another order."""
+    ours = {name.casefold(): label.casefold() for name, label in meaning.items()}
+    return set(ours) == set(ours.values()) and len(ours) == len(meaning) and any(a != b for a, b in ours.items())
 
 
 def _as_named(

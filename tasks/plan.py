@@ -114,7 +114,7 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
     vectors = VectorStore(store)
     refs: dict[str, DatasetRef] = {}
     for dataset in study.datasets:
-        refs[dataset.id] = dataset_ref(run, dataset)
+        refs[dataset.id] = dataset_ref(run, dataset, store)
         yield _step("ingest", dataset.id, refs[dataset.id].reused)
 
     pool = planned_pool(study, run, store, refs)

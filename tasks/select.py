@@ -280,6 +280,8 @@ def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, ca
     calibration = panel.models[member].calibration
     told = calibration != "none" and candidates.answered[member].any()
     bias = None if not told else panel.biases(candidates)[member].round(6).tolist()
+    if bias is not None and not any(bias):  # no answer tells how sure it is, so there was nothing to take out
+        calibration, bias = "none", None
     return Choice(
         id=panel.models[member].id,
         prompt=str(panel.configs[member].prompt),

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from fute.config import BudgetConfig, DatasetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
 from fute.data.ingest import dataset_fingerprint
 from fute.surrogate.identity import resolve_dtype
-from storage.store import to_json
+from storage.store import Store, to_json
 from tasks.run import Run
 
 
@@ -23,10 +23,10 @@ class DatasetRef(BaseModel):
     reused: bool
 
 
-def dataset_ref(run: Run, config: DatasetConfig) -> DatasetRef:
+def dataset_ref(run: Run, config: DatasetConfig, store: Store) -> DatasetRef:
     """A dataset by its fingerprint, known before its rows are read; and whether the store has it."""
     ref = f"{config.id}@{dataset_fingerprint(config, run.folder, run.seed)}"
-    return DatasetRef(id=config.id, ref=ref, task=config.task, reused=run.open_store().has_dataset(ref))
+    return DatasetRef(id=config.id, ref=ref, task=config.task, reused=store.has_dataset(ref))
 
 
 class StudyParts(BaseModel):

@@ -24,7 +24,8 @@ CONTENT_FREE = ("", "N/A", "[MASK]")
 CERTAIN = 1 - 1e-6
 """A label with more was read from the text of an answer: how sure it is nobody knows, and nothing can be taken out."""
 
-LEAST = 1e-12
+LEAST = 1e-3
+"""Smaller probabilities count as this: a label that was not among a few answers is not known to be impossible."""
 MAX_ROUNDS = 500
 SETTLED = 1e-7
 
@@ -47,9 +48,12 @@ def marginal_bias(probabilities: NDArray[np.floating]) -> Doubles | None:
     known = _graded(probabilities)
     if len(known) == 0:
         return None
+    given = known.max(axis=0) >= LEAST  # of a label that nobody gave, nothing says how much it should have been
     bias = np.zeros(known.shape[1])
     for _ in range(MAX_ROUNDS):
-        step = _centred(-np.log(np.maximum(calibrated(known, bias).mean(axis=0), LEAST)))
+        shares = np.where(given, calibrated(known, bias).mean(axis=0), 1.0)
+        step = np.where(given, -np.log(shares), 0.0)
+        step -= step.sum() / max(int(given.sum()), 1) * given
         bias += step
         if np.abs(step).max() < SETTLED:
             break

@@ -169,12 +169,14 @@ def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path,
     store = finished[0].parent / "store"
     before = {path for path in store.rglob("*") if path.is_file()}
     file = tmp_path / "mine.csv"
+    rows = rows_of(PARTS["topic"], 100, 7)
     with file.open("w", newline="") as lines:
-        csv.writer(lines).writerows([("words", "about"), *rows_of(PARTS["topic"], 100, 7)])
+        csv.writer(lines).writerows([("words", "about"), *rows, rows[0], ("no label", "")])
     command = ("match", str(file), "--text", "words", "--label", "about", "--store", str(store))
     told = call(*command)
     assert told.exit_code == 0, told.output
     assert "mine.csv: 100 labelled texts, 3 labels" in told.output
+    assert "2 rows were left out" in told.output
     # So few texts of a pool say that it has to do with the topics, but not what it would answer.
     assert "how often they will be right is unknown: tfidf/topic." in told.output
     found = json.loads(call(*command, "--json").stdout)
@@ -193,7 +195,8 @@ def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_p
     file = tmp_path / "few.csv"
     file.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10)))
     for arguments, expected in (
-        ((str(file),), "10 labelled texts; give at least 20"),
+        ((str(file),), "10 labelled texts with 2 labels; give at least 20"),
+        ((str(file), "--label", "text"), "of texts and of labels; they are two"),
         ((str(file), "--label", "lable"), "no column 'lable'"),
         (("topics",), "did you mean 'topic'"),
         (("topic", "--space", "none"), "no models in space none"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.match.accuracy import interval, matched, stands_for
+from fute.match.accuracy import counted, interval, matched, stands_for
 from fute.match.kernel import TextKernel
 from fute.match.readout import RIDGES, beyond_chance, log_probabilities, read_out
 from fute.types import Outputs, TextTable
@@ -136,10 +136,55 @@ def test_a_class_without_texts_stands_for_the_most_frequent_label() -> None:
     assert stands_for(np.array([[3.0, 1.0], [0.0, 0.0], [2.0, 2.0]])).tolist() == [0, 0, 0]
 
 
-def test_intervals_hold_their_accuracy_and_narrow_with_texts_and_agreement() -> None:
+@pytest.mark.parametrize(("texts", "n_labels"), [(25, 2), (40, 4), (200, 2)])
+def test_answers_that_have_nothing_to_do_with_the_labels_are_as_good_as_the_most_frequent(
+    texts: int, n_labels: int
+) -> None:
+    rng = np.random.default_rng(9)
+    labels = np.arange(texts) % n_labels
+    for lean in (0.5, 0.9, 1.0):
+        found = []
+        for _ in range(200):
+            answers = (rng.random(texts) > lean).astype(np.int64)
+            _, expected = matched(answers, rng.permutation(labels), 2, n_labels)
+            told = interval(expected, np.bincount(labels).max() / texts, texts, 1.0)
+            found.append(told.low <= 1 / n_labels <= told.high)
+        assert np.mean(found) > 0.85
+
+
+@pytest.mark.parametrize("truth", [0.6, 0.85, 0.97])
+@pytest.mark.parametrize("texts", [20, 100])
+def test_intervals_hold_of_models_that_are_read_out_exactly(truth: float, texts: int) -> None:
+    rng = np.random.default_rng(10)
+    held = []
+    for _ in range(400):
+        labels = rng.integers(0, 2, texts)
+        answers = np.where(rng.random(texts) < truth, labels, 1 - labels)
+        majority = max(labels.mean(), 1 - labels.mean())
+        told = interval(matched(answers, labels, 2, 2)[1], majority, texts, 1.0)
+        held.append(told.low <= truth <= told.high)
+    assert np.mean(held) > 0.85
+
+
+def test_the_best_of_many_models_is_not_better_by_chance() -> None:
+    rng = np.random.default_rng(11)
+    wrongly = []
+    for _ in range(50):
+        labels = rng.permutation(np.arange(60) % 2)
+        expected = [matched(rng.integers(0, 2, 60), labels, 2, 2)[1] for _ in range(40)]
+        told = interval(max(expected), 0.5, 60, 1.0)
+        wrongly.append(told.surely_above(0.5, 40))
+    assert np.mean(wrongly) <= 0.05
+    assert interval(0.9, 0.5, 60, 1.0).surely_above(0.5, 40)
+
+
+def test_intervals_narrow_with_texts_and_agreement() -> None:
     wide, narrow = interval(0.8, 0.5, 50, 0.9), interval(0.8, 0.5, 5000, 0.9)
     assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
-    assert interval(0.8, 0.5, 500, 0.6).high > interval(0.8, 0.5, 500, 1.0).high
-    for expected in (0.0, 0.5, 1.0):
-        told = interval(expected, 0.5, 30, 0.9)
-        assert 0 <= told.low <= expected <= told.high <= 1
+    for expected in (0.5, 0.8):  # a model that is not followed may be better, also where nothing is seen of it
+        assert interval(expected, 0.5, 500, 0.3).high > interval(expected, 0.5, 500, 1.0).high + 0.02
+
+
+def test_a_counted_share_has_wilsons_interval() -> None:
+    low, high = counted(1.0, 25)  # z^2 / (n + z^2) above 0 or below 1
+    assert (low, high) == pytest.approx((25 / (25 + 2.7055), 1.0), abs=1e-4)

@@ -1,0 +1,83 @@
+"""What is said of one model and a target, and in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.match_cli import answer
+from fute.match.accuracy import interval
+from fute.match.readout import ReadOut
+from fute.types import Outputs
+from storage.vectors import StoredEmbedding
+from tasks.match import Match, Matched, _matched
+
+NAMES = ("bad", "good")
+MODEL = StoredEmbedding({"subject": "m", "subject_kind": "python"}, np.ones(1, np.float32))
+
+
+def told(classes: tuple[str, ...], *, agreement: float = 0.9, kind: Any = "probabilities") -> Matched:
+    """Of a model whose first class is given to the second half of 40 texts, which are good."""
+    good = np.arange(40) >= 20
+    kernel = np.stack([good, ~good], axis=1).astype(float)
+    read = None if kind == "scores" else ReadOut(np.eye(2), np.zeros(2), 0.9, agreement)
+    outputs = Outputs(kind, np.zeros((3, 2), np.float32), label_names=classes)
+    return _matched(MODEL, outputs, read, kernel, good.astype(np.int64), NAMES, 0.5)
+
+
+def test_classes_are_read_as_the_labels_that_they_go_with() -> None:
+    right = told(("Good", "Bad"))
+    assert right.accuracy is not None
+    assert right.accuracy.expected == right.as_named == 1.0
+    assert right.meaning == {"Good": "good", "Bad": "bad"}
+    assert not right.turned
+
+
+def test_a_model_that_answers_the_other_way_round_is_named() -> None:
+    turned = told(("bad", "good"))
+    assert turned.accuracy is not None
+    assert turned.accuracy.expected == 1.0
+    assert turned.as_named == 0.0
+    assert turned.turned
+    assert "another order than their classes are named: m." in "\n".join(answer(match(turned), [turned]))
+
+
+def test_classes_of_other_names_are_neither_named_nor_turned() -> None:
+    other = told(("spam", "ham"))
+    assert (other.as_named, other.turned) == (None, False)
+    assert other.meaning == {"spam": "good", "ham": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"agreement": 0.1}, "do not say what it answers"), ({"kind": "scores"}, "scores, not with classes")],
+)
+def test_what_cannot_be_vouched_for_is_unknown_and_says_why(settings: dict[str, Any], why: str) -> None:
+    unknown = told(NAMES, **settings)
+    assert unknown.accuracy is None
+    assert why in str(unknown.unknown)
+
+
+def match(*models: Matched, split: str = "test") -> Match:
+    return Match("file.csv", 40, 2, split, NAMES, "bad", 0.5, "space", "pool", 3000, models)
+
+
+def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> None:
+    best, chance = told(("good", "bad")), told(NAMES)
+    said = list(answer(match(best), [best]))
+    assert said[0] == "file.csv: 40 labelled texts, 2 labels; always 'bad' would be right in 0.50."
+    assert said[1] == "2 rows were left out: empty, without a label, or there twice."
+    assert said[2].startswith("m will be right in about 1.00 of such texts (0.")
+    nobody = list(answer(match(chance, split="train"), []))
+    assert "It has no test split: these are the texts that models may have been trained on." in nobody
+    assert "No model is surely better than that." in nobody
+
+
+def test_better_counts_how_many_models_there_were() -> None:
+    model = told(("good", "bad"))
+    assert model.accuracy is not None
+    some = [Matched(**{**vars(model), "model": f"m{i}", "accuracy": interval(0.68, 0.5, 60, 1.0)}) for i in range(40)]
+    assert match(some[0]).better() == some[:1]
+    assert match(*some).better() == []
