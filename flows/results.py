@@ -29,18 +29,19 @@ MISSING = {
 }
 
 
-def print_results(console: Console, store: Store, flow_run_id: str) -> None:
+def print_results(console: Console, store: Store, flow_run_id: str | None) -> None:
     """What a flow run came to, as the store has it."""
     print_run(console, store, recorded_run(store, flow_run_id))
 
 
-def recorded_run(store: Store, flow_run_id: str) -> dict[str, Any]:
-    """Its row of `runs`.
+def recorded_run(store: Store, flow_run_id: str | None) -> dict[str, Any]:
+    """Its row of `runs`; None: the last that had nothing to do, and so no flow run.
 
     Raises:
         NotInStoreError: there is none.
     """
-    runs = catalog.query(store.root, "SELECT * FROM runs WHERE flow_run_id = $id", {"id": flow_run_id}).records()
+    query = "SELECT * FROM runs WHERE flow_run_id IS NOT DISTINCT FROM $id ORDER BY created_at DESC LIMIT 1"
+    runs = catalog.query(store.root, query, {"id": flow_run_id}).records()
     if not runs:
         raise NotInStoreError(f"no run {flow_run_id} in {store.root}")
     return runs[0]

@@ -16,6 +16,7 @@ import yaml
 
 from flows import unchanged
 from flows.pipeline import pipeline
+from flows.results import recorded_run
 from flows.run_record import RunRecord
 from flows.unchanged import reports_to_a_server, run_unchanged
 from fute.fingerprint import digest_file
@@ -77,6 +78,7 @@ def test_it_is_recorded_and_changes_no_artifact(finished: Path) -> None:
     first, second = catalog.query(store, "SELECT * EXCLUDE settings FROM runs ORDER BY created_at").records()
     assert first["flow_run_id"] is not None
     assert second["flow_run_id"] is None
+    assert recorded_run(Store(store), None)["run_id"] == second["run_id"]
     for same in ("study", "flow", "state", "spaces", "failures", "report"):
         assert second[same] == first[same]
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}/mlflow.db")
