@@ -173,7 +173,9 @@ def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
     # Absent where runs are tracked elsewhere or not at all: the command would make an empty one.
     runs = store.root / TRACKING_FILE
     ui = f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri"
+    matched = f"{fute} match --store {shlex.quote(store.address)} {shlex.quote(dataset)}"
     return [
+        ("how often will each model be right? (a dataset, or a labelled file of yours)", matched),
         (
             "ask in SQL",
             f"{fute} sql --store {shlex.quote(store.address)} \"SELECT * FROM nearest('{subject}', k := 3)\"",

@@ -27,12 +27,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     return study, call("run", str(study))
 
 
-def test_run_shows_ranked_tables_where_things_lie_and_three_commands(finished: tuple[Path, Result]) -> None:
+def test_run_shows_ranked_tables_where_things_lie_and_commands_to_try_next(finished: tuple[Path, Result]) -> None:
     study, result = finished
     assert result.exit_code == 0, result.output
     store = str(study.parent / "store")
     tables = ("Which model fits which dataset", "What each model does", "tfidf/topic")
-    for expected in (*tables, store, "fute sql --store", "mlflow ui", "prefect server start"):
+    for expected in (*tables, store, "fute match --store", "fute sql --store", "mlflow ui", "prefect server start"):
         assert expected in result.output
     reports = study.parent / "store" / "reports"
     assert sorted(page.name for page in reports.glob("*.html")) == ["store.html", "study-small.html"]

@@ -198,6 +198,7 @@ def test_the_page_of_a_store_lies_among_its_reports(store: Store, tmp_path: Path
 def test_a_command_to_look_at_runs_is_given_only_where_the_store_has_them(store: Store) -> None:
     # Runs that are tracked elsewhere: the command would make an empty file in the store.
     assert [purpose for purpose, _ in next_commands(store, summarise(store, "one"))] == [
+        "how often will each model be right? (a dataset, or a labelled file of yours)",
         "ask in SQL",
         "look at the flows in Prefect",
     ]
