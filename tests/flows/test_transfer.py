@@ -251,6 +251,6 @@ def test_a_study_without_the_section_and_wrong_names_are_told_before_any_work(tm
 
 
 def test_evaluations_of_an_empty_store_are_an_empty_table(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["ls", "evaluations", "--json", "--store", str(tmp_path / "empty")])
+    result = CliRunner().invoke(main, ["ls", "evaluations", "--json", "--store", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == []
