@@ -73,7 +73,7 @@ class Match:
     """Attributes:
     texts: labelled ones that were looked at.
     left_out: rows of the file that are empty, without a label or there twice.
-    split: of a dataset: which part of it was looked at.
+    split: of a dataset of the store: which part of it was looked at; empty for a file.
     most_frequent, majority: a label, and the share of texts that always answering it gets right.
     models: the best first, those of unknown accuracy last.
     """
@@ -148,7 +148,7 @@ def match(
         target=target,
         texts=len(split),
         left_out=0 if known else _left_out(dataset),
-        split=part,
+        split=part if known else "",
         labels=names,
         most_frequent=names[frequent],
         majority=majority,

@@ -177,6 +177,7 @@ def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path,
     assert told.exit_code == 0, told.output
     assert "mine.csv: 100 labelled texts, 3 labels" in told.output
     assert "2 rows were left out" in told.output
+    assert "no test split" not in told.output
     # So few texts of a pool say that it has to do with the topics, but not what it would answer.
     assert "how often they will be right is unknown: tfidf/topic." in told.output
     found = json.loads(call(*command, "--json").stdout)
