@@ -25,13 +25,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from fute.config import EndpointConfig
 from fute.errors import StoreError
 from fute.fingerprint import fingerprint_texts
-from fute.llm.budget import cost_usd
 from fute.llm.types import Answer, ChatRequest
 from storage.answer_rows import (
     ANSWER_COLUMNS,
@@ -49,6 +48,9 @@ from storage.answer_rows import (
 from storage.claims import Claims, claims_at
 from storage.files import Scratch, write_parquet
 from storage.stamp import Stamp
+
+if TYPE_CHECKING:
+    from fute.config import EndpointConfig
 
 logger = logging.getLogger(__name__)
 
@@ -285,6 +287,8 @@ class RunLedger:
         return self._responses.get(key)
 
     def put(self, request: ChatRequest, answer: Answer) -> None:
+        from fute.llm.budget import cost_usd  # and with it all settings, which looking at a store does without
+
         cost = cost_usd(self._endpoint, answer.tokens_in, answer.tokens_out)
         self._responses.put(request, answer, cost, self._stamp)
 
