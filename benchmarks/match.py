@@ -141,7 +141,7 @@ def all_answers(
                 for a, m in enumerate(models)
                 for j, u in enumerate(tasks)
             }
-            np.savez(files[i], **found)  # type: ignore[arg-type]
+            np.savez(files[i], **found)
             print(f"  {tasks[i].id}, seed {seed}: its models were asked about all targets", flush=True)
     opened = [np.load(file) for file in files]
     return lambda i, a, j: opened[i][f"{a}|{tasks[j].id}"].astype(np.int64)

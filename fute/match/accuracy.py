@@ -23,8 +23,8 @@ of what the model adds to the most frequent label times what it still misses."""
 MISSED = 0.5
 """How far above its read-out a model may be that the read-out does not follow: times the square root of the same."""
 LEAST_LIFT = 0.02
-"""A model that a read-out does not follow may be better than it says, where it says nothing too."""
-# All chosen on 29 tasks of benchmarks/match.py with seed 0; on others the intervals held as benchmarks/README.md says.
+"""A model that a read-out does not follow may be better than it says, where it says nothing too. Set by hand."""
+# The others were chosen on 29 tasks of benchmarks/match.py with seed 0; how often intervals hold: benchmarks/README.md.
 
 Integers = NDArray[np.int64]
 
