@@ -213,7 +213,7 @@ def _kept_aside(dataset: Dataset) -> str:
 def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
     """Features of any table by the space's surrogate, from the store's cache; those of some tables are not kept."""
     config = SurrogateConfig.model_validate(settings)
-    kept = resources.features(store, config, Path.cwd())
+    kept, compute = resources.features(store, config, Path.cwd()), resources.computed_features(config, Path.cwd())
     passing = {table.fingerprint for table in unkept}
     made: dict[str, Floats] = {}
 
@@ -221,9 +221,7 @@ def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTa
         if table.fingerprint not in passing:
             return kept(table)
         if table.fingerprint not in made:
-            from fute.surrogate.features import compute_features
-
-            made[table.fingerprint] = compute_features(resources.surrogate(config, Path.cwd()), table)
+            made[table.fingerprint] = compute(table)
         return made[table.fingerprint]
 
     return features

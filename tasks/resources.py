@@ -79,6 +79,11 @@ def surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
 
 def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
     """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not."""
+    return store.cached_features(surrogate_id(config, base_dir), computed_features(config, base_dir))
+
+
+def computed_features(config: SurrogateConfig, base_dir: Path) -> Features:
+    """Surrogate features of any table, computed whenever they are asked for."""
 
     def compute(table: TextTable) -> Any:
         from fute.surrogate.features import compute_features
@@ -86,7 +91,7 @@ def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
         with compute_lock:
             return compute_features(surrogate(config, base_dir), table)
 
-    return store.cached_features(surrogate_id(config, base_dir), compute)
+    return compute
 
 
 def response_store(store: Store) -> ResponseStore:

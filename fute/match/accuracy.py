@@ -88,7 +88,7 @@ def interval(expected: float, majority: float, texts: int, agreement: float) -> 
         texts: how many it was counted on.
         agreement: of the read-out with the model (`ReadOut.agreement`).
     """
-    below, above = counted(expected, texts)
+    below, above = wilson(expected, texts)
     spread = Z_90 * (SPREAD + SPREAD_OF_LIFT * max(expected - majority, 0.0) * (1 - expected))
     missed = MISSED * (1 - agreement) * (max(expected - majority, LEAST_LIFT) * (1 - expected)) ** 0.5
     low = expected - ((expected - below) ** 2 + spread**2) ** 0.5
@@ -96,7 +96,7 @@ def interval(expected: float, majority: float, texts: int, agreement: float) -> 
     return Accuracy(expected, max(low, 0.0), min(high, 1.0))
 
 
-def counted(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: int) -> tuple[float, float]:
     """Wilson's interval, of 90 %, of a share of n."""
     z = Z_90**2 / n
     middle = (share + z / 2) / (1 + z)

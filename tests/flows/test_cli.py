@@ -167,7 +167,7 @@ def test_show_tells_what_a_model_is_and_what_is_near(finished: tuple[Path, Resul
 
 def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path, Result], tmp_path: Path) -> None:
     store = finished[0].parent / "store"
-    before = {path for path in store.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     file = tmp_path / "mine.csv"
     rows = rows_of(PARTS["topic"], 100, 7)
     with file.open("w", newline="") as lines:
@@ -188,7 +188,7 @@ def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path,
         if told_by := model["accuracy"]:
             assert told_by["low"] <= told_by["expected"] <= told_by["high"]
         assert (model["unknown"] is None) == (model["accuracy"] is not None)
-    assert before == {path for path in store.rglob("*") if path.is_file()}
+    assert before == {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
 
 def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_path: Path) -> None:

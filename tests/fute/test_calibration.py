@@ -174,3 +174,15 @@ def test_where_there_are_no_probabilities_calibration_is_refused(server) -> None
     for calibration in ("content_free", "marginal"):
         with pytest.raises(ModelError, match=f"calibration {calibration} is not possible"):
             model(server, calibration=calibration, completer=WithoutProbabilities()).outputs(TEXTS)
+
+
+def test_a_label_that_nobody_gave_does_not_win_by_calibration() -> None:
+    never = np.array([[0.8, 0.2, 0.0], [0.6, 0.4, 0.0], [0.7, 0.3, 0.0]])
+    answers = np.array([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0]])
+    marginal = marginal_bias(never)
+    assert marginal is not None
+    assert marginal[2] == 0
+    assert calibrated(answers, marginal)[:, 2].max() < 0.01
+    content_free = content_free_bias(never)
+    assert content_free is not None
+    assert np.ptp(content_free) < -np.log(1e-3)  # bounded: so few answers do not say that it is impossible

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.match.accuracy import counted, interval, matched, stands_for
+from fute.match.accuracy import interval, matched, stands_for, wilson
 from fute.match.kernel import TextKernel
 from fute.match.readout import RIDGES, beyond_chance, log_probabilities, read_out
 from fute.types import Outputs, TextTable
@@ -186,5 +186,5 @@ def test_intervals_narrow_with_texts_and_agreement() -> None:
 
 
 def test_a_counted_share_has_wilsons_interval() -> None:
-    low, high = counted(1.0, 25)  # z^2 / (n + z^2) above 0 or below 1
+    low, high = wilson(1.0, 25)  # z^2 / (n + z^2) above 0 or below 1
     assert (low, high) == pytest.approx((25 / (25 + 2.7055), 1.0), abs=1e-4)
