@@ -243,3 +243,19 @@ def test_candidates_are_compared_calibrated_as_the_study_says(tmp_path: Path, ca
         assert "contradiction +" in said
     headers = [str(column.header) for column in choices_table(found).columns]
     assert ("calibration" in headers) == (calibration != "none")
+
+
+def certain(prompt: str, system: str | None) -> list[tuple[str, float]]:
+    """One word and no other."""
+    _, first, second = prompt.split("\n")
+    return [("yes" if first.split()[-1] == second.split()[-1] else "no", 1.0)]
+
+
+def test_where_no_answer_tells_how_sure_it_is_nothing_is_said_to_be_calibrated(tmp_path: Path) -> None:
+    config = SelectConfig(share=1, resamples=0, method="mutual_information")
+    chosen = [m.model_copy(update={"calibration": "marginal"}) for m in models(DIRECT, OTHER)]
+    with LlmServer(certain) as server:
+        studied = parts(server.base_url, DIRECT, OTHER)
+        found = choose_prompts.fn(run_in(tmp_path), config, chosen, studied, target_in(tmp_path), [])
+    assert {(c.calibration, c.bias) for c in found.choices} == {("none", None)}
+    assert "calibrated" not in recommendation(found)
