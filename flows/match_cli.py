@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.console import show_progress
 from flows.rows import print_rows, to_json
+from flows.run_command import base_urls_option, checked_study, print_plan, run_and_show
 from flows.store_option import known_store, store_option
 
 if TYPE_CHECKING:
+    from storage.store import Store
     from tasks.match import Match, Matched
+    from tasks.match_target import Columns
 
 COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score", "task"]
 
@@ -23,11 +26,15 @@ COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score", "task"
 @click.argument("target", metavar="FILE_OR_DATASET")
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts; text_pair, where there is one.")
-@click.option("--label", default="label", show_default=True, help="Column of a file's labels.")
-@click.option(
-    "--rows", default=1000, show_default=True, type=click.IntRange(20), help="Labelled texts of a file, at most."
-)
+@click.option("--label", help="Column of a file's labels; label, where there is one.")
+@click.option("--rows", type=click.IntRange(20), help="Texts, at most: 1000; 200 with --ask.")
 @click.option("--space", help="Of this space; else of the one with the most models.")
+@click.option("--ask", "study", type=click.Path(dir_okay=False, path_type=Path), help="Ask the models of this study.")
+@click.option("--model", "models", multiple=True, metavar="ID", help="Ask these only; prompt/* for several.")
+@click.option("--classes", default="", metavar="A,B", help="Without labels: look at models that answer these only.")
+@click.option("--labels", type=click.IntRange(0), default=0, metavar="N", help="Have N texts labelled by you (a CSV).")
+@click.option("--dry-run", is_flag=True, help="With --ask: only say how many calls it would make, and what they cost.")
+@base_urls_option
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many models to show.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, all models.")
 @store_option
@@ -35,23 +42,52 @@ def match(
     target: str,
     text: str,
     text_pair: str | None,
-    label: str,
-    rows: int,
+    label: str | None,
+    rows: int | None,
     space: str | None,
+    study: Path | None,
+    models: tuple[str, ...],
+    classes: str,
+    labels: int,
+    dry_run: bool,
+    base_urls: dict[str, str],
     k: int,
     as_json: bool,
     store: Path,
 ) -> None:
-    """Which stored model fits a labelled file (CSV, Parquet, JSONL) or dataset, and how often will it be right?
+    """Which model fits a file (CSV, Parquet, JSONL) or dataset, and how often will it be right?
 
-    Asks no model and trains nothing: what a model answered on the pool says what it would answer on these texts.
+    Asks no model and trains nothing: what a model answered on the pool says what it would answer on these texts. With
+    --ask the models of a study answer the texts themselves. A file without labels gets what can be said without.
     """
+    for option, given in (("--model", models), ("--dry-run", dry_run), ("--base-url", base_urls)):
+        if given and study is None:
+            raise click.UsageError(f"{option} is for --ask STUDY: nobody is asked without")
+    from tasks.match_target import Columns
+
+    columns = Columns(text=text, text_pair=text_pair, label=label)
+    named = [name.strip() for name in classes.split(",") if name.strip()]
+    # In the folder that the command runs in, which is where the same command finds it again.
+    labels_file = Path.cwd() / f"{Path(target).stem}.to_label.csv"
+    if study is not None:
+        asked = (list(models) or None, rows or 200, labels, str(labels_file), named, base_urls or None)
+        _ask(study, target, columns, asked, dry_run, k, as_json)
+        return
     root = known_store(store)
     show_progress()
     from storage.store import Store
+
+    path = Path(target).expanduser()
+    if path.is_file() and not columns.labelled(path):
+        from flows.match_results import print_answered
+        from tasks.match_unlabelled import match_unlabelled
+
+        result = match_unlabelled(Store(root), path, columns, space, rows or 1000, labels_file, labels, named)
+        print_answered(result, k, as_json)
+        return
     from tasks.match import match as find
 
-    found = find(Store(root), target, text=text, text_pair=text_pair, label=label, rows=rows, space=space)
+    found = find(Store(root), target, columns=columns, space=space, rows=rows or 1000)
     better = found.better()
     if as_json:
         click.echo(to_json(asdict(found) | {"better": [m.model for m in better]}))
@@ -66,6 +102,37 @@ def match(
         "(--json says which). score, task: how near it is to the target, and whether it does the same, as\n"
         "`fute nearest` says it."
     )
+
+
+def _ask(
+    study: Path, target: str, columns: Columns, asked: tuple[Any, ...], dry_run: bool, k: int, as_json: bool
+) -> None:
+    """Run the flow.
+
+    Args:
+        asked: its arguments from `models` on.
+    """
+    loaded = checked_study(study)
+    # A file is named from where the command runs; the flow starts relative paths at the study's folder.
+    target = target if target in {d.id for d in loaded.datasets} else str(Path(target).expanduser().resolve())
+    from flows.base_urls import with_base_urls
+    from tasks.dry_runs import plan_match
+
+    models, rows, *_, base_urls = asked
+    plan = plan_match(with_base_urls(loaded, base_urls or {}), target, columns, models, rows)
+    if dry_run:
+        print_plan(loaded.name, plan, as_json)
+        return
+    click.echo(plan.summary() if plan.cost.calls else "It makes no LLM calls.", err=True)
+    show_progress()
+    from flows.match import match as flow
+    from flows.match_results import print_answered
+    from tasks.match_asked import read_asked
+
+    def show(store: Store, flow_run_id: str) -> None:
+        print_answered(read_asked(store, flow_run_id), k, as_json)
+
+    run_and_show(loaded.store_address, flow, show, str(study), target, columns, *asked)
 
 
 def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from pydantic import ValidationError
 
@@ -126,3 +127,19 @@ def _checked(model: PromptModel | TrainedModel, where: str, **changed: object) -
         raise ConfigError(
             f"{where}: the name {changed['id']!r} that it would get is no id (at most 100 characters); set `id`"
         ) from exc
+
+
+def chosen_models(study: Study, patterns: Sequence[str] | None) -> list[ModelConfig]:
+    """The models of these ids or patterns, in the study's order.
+
+    Raises:
+        ConfigError: one that names no model.
+    """
+    models = expand_models(study)
+    ids = [str(m.id) for m in models]
+    for pattern in patterns or ():
+        if not any(fnmatchcase(id_, pattern) for id_ in ids):
+            raise ConfigError(
+                f"no model {pattern!r} in study {study.name}{did_you_mean(pattern, ids)}; there are: {listed(ids)}"
+            )
+    return [m for m in models if not patterns or any(fnmatchcase(str(m.id), p) for p in patterns)]

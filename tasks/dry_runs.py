@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
 from fute.data.ingest import ingest
 from fute.drift import panel_rows
-from fute.expand import prompt_candidates, watched_models
+from fute.expand import chosen_models, prompt_candidates, watched_models
 from fute.llm.cache import MemoryLedger
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
@@ -15,6 +15,8 @@ from storage.responses import ResponseStore
 from tasks.costs import Cost, CostEstimate, times
 from tasks.drift import panel_id
 from tasks.endpoints import prompted_model
+from tasks.match_asked import texts_to_ask
+from tasks.match_target import Columns
 from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
@@ -47,6 +49,23 @@ def plan_selection(
         return times(missing, min(1.0, allowed / missing.calls)) if missing.calls else missing
 
     return _plan(study, "select", models, cost_of)
+
+
+def plan_match(study: Study, target: str, columns: Columns, models: Sequence[str] | None, rows: int) -> Plan:
+    """A step for each prompted model: the calls that asking it about all texts takes. Other models cost none."""
+    run, parts = Run.of(study), parts_of(study)
+    store = run.open_store().pull()
+    dataset = next((d for d in study.datasets if d.id == target), None)
+    path = target if dataset else str(study.path(target))
+    inputs = texts_to_ask(path, _read(study, dataset) if dataset else None, columns, rows, run)[0].inputs
+    estimate, ledger = CostEstimate(store), ResponseStore(store.root / "responses")
+
+    def cost_of(config: PromptModel) -> Cost:
+        model = prompted_model(run, config, parts, with_key=False)
+        return estimate.of(model, parts.endpoints[str(config.endpoint)], inputs, ledger)
+
+    chosen = [m for m in chosen_models(study, models) if isinstance(m, PromptModel)]
+    return _plan(study, "match", chosen, cost_of)
 
 
 def plan_drift(study: Study, renew: bool) -> Plan:
@@ -88,7 +107,7 @@ def _target(study: Study, run: Run, config: SelectConfig, target: str, text: str
     """The texts that a selection would ask about."""
     dataset = next((d for d in study.datasets if d.id == target), None)
     if dataset is None:
-        return file_pool(run, str(study.path(target)), text, text_pair, config.rows).inputs
+        return file_pool(str(study.path(target)), text, text_pair, config.rows, run.folder, run.seed).inputs
     return target_rows(run, target, _read(study, dataset).train.inputs, config.rows)
 
 

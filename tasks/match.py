@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from fute.config import DatasetConfig, Method, SurrogateConfig
-from fute.data.files import columns_of, file_format
-from fute.data.ingest import ingest
-from fute.did_you_mean import did_you_mean, listed
-from fute.errors import DataError, MethodError, NotInStoreError
+from fute.config import Method, SurrogateConfig
+from fute.did_you_mean import did_you_mean
+from fute.errors import MethodError, NotInStoreError
 from fute.match.accuracy import Accuracy, interval, matched
 from fute.match.kernel import TextKernel
 from fute.match.readout import ReadOut, read_out
@@ -29,16 +27,10 @@ from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
+from tasks.match_target import Columns, judged_split, kept_aside, read_labelled
 
-PAIR = "text_pair"
-"""Column of second texts that is taken where none is named."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
-FEWEST_TEXTS = 20
-"""Labelled texts, below which an interval would say nothing."""
-
-FEWEST_A_LABEL = 5
-"""The same, for each label on average: of fewer, which class goes with it is chance."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +92,14 @@ def match(
     store: Store,
     target: str,
     *,
-    text: str = "text",
-    text_pair: str | None = None,
-    label: str = "label",
+    columns: Columns | None = None,
     space: str | None = None,
     rows: int = 1000,
 ) -> Match:
     """Every model of a space on a labelled target, a dataset of the store or a file.
 
     Args:
-        text, text_pair, label: columns of a file.
+        columns: of a file.
         space: by default the one with the most models.
         rows: labelled texts at most, a stratified sample.
 
@@ -117,16 +107,10 @@ def match(
         NotInStoreError: no such space, dataset or file; no models.
         DataError: the target has no labels, or too few texts.
     """
-    found, population = _space(store, space)
-    dataset, known = _target(store, target, {"text": text, "text_pair": text_pair, "label": label}, rows, population)
-    if dataset.task != "classification" or dataset.label_names is None:
-        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
-    names, part = dataset.label_names, _kept_aside(dataset)
-    split = dataset.splits[part]
-    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
-    if len(split) < fewest:
-        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
-    features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
+    found, population = space_of(store, space)
+    dataset, known = _target(store, target, columns or Columns(), rows, population)
+    (split, names), part = judged_split(dataset, target), kept_aside(dataset)
+    features = features_of(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
     pool = store.pool(found["pool"])
     models = [e for e in population if e.kind == "model"]
     outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
@@ -159,7 +143,7 @@ def match(
     )
 
 
-def _space(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
+def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
     """The space, and all that is in it."""
     vectors = VectorStore(store)
     spaces = vectors.spaces()
@@ -177,7 +161,7 @@ def _space(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[Store
 
 
 def _target(
-    store: Store, target: str, columns: Mapping[str, str | None], rows: int, population: Sequence[StoredEmbedding]
+    store: Store, target: str, columns: Columns, rows: int, population: Sequence[StoredEmbedding]
 ) -> tuple[Dataset, bool]:
     """The target, and whether the store holds it."""
     path = Path(target).expanduser()
@@ -186,31 +170,14 @@ def _target(
         if target not in refs:
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
         return store.dataset(refs[target]), True
-    there = columns_of(path, file_format(path, "auto"), [str(columns["text"]), str(columns["label"])])
-    if columns["text"] == columns["label"]:
-        raise DataError(f"{columns['text']!r} is named as the column of texts and of labels; they are two")
-    if columns["label"] not in there:
-        raise DataError(
-            f"{target} has no column {columns['label']!r}; without labels nothing says how often a model is right, so "
-            f"name their column (--label) or write {FEWEST_TEXTS} of them. Columns there: {listed(there, 30)}"
-        )
-    if columns["text_pair"] is None and PAIR in there:
-        columns = {**columns, "text_pair": PAIR}
-    files = {"files": str(path.resolve())}
-    settings = {"id": "target", "data": files, "max_rows": rows, "min_rows": 2, "skip_bad_rows": True, **columns}
-    return ingest(DatasetConfig.model_validate(settings), Path.cwd(), seed=0), False
+    return read_labelled(path, columns, rows), False
 
 
 def _left_out(dataset: Dataset) -> int:
     return sum(dataset.report["splits"]["train"]["left_out"].values())
 
 
-def _kept_aside(dataset: Dataset) -> str:
-    """The part whose texts models are judged on: one that none can have been trained on, where there is such."""
-    return next(name for name in ("test", "validation", "train") if name in dataset.splits)
-
-
-def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
+def features_of(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
     """Features of any table by the space's surrogate, from the store's cache; those of some tables are not kept."""
     config = SurrogateConfig.model_validate(settings)
     kept, compute = resources.features(store, config, Path.cwd()), resources.computed_features(config, Path.cwd())
@@ -255,11 +222,11 @@ def _matched(
         agreement=read.agreement,
         meaning={name: names[meaning[i]] for i, name in enumerate(classes)},
         as_named=_as_named(answers, labels, classes, names),
-        turned=_turned({name: names[meaning[i]] for i, name in enumerate(classes)}),
+        turned=turned({name: names[meaning[i]] for i, name in enumerate(classes)}),
     )
 
 
-def _turned(meaning: Mapping[str, str]) -> bool:
+def turned(meaning: Mapping[str, str]) -> bool:
     """Whether the classes are the labels, each once, in another order."""
     ours = {name.casefold(): label.casefold() for name, label in meaning.items()}
     return set(ours) == set(ours.values()) and len(ours) == len(meaning) and any(a != b for a, b in ours.items())

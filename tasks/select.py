@@ -124,7 +124,7 @@ def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> Ta
 @handed_in
 def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
     """Texts of a Parquet, CSV or JSONL file."""
-    return _kept(run, run.open_store(), Path(path).name, file_pool(run, path, text, text_pair, rows))
+    return _kept(run, run.open_store(), Path(path).name, file_pool(path, text, text_pair, rows, run.folder, run.seed))
 
 
 def target_rows(run: Run, name: str, inputs: TextTable, rows: int) -> TextTable:
@@ -132,11 +132,11 @@ def target_rows(run: Run, name: str, inputs: TextTable, rows: int) -> TextTable:
     return inputs.take(np.sort(generator(run.seed, "target", name).permutation(len(inputs))[:rows]))
 
 
-def file_pool(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> Pool:
+def file_pool(path: str, text: str, text_pair: str | None, rows: int, folder: Path, seed: int) -> Pool:
     """A seeded draw of a file's texts."""
     source = {"id": "target", "data": {"files": path}, "text": text, "text_pair": text_pair}
     config = PoolConfig.model_validate({"sources": [source], "rows_per_source": rows, "max_rows": max(rows, 8)})
-    return build_pool(config, run.folder, run.seed, [])
+    return build_pool(config, folder, seed, [])
 
 
 def _kept(run: Run, store: Store, name: str, pool: Pool) -> TargetRef:

@@ -1,0 +1,71 @@
+"""The target of a match: a file of texts, with labels or without, or a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from fute.config import DatasetConfig
+from fute.data.files import columns_of, file_format
+from fute.data.ingest import ingest
+from fute.did_you_mean import listed
+from fute.errors import DataError
+from fute.types import Dataset, Split
+
+PAIR = "text_pair"
+"""Column of second texts that is taken where none is named."""
+FEWEST_TEXTS = 20
+"""Labelled texts, below which an interval would say nothing."""
+FEWEST_A_LABEL = 5
+"""The same, for each label on average: of fewer, which class goes with it is chance."""
+
+
+class Columns(BaseModel):
+    """Columns of a file. A label that was not named need not be there."""
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str | None = None
+
+    def labelled(self, path: Path) -> bool:
+        """Whether a file has labels."""
+        return self.label is not None or "label" in columns_of(path, file_format(path, "auto"), [self.text])
+
+    def of(self, path: Path) -> dict[str, str | None]:
+        """Settings of a dataset; the second texts' column is taken where there is one of that name."""
+        label = self.label or "label"
+        there = columns_of(path, file_format(path, "auto"), [self.text, label])
+        if self.text == label:
+            raise DataError(f"{label!r} is named as the column of texts and of labels; they are two")
+        if label not in there:
+            raise DataError(f"{path} has no column {label!r}. Columns there: {listed(there, 30)}")
+        pair = self.text_pair or (PAIR if PAIR in there else None)
+        return {"text": self.text, "text_pair": pair, "label": label}
+
+
+def read_labelled(path: Path, columns: Columns, rows: int) -> Dataset:
+    """A file's labelled texts, a stratified sample; nothing of it is kept."""
+    files = {"files": str(path.resolve())}
+    settings = {"id": "target", "data": files, "max_rows": rows, "min_rows": 2, "skip_bad_rows": True}
+    return ingest(DatasetConfig.model_validate(settings | columns.of(path)), Path.cwd(), seed=0)
+
+
+def kept_aside(dataset: Dataset) -> str:
+    """The part whose texts models are judged on: one that none can have been trained on, where there is such."""
+    return next(name for name in ("test", "validation", "train") if name in dataset.splits)
+
+
+def judged_split(dataset: Dataset, target: str) -> tuple[Split, tuple[str, ...]]:
+    """The part that models are judged on, and its labels' names.
+
+    Raises:
+        DataError: its targets are not classes, or too few.
+    """
+    if dataset.task != "classification" or dataset.label_names is None:
+        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
+    split, names = dataset.splits[kept_aside(dataset)], dataset.label_names
+    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
+    if len(split) < fewest:
+        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
+    return split, names
