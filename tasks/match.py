@@ -23,7 +23,7 @@ from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Dataset, Features, Floats, Kind, Outputs, TextTable
+from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, Split, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from storage.nearest import placed_vectors
 from storage.store import Store
@@ -92,8 +92,39 @@ class Match:
 
     def better(self) -> list[Matched]:
         """Models that are better than always answering the most frequent label, not by chance of being so many."""
-        known = [m for m in self.models if m.accuracy is not None]
-        return [m for m in known if m.accuracy and m.accuracy.surely_above(self.majority, len(known))]
+        return better(self.models, self.majority)
+
+
+def better(models: Sequence[Matched], majority: float) -> list[Matched]:
+    """Those surely right more often than the most frequent label, not by chance of being so many."""
+    known = [m for m in models if m.accuracy is not None]
+    return [m for m in known if m.accuracy and m.accuracy.surely_above(majority, len(known))]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadOuts:
+    """What the models of a space would answer on other texts: made once, for any number of targets.
+
+    Attributes:
+        found: by model; one that does not answer with classes has none.
+    """
+
+    pool: Pool
+    kernel: TextKernel
+    models: Sequence[StoredEmbedding]
+    outputs: Mapping[str, Outputs]
+    found: Mapping[str, ReadOut]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The texts that models are judged on, and the share of them that always answering `most_frequent` gets right."""
+
+    part: str
+    split: Split
+    names: tuple[str, ...]
+    most_frequent: str
+    majority: float
 
 
 def match(
@@ -119,44 +150,75 @@ def match(
     """
     found, population = _space(store, space)
     dataset, known = _target(store, target, {"text": text, "text_pair": text_pair, "label": label}, rows, population)
-    if dataset.task != "classification" or dataset.label_names is None:
-        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
-    names, part = dataset.label_names, _kept_aside(dataset)
-    split = dataset.splits[part]
-    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
-    if len(split) < fewest:
-        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
-    features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
-    pool = store.pool(found["pool"])
+    labelled = labelled_part(target, dataset)
+    surrogate = json.loads(found["settings"])["surrogate"]
+    features = _features(store, surrogate, [] if known else [labelled.split.inputs])
     models = [e for e in population if e.kind == "model"]
-    outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
-    classed = [i for i, o in enumerate(outputs) if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
-    kernel = TextKernel(pool.inputs, features(pool.inputs))
-    read = dict(zip(classed, read_out(kernel.pool, [outputs[i] for i in classed]), strict=True))
-    texts = kernel.texts(split.inputs, features(split.inputs))
-    frequent = int(np.bincount(split.targets, minlength=len(names)).argmax())
-    majority = float((split.targets == frequent).mean())
+    read = read_outs(store, found["pool"], models, features)
     near = _nearness(store, found, models, features, dataset)
-    judged = [
-        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
-        for i, e in enumerate(models)
-    ]
+    judged = [replace(m, **near.get(m.model, {})) for m in judge(read, labelled, features)]
     judged.sort(
         key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
     )
     return Match(
         target=target,
-        texts=len(split),
+        texts=len(labelled.split),
         left_out=0 if known else _left_out(dataset),
-        split=part if known else "",
-        labels=names,
-        most_frequent=names[frequent],
-        majority=majority,
+        split=labelled.part if known else "",
+        labels=labelled.names,
+        most_frequent=labelled.most_frequent,
+        majority=labelled.majority,
         space=found["space"],
-        pool=pool.id,
-        pool_texts=len(pool),
+        pool=read.pool.id,
+        pool_texts=len(read.pool),
         models=tuple(judged),
     )
+
+
+def labelled_part(target: str, dataset: Dataset) -> Labelled:
+    """The texts of a dataset that models are judged on: of a part that none can have been trained on, where there is
+    such.
+
+    Raises:
+        DataError: it has no labels that are classes, or too few texts.
+    """
+    if dataset.task != "classification" or dataset.label_names is None:
+        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
+    names = dataset.label_names
+    part = next(name for name in ("test", "validation", "train") if name in dataset.splits)
+    split = dataset.splits[part]
+    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
+    if len(split) < fewest:
+        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
+    counts = np.bincount(split.targets, minlength=len(names))
+    return Labelled(part, split, names, names[int(counts.argmax())], float(counts.max() / len(split)))
+
+
+def read_outs(store: Store, pool_id: str, models: Sequence[StoredEmbedding], features: Features) -> ReadOuts:
+    """Read the models' answers on the pool out through the surrogate's features and the texts' words."""
+    pool = store.pool(pool_id)
+    outputs = {e.subject: store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models}
+    classed = [name for name, o in outputs.items() if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
+    kernel = TextKernel(pool.inputs, features(pool.inputs))
+    found = read_out(kernel.pool, [outputs[name] for name in classed])
+    return ReadOuts(pool, kernel, models, outputs, dict(zip(classed, found, strict=True)))
+
+
+def judge(read: ReadOuts, labelled: Labelled, features: Features) -> list[Matched]:
+    """How often each model will be right on labelled texts, in the order of the models; not how near it is to them."""
+    texts = read.kernel.texts(labelled.split.inputs, features(labelled.split.inputs))
+    return [
+        _matched(
+            e,
+            read.outputs[e.subject],
+            read.found.get(e.subject),
+            texts,
+            labelled.split.targets,
+            labelled.names,
+            labelled.majority,
+        )
+        for e in read.models
+    ]
 
 
 def _space(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
@@ -203,11 +265,6 @@ def _target(
 
 def _left_out(dataset: Dataset) -> int:
     return sum(dataset.report["splits"]["train"]["left_out"].values())
-
-
-def _kept_aside(dataset: Dataset) -> str:
-    """The part whose texts models are judged on: one that none can have been trained on, where there is such."""
-    return next(name for name in ("test", "validation", "train") if name in dataset.splits)
 
 
 def _features(store: Store, settings: Mapping[str, Any], unkept: Sequence[TextTable]) -> Features:
