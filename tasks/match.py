@@ -21,13 +21,13 @@ from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Dataset, Features, Floats, Kind, Outputs, TextTable
+from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
-from tasks.match_target import Columns, judged_split, kept_aside, read_labelled
+from tasks.match_target import Columns, Labelled, labelled_part, read_labelled
 
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
@@ -84,8 +84,28 @@ class Match:
 
     def better(self) -> list[Matched]:
         """Models that are better than always answering the most frequent label, not by chance of being so many."""
-        known = [m for m in self.models if m.accuracy is not None]
-        return [m for m in known if m.accuracy and m.accuracy.surely_above(self.majority, len(known))]
+        return better(self.models, self.majority)
+
+
+def better(models: Sequence[Matched], majority: float) -> list[Matched]:
+    """Those surely right more often than the most frequent label, not by chance of being so many."""
+    known = [m for m in models if m.accuracy is not None]
+    return [m for m in known if m.accuracy and m.accuracy.surely_above(majority, len(known))]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadOuts:
+    """What the models of a space would answer on other texts: made once, for any number of targets.
+
+    Attributes:
+        found: by model; one that does not answer with classes has none.
+    """
+
+    pool: Pool
+    kernel: TextKernel
+    models: Sequence[StoredEmbedding]
+    outputs: Mapping[str, Outputs]
+    found: Mapping[str, ReadOut]
 
 
 def match(
@@ -109,38 +129,56 @@ def match(
     """
     found, population = space_of(store, space)
     dataset, known = _target(store, target, columns or Columns(), rows, population)
-    (split, names), part = judged_split(dataset, target), kept_aside(dataset)
-    features = features_of(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
-    pool = store.pool(found["pool"])
+    labelled = labelled_part(target, dataset)
+    surrogate = json.loads(found["settings"])["surrogate"]
+    features = features_of(store, surrogate, [] if known else [labelled.split.inputs])
     models = [e for e in population if e.kind == "model"]
-    outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
-    classed = [i for i, o in enumerate(outputs) if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
-    kernel = TextKernel(pool.inputs, features(pool.inputs))
-    read = dict(zip(classed, read_out(kernel.pool, [outputs[i] for i in classed]), strict=True))
-    texts = kernel.texts(split.inputs, features(split.inputs))
-    frequent = int(np.bincount(split.targets, minlength=len(names)).argmax())
-    majority = float((split.targets == frequent).mean())
+    read = read_outs(store, found["pool"], models, features)
     near = _nearness(store, found, models, features, dataset)
-    judged = [
-        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
-        for i, e in enumerate(models)
-    ]
+    judged = [replace(m, **near.get(m.model, {})) for m in judge(read, labelled, features)]
     judged.sort(
         key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
     )
     return Match(
         target=target,
-        texts=len(split),
+        texts=len(labelled.split),
         left_out=0 if known else _left_out(dataset),
-        split=part if known else "",
-        labels=names,
-        most_frequent=names[frequent],
-        majority=majority,
+        split=labelled.part if known else "",
+        labels=labelled.names,
+        most_frequent=labelled.most_frequent,
+        majority=labelled.majority,
         space=found["space"],
-        pool=pool.id,
-        pool_texts=len(pool),
+        pool=read.pool.id,
+        pool_texts=len(read.pool),
         models=tuple(judged),
     )
+
+
+def read_outs(store: Store, pool_id: str, models: Sequence[StoredEmbedding], features: Features) -> ReadOuts:
+    """Read the models' answers on the pool out through the surrogate's features and the texts' words."""
+    pool = store.pool(pool_id)
+    outputs = {e.subject: store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models}
+    classed = [name for name, o in outputs.items() if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
+    kernel = TextKernel(pool.inputs, features(pool.inputs))
+    found = read_out(kernel.pool, [outputs[name] for name in classed])
+    return ReadOuts(pool, kernel, models, outputs, dict(zip(classed, found, strict=True)))
+
+
+def judge(read: ReadOuts, labelled: Labelled, features: Features) -> list[Matched]:
+    """How often each model will be right on labelled texts, in the order of the models; not how near it is to them."""
+    texts = read.kernel.texts(labelled.split.inputs, features(labelled.split.inputs))
+    return [
+        _matched(
+            e,
+            read.outputs[e.subject],
+            read.found.get(e.subject),
+            texts,
+            labelled.split.targets,
+            labelled.names,
+            labelled.majority,
+        )
+        for e in read.models
+    ]
 
 
 def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:

@@ -13,7 +13,7 @@ from storage import catalog
 from storage.store import Store
 from tasks.embed import OutputsRef
 from tasks.engine import NO_CACHE, task
-from tasks.match_target import Columns, judged_split, read_labelled
+from tasks.match_target import Columns, labelled_part, read_labelled
 from tasks.match_unlabelled import Answered, answered, answers_of, counted, of_classes
 from tasks.run import Run, handed_in
 from tasks.select import file_pool
@@ -47,7 +47,8 @@ def texts_to_ask(
     name = Path(target).name
     if dataset is None and not columns.labelled(Path(target)):
         return file_pool(target, columns.text, columns.text_pair, rows, run.folder, run.seed), None, ()
-    split, names = judged_split(dataset or read_labelled(Path(target), columns, rows), target)
+    labelled = labelled_part(target, dataset or read_labelled(Path(target), columns, rows))
+    split, names = labelled.split, labelled.names
     drawn = stratified_sample(split.targets, rows, generator(run.seed, "match", name))
     return Pool(split.inputs.take(drawn), [name] * len(drawn)), split.targets[drawn].tolist(), names
 

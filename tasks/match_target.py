@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig
@@ -19,6 +21,17 @@ FEWEST_TEXTS = 20
 """Labelled texts, below which an interval would say nothing."""
 FEWEST_A_LABEL = 5
 """The same, for each label on average: of fewer, which class goes with it is chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The texts that models are judged on, and the share of them that always answering `most_frequent` gets right."""
+
+    part: str
+    split: Split
+    names: tuple[str, ...]
+    most_frequent: str
+    majority: float
 
 
 class Columns(BaseModel):
@@ -51,21 +64,20 @@ def read_labelled(path: Path, columns: Columns, rows: int) -> Dataset:
     return ingest(DatasetConfig.model_validate(settings | columns.of(path)), Path.cwd(), seed=0)
 
 
-def kept_aside(dataset: Dataset) -> str:
-    """The part whose texts models are judged on: one that none can have been trained on, where there is such."""
-    return next(name for name in ("test", "validation", "train") if name in dataset.splits)
-
-
-def judged_split(dataset: Dataset, target: str) -> tuple[Split, tuple[str, ...]]:
-    """The part that models are judged on, and its labels' names.
+def labelled_part(target: str, dataset: Dataset) -> Labelled:
+    """The texts of a dataset that models are judged on: of a part that none can have been trained on, where there is
+    such.
 
     Raises:
-        DataError: its targets are not classes, or too few.
+        DataError: it has no labels that are classes, or too few texts.
     """
     if dataset.task != "classification" or dataset.label_names is None:
         raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
-    split, names = dataset.splits[kept_aside(dataset)], dataset.label_names
+    names = dataset.label_names
+    part = next(name for name in ("test", "validation", "train") if name in dataset.splits)
+    split = dataset.splits[part]
     fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
     if len(split) < fewest:
         raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
-    return split, names
+    counts = np.bincount(split.targets, minlength=len(names))
+    return Labelled(part, split, names, names[int(counts.argmax())], float(counts.max() / len(split)))

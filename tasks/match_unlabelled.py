@@ -17,14 +17,12 @@ from pydantic import BaseModel
 from fute.did_you_mean import listed
 from fute.errors import DataError, ModelError
 from fute.match.accuracy import matched, wilson
-from fute.match.kernel import TextKernel
-from fute.match.readout import read_out
 from fute.match.unlabelled import FEWEST_MODELS, judge, worth_labelling
 from fute.select.candidates import NO_ANSWER
 from fute.types import Outputs, TextTable
 from storage.store import Store
 from tasks.labels_file import ask_for_labels
-from tasks.match import LEAST_AGREEMENT, features_of, space_of, turned
+from tasks.match import LEAST_AGREEMENT, features_of, read_outs, space_of, turned
 from tasks.match_target import Columns
 from tasks.select import file_pool
 
@@ -172,20 +170,16 @@ def read_answers(
     found, population = space_of(store, space)
     inputs = file_pool(str(path.resolve()), columns.text, columns.text_pair, rows, Path.cwd(), 0).inputs
     features = features_of(store, json.loads(found["settings"])["surrogate"], [inputs])
-    pool = store.pool(found["pool"])
-    models = [e for e in population if e.kind == "model"]
-    outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
-    classed = [i for i, each in enumerate(outputs) if is_classes(each)]
-    kernel = TextKernel(pool.inputs, features(pool.inputs))
-    texts = kernel.texts(inputs, features(inputs))
-    answers, silent = [], [e.subject for i, e in enumerate(models) if i not in classed]
-    for i, read in zip(classed, read_out(kernel.pool, [outputs[i] for i in classed]), strict=True):
-        if read.agreement < LEAST_AGREEMENT:
-            silent.append(models[i].subject)
+    read = read_outs(store, found["pool"], [e for e in population if e.kind == "model"], features)
+    texts = read.kernel.texts(inputs, features(inputs))
+    answers, silent = [], []
+    for model in read.models:
+        name, one = model.subject, read.found.get(model.subject)
+        if one is None or one.agreement < LEAST_AGREEMENT:
+            silent.append(name)
             continue
-        said = read.answers(texts).argmax(axis=1)
-        kind = models[i].row["subject_kind"]
-        answers.append(Answers(models[i].subject, kind, class_names(outputs[i]), said, read.agreement))
+        said = one.answers(texts).argmax(axis=1)
+        answers.append(Answers(name, model.row["subject_kind"], class_names(read.outputs[name]), said, one.agreement))
     return inputs, answers, silent
 
 
