@@ -191,19 +191,85 @@ def test_match_finds_the_model_of_a_file_and_keeps_nothing(finished: tuple[Path,
     assert before == {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
 
+def test_match_of_a_file_without_labels_says_what_is_not_known_and_how_to_know_more(
+    finished: tuple[Path, Result], tmp_path: Path
+) -> None:
+    store = finished[0].parent / "store"
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    file = tmp_path / "mine.csv"
+    file.write_text("words\n" + "".join(f"{text}\n" for text, _ in rows_of(PARTS["mood"], 60, 7)))
+    result = call("match", str(file), "--text", "words", "--store", str(store))
+    assert result.exit_code == 0, result.output
+    for expected in ("60 texts without labels", "3 are needed to compare", "--ask STUDY", "--labels 10"):
+        assert expected in result.output
+    assert before == {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+
+
+def test_match_asks_the_models_once_counts_right_answers_and_has_texts_labelled(
+    finished: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _ = finished
+    monkeypatch.chdir(tmp_path)
+    rows = rows_of(PARTS["mood"], 60, 7)
+    for name, lines in (
+        ("with.csv", [("text", "label"), *rows]),
+        ("without.csv", [("text",), *((t,) for t, _ in rows)]),
+    ):
+        with Path(name).open("w", newline="") as handle:
+            csv.writer(handle).writerows(lines)
+    counted = call("match", "with.csv", "--ask", str(study), "--model", "*/mood", "--json")
+    assert counted.exit_code == 0, counted.output
+    (group,) = json.loads(counted.stdout)["groups"]
+    assert {m["model"] for m in group["models"]} == {"tfidf/mood", "finetune/mood"}
+    best = group["models"][0]
+    assert best["expected"] > 0.8
+    assert best["low"] < best["expected"] <= best["high"]
+    asked = ("match", "without.csv", "--ask", str(study), "--model", "*/mood", "--labels", "30")
+    waiting = call(*asked)
+    assert "without.to_label.csv" in waiting.output
+    labels = dict(rows)
+    to_label = list(csv.DictReader(Path("without.to_label.csv").open(newline="")))
+    with Path("without.to_label.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, to_label[0])
+        writer.writeheader()
+        writer.writerows({**line, "label": labels[line["text"]]} for line in to_label)
+    told = json.loads(call(*asked, "--json").stdout)
+    assert (told["to_label"], told["groups"][0]["labelled"]) == ("", 30)
+    for model in told["groups"][0]["models"]:
+        assert model["low"] <= {m["model"]: m["expected"] for m in group["models"]}[model["model"]] <= model["high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "tfidf/mod"), "did you mean 'tfidf/mood'"),
+        (("--model", "*/mood", "--classes", "x,y"), "no model answers x, y"),
+    ],
+)
+def test_match_names_a_model_or_class_that_is_not_there(
+    finished: tuple[Path, Result], tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text\n" + "".join(f"text {i}\n" for i in range(30)))
+    refused = call("match", str(file), "--ask", str(finished[0]), *arguments)
+    assert refused.exit_code == 1
+    assert expected in refused.output
+
+
 def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_path: Path) -> None:
     store = ("--store", str(finished[0].parent / "store"))
     file = tmp_path / "few.csv"
     file.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10)))
     for arguments, expected in (
         ((str(file),), "10 labelled texts with 2 labels; give at least 20"),
+        ((str(file), "--model", "tfidf/mood"), "--model is for --ask STUDY"),
         ((str(file), "--label", "text"), "of texts and of labels; they are two"),
         ((str(file), "--label", "lable"), "no column 'lable'"),
         (("topics",), "did you mean 'topic'"),
         (("topic", "--space", "none"), "no models in space none"),
     ):
         refused = call("match", *arguments, *store)
-        assert refused.exit_code == 1
+        assert refused.exit_code in (1, 2)
         assert expected in refused.output
         assert "Traceback" not in refused.output
 
