@@ -17,7 +17,7 @@ from fute.config import (
     TrainedModel,
     TransformersModel,
 )
-from fute.data.files import file_format, matching_files, missing_columns
+from fute.data.files import file_format, matching_files, missing_columns, open_file
 from fute.data.pool_sources import pool_sources
 from fute.data.read import source_problems, split_name_problems
 from fute.did_you_mean import did_you_mean, listed
@@ -200,7 +200,7 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
     try:
         for file in matching_files(model.file, base_dir):
             wanted = [column for column in columns if column is not None]
-            if problem := missing_columns(file, file_format(file, "auto"), wanted):
+            if problem := missing_columns(open_file(file, file_format(file)), wanted):
                 yield problem
     except (ConfigError, DataError) as exc:
         yield f"file: {exc}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fute.config import PredictionsModel
 from fute.data.cells import numbers_in, typed_cells
-from fute.data.files import ENDINGS, columns_of, file_format, read_file
+from fute.data.files import file_format, open_file, read_columns
 from fute.data.label_column import is_text, plain_labels
 from fute.data.named_numbers import BOOLEANS
 from fute.data.read import with_text
@@ -100,16 +100,14 @@ class PredictionsTable:
         config = self._config
         named = [config.row, config.text, config.text_pair, config.label, *(config.probabilities or [])]
         named += [config.start, config.end, config.answer, config.score]
-        if self._path.suffix.lower() not in ENDINGS:
-            raise ModelError(f"{self.id}: cannot tell the format of {self._path.name}; end it in {', '.join(ENDINGS)}")
         try:
-            form = file_format(self._path, "auto")
-            self._there = columns_of(self._path, form, [name for name in named if name is not None])
-            table = read_file(self._path, form, [name for name in self._there if name in named])
+            file = open_file(self._path, file_format(self._path))
+            self._there = file.columns([name for name in named if name is not None])
+            table = read_columns(file, [name for name in self._there if name in named])
             columns = dict(zip(table.column_names, table.columns, strict=True))
             if config.label in columns:
                 labels = columns[config.label]
-                labels = typed_cells(labels) if form == "csv" else labels
+                labels = typed_cells(labels) if file.cells else labels
                 columns[config.label] = plain_labels(labels, f"column {config.label!r}")
         except (ConfigError, DataError) as exc:
             raise ModelError(f"{self.id}: {exc}") from exc
