@@ -304,7 +304,7 @@ class PredictionsModel(ZooModel):
     kind: Literal["predictions"]
     """Says which kind of model this is."""
     file: str
-    """Parquet, CSV or JSONL file, relative to the study file."""
+    """A file as datasets may be (CSV, Parquet, JSONL ...), relative to the study file."""
     row: str | None = "row"
     """Column with the pool row, as in the pool's own Parquet file; null: rows are matched by `text`."""
     text: str | None = None
@@ -326,7 +326,8 @@ class PredictionsModel(ZooModel):
     score: str | None = None
     """Column with the probability of that answer; default: 1."""
     pool: str | None = None
-    """The pool's id that the rows refer to; another pool is then refused."""
+    """The pool's id that the rows refer to; another pool is then refused. Default: the file's column `pool`. Rows that
+    are named by number alone need one of them."""
 
     @property
     def gives_spans(self) -> bool:

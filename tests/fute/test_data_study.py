@@ -45,7 +45,7 @@ def folder(tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text("{}")
     save_file({"w": np.zeros(1)}, tmp_path / "bert" / "model.safetensors")
-    pq.write_table(pa.table({"row": [0], "guess": ["good"]}), tmp_path / "p.parquet")
+    pq.write_table(pa.table({"row": [0], "pool": ["a1"], "guess": ["good"]}), tmp_path / "p.parquet")
     return tmp_path
 
 
@@ -195,6 +195,7 @@ def test_a_missing_study_file_names_its_neighbour(folder):
         ("label: guess", "label: gues", "models[5] (table): p.parquet: no column 'gues'; did you mean 'guess'"),
         ("p.parquet", "q.parquet", "models[5] (table): file: there is no file 'q.parquet'"),
         (", label: guess", "", "give `label` or `probabilities`"),
+        ("guess}", "guess, row: n, pool: null}", "models[5] (table): p.parquet: no column 'n'"),
         ("label: guess", "start: guess", "models[5] (table): `start` and `end` belong together; give both columns"),
         ("label: guess", "label: guess, answer: guess", "a table predicts one thing; keep one of label, answer"),
         ("label: guess", "label: guess, score: row", "`score` is the probability of an answer span"),
