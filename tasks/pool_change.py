@@ -33,7 +33,7 @@ def pool_change(study: str, store: Store, pool: Pool, datasets: Sequence[Dataset
     forms = normalised(before.inputs)
     found = {d.id: int(EvaluatedTexts.of([d]).matches(before.inputs, forms)[1].sum()) for d in datasets}
     hold = [f"{name} holds {count} of its {len(before)} texts" for name, count in found.items() if count]
-    why = f"for {listed(hold)}" if hold else "for its sources, their files or the settings of the pool are others"
+    why = f"because {listed(hold)}" if hold else "because its sources, their files or its settings are others"
     asked = len({path.name for path in store.outputs_path(before.id, "any").parent.glob("*.parquet")})
     return (
         f"the pool is not that of the last run ({before.id}), {why}. In the new one ({pool.id}) all models are asked "

@@ -74,7 +74,7 @@ def encoding_remark(codec: str, declared: str | None) -> str | None:
     """What to say of a codec that was guessed."""
     if declared is not None or codec == UTF8:
         return None
-    return f"read as {'Latin-1 (Windows-1252), for it is not UTF-8' if codec == WESTERN else codec.upper()}"
+    return f"read as {'Latin-1 (Windows-1252), since it is not UTF-8' if codec == WESTERN else codec.upper()}"
 
 
 def _utf16(head: bytes, path: Path) -> str:

@@ -23,7 +23,7 @@ from fute.data.formats.parquet import Parquet
 from fute.data.formats.records import Json, Jsonl
 from fute.data.formats.saved import Saved, is_saved, saved_splits
 from fute.data.formats.texts import Texts, holds_texts
-from fute.did_you_mean import did_you_mean
+from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError, DataError
 
 FORMATS: dict[str, type[FileFormat]] = {
@@ -154,9 +154,8 @@ def read_columns(file: FileFormat, wanted: Iterable[str]) -> pa.Table:
 def remarks_on(files: Mapping[str, Iterable[FileFormat]], columns: Iterable[str]) -> list[str]:
     """What had to be guessed to read the files of each split, each thing said once with the first file of its kind."""
     wanted = list(dict.fromkeys(columns))
-    said: dict[str, list[str]] = {}
+    said: dict[str, dict[str, None]] = {}
     for file in (file for split in files.values() for file in split):
         for remark in file.remarks(wanted):
-            said.setdefault(remark, []).append(file.path.name)
-    more = {remark: f" and {len(names) - 1} more" if len(names) > 1 else "" for remark, names in said.items()}
-    return [f"{names[0]}{more[remark]}: {remark}" for remark, names in said.items()]
+            said.setdefault(remark, {})[file.path.name] = None
+    return [f"{listed(names, 1)}: {remark}" for remark, names in said.items()]

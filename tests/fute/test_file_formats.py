@@ -77,7 +77,7 @@ def test_compressed_files_are_unpacked(tmp_path, name):
     ("encoding", "remark"),
     [
         ("utf-8-sig", None),
-        ("latin-1", "r.csv: read as Latin-1 (Windows-1252), for it is not UTF-8"),
+        ("latin-1", "r.csv: read as Latin-1 (Windows-1252), since it is not UTF-8"),
         ("utf-16", "r.csv: read as UTF-16"),
         ("utf-16-le", "r.csv: read as UTF-16-LE"),
         ("utf-16-be", "r.csv: read as UTF-16-BE"),
@@ -166,7 +166,7 @@ def test_ingest_keeps_what_was_guessed_in_its_report(tmp_path):
     dataset = ingest(DatasetConfig(id="d", data={"files": "r.csv"}), tmp_path, 0)
     assert dataset.report["read_as"] == [
         "r.csv: cells separated by semicolons",
-        "r.csv: read as Latin-1 (Windows-1252), for it is not UTF-8",
+        "r.csv: read as Latin-1 (Windows-1252), since it is not UTF-8",
     ]
 
 

@@ -37,7 +37,7 @@ def test_a_dataset_that_takes_texts_out_of_the_pool_is_named_with_what_it_costs_
     datasets = [labelled("old", [f"other {i}" for i in range(20)]), labelled("new", TEXTS[:3] + TEXTS[3:16])]
     told = pool_change("s", store, Pool(TextTable(TEXTS[16:]), ["s"] * 4), datasets)
     assert told is not None
-    assert f"not that of the last run ({pool.id}), for new holds 16 of its 20 texts" in told
+    assert f"not that of the last run ({pool.id}), because new holds 16 of its 20 texts" in told
     assert "all models are asked again (1 have answered the old one)" in told
     assert told.endswith(f"pool: {{reuse: {pool.id}}}")
 
@@ -46,7 +46,7 @@ def test_other_sources_are_a_reason_too(tmp_path):
     store, _ = study_that_ran(tmp_path)
     told = pool_change("s", store, Pool(TextTable(["another"]), ["s"]), [])
     assert told is not None
-    assert "for its sources, their files or the settings of the pool are others" in told
+    assert "because its sources, their files or its settings are others" in told
 
 
 def test_nothing_is_said_of_a_pool_that_is_known_of_another_study_or_of_an_empty_store(tmp_path):
