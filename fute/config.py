@@ -298,6 +298,18 @@ class PythonModel(ZooModel):
     """Change it when the function changes; its source file is fingerprinted as well."""
 
 
+class MlflowModel(ZooModel):
+    """A model of an MLflow registry or run, looked for where the environment variable MLFLOW_TRACKING_URI says. Its
+    code is run: name only models that you trust."""
+
+    kind: Literal["mlflow"]
+    """Says which kind of model this is."""
+    model: str = Field(pattern=r"^(models|runs|file):.+")
+    """models:/name/version, models:/name@alias or runs:/run_id/path. What it stands for is resolved, and is the model's
+    identity: another version is another model. A scikit-learn model is asked for probabilities where it has them; any
+    other is given the texts, and answers with labels or with a row of probabilities for each."""
+
+
 class PredictionsModel(ZooModel):
     """A table of predictions made elsewhere on this pool."""
 
@@ -388,7 +400,14 @@ class TrainedModel(Settings):
 
 
 ModelConfig = Annotated[
-    TransformersModel | SpanAnswererModel | SklearnModel | PythonModel | PredictionsModel | PromptModel | TrainedModel,
+    TransformersModel
+    | SpanAnswererModel
+    | SklearnModel
+    | PythonModel
+    | MlflowModel
+    | PredictionsModel
+    | PromptModel
+    | TrainedModel,
     Field(discriminator="kind"),
 ]
 

@@ -78,7 +78,7 @@ def test_a_good_study_passes_and_its_paths_start_beside_the_file(folder):
         ("min_rows: 2", "task: clasification", "datasets[0].task: should be 'classification', 'regression' or"),
         ("min_rows: 2", "label_names: [no, b]", "label_names[0]: should be a valid string (got False); put it in"),
         ("name: small", "", "name: missing; this field is required"),
-        ("kind: python", "kind: pyton", "models[2].kind: there is no kind 'pyton'; there are: predictions, "),
+        ("kind: python", "kind: pyton", "models[2].kind: there is no kind 'pyton'; there are: mlflow, predictions, "),
         ("kind: python, ", "", "models[2].kind: missing; say which kind it is"),
         ("entry_point: \"zoo:answer\"", "entry_point: zoo", "models[2].entry_point: 'zoo' is no entry point"),
         ("endpoint: local", "endpoint: 3", "models[1].endpoint: should be a valid string or a valid list (got 3)"),
