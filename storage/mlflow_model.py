@@ -33,8 +33,8 @@ class MlflowAnswerer:
         except Exception as exc:  # of MLflow, of its server, of whatever holds the files
             place, reason = (PASSWORD.sub("//", text) for text in (mlflow.get_tracking_uri(), str(exc)))
             raise ModelError(
-                f"{self.id}: MLflow has no {self._uri} at {place} ({reason}); set MLFLOW_TRACKING_URI to where it is, or "
-                "name another version"
+                f"{self.id}: MLflow has no {self._uri} at {place} ({reason}); set MLFLOW_TRACKING_URI to where it is, "
+                "or name another version"
             ) from exc
 
     @property

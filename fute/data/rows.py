@@ -41,15 +41,16 @@ def _are_splits(rows: Any, columns: Sequence[str]) -> bool:
 def _any_table(rows: Any, columns: Sequence[str], where: str) -> pa.Table:
     if all(hasattr(rows, name) for name in _DATASET):
         return arrow_table(rows, columns, where)
-    if isinstance(rows, pa.Table):
+    if hasattr(rows, "__arrow_c_stream__") and not hasattr(rows, "iloc"):
+        rows = pa.table(rows)  # Arrow's own, of polars, an answer of DuckDB
         if problem := describe_missing(where, rows.column_names, columns):
             raise DataError(problem)
         return rows.select(list(dict.fromkeys(columns)))
     if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
         there = dict.fromkeys(name for row in rows for name in row)
         rows = {name: [row.get(name) for row in rows] for name in there}
-    # A frame of pandas or polars is read column by column as a mapping is: an error then names the column.
-    if (isinstance(rows, Mapping) and rows) or hasattr(rows, "__arrow_c_stream__"):
+    # A frame of pandas, whose columns hold anything, is read as a mapping is: an error then names the column.
+    if (isinstance(rows, Mapping) and rows) or hasattr(rows, "iloc"):
         return _table(rows, columns, where)
     raise DataError(
         f"{where} gave {type(rows).__name__}; give {{column: list}}, a list of {{column: value}}, a data frame, an "

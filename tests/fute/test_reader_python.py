@@ -46,13 +46,16 @@ def test_what_are_no_rows_is_refused(tmp_path, returned, says):
         "{name: [row[name] for row in ROWS] for name in ROWS[0]}",
         "pyarrow.Table.from_pylist(ROWS)",
         "pandas.DataFrame(ROWS, index=['b', 'a'])",
+        "duckdb.sql(\"SELECT * FROM (VALUES (1, 'a b'), (NULL, 'c')) t(label, text) ORDER BY text\")",
         "datasets.Dataset.from_list(ROWS)",
         "{'train': pandas.DataFrame(ROWS)}",
         "datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))",
     ],
 )
 def test_a_table_of_any_library_is_the_training_rows_or_one_of_the_splits(tmp_path, returned):
-    head = "import datasets, pandas, pyarrow\nROWS = [{'label': 1, 'text': 'a b'}, {'label': None, 'text': 'c'}]\n"
+    head = (
+        "import datasets, duckdb, pandas, pyarrow\nROWS = [{'label': 1, 'text': 'a b'}, {'label': None, 'text': 'c'}]\n"
+    )
     (tmp_path / "rows.py").write_text(f"{head}def make():\n    return {returned}\n")
     source = PythonSource(source="python", entry_point="rows:make")
     tables = read_tables(source, ["text"], ["label"], tmp_path)
