@@ -40,12 +40,15 @@ def open_bytes(path: Path) -> BinaryIO:
     return OPENERS.get(path.suffix.lower(), io.open)(path, "rb")
 
 
-def encoding_of(path: Path) -> str:
-    """Codec of a text file, for `bytes.decode`: UTF-8, by a byte order mark, UTF-16 without one, or Windows-1252.
+def encoding_of(path: Path, declared: str | None) -> str:
+    """Codec of a text file, for `bytes.decode`: as declared, or UTF-8, by a byte order mark, UTF-16 without one, or
+    Windows-1252.
 
     Raises:
         DataError: it may be one of several.
     """
+    if declared is not None:
+        return UTF8 if codecs.lookup(declared).name == "utf-8" else declared  # with or without a mark
     with open_bytes(path) as content:
         head = content.read(4096)
         for mark, codec in _MARKS.items():

@@ -125,6 +125,11 @@ def test_accents_of_many_languages_are_latin_1(tmp_path):
     assert [row["text"] for row in read(tmp_path, "r.csv")] == words
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "r.csv").write_text(cells(","), encoding="utf-8-sig")
+    assert read(tmp_path, "r.csv", encoding="utf-8") == ROWS
+
+
 def test_an_encoding_or_separator_that_is_nothing_is_refused():
     with pytest.raises(ValueError, match="knows no encoding"):
         FileSource(files="r.csv", encoding="latin-7000")

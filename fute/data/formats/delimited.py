@@ -26,7 +26,7 @@ class Csv(FileFormat):
 
     @cached_property
     def _encoding(self) -> str:
-        return self.dialect.encoding or encoding_of(self.path)
+        return encoding_of(self.path, self.dialect.encoding)
 
     @cached_property
     def _text(self) -> bytes:

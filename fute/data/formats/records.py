@@ -76,7 +76,7 @@ class Jsonl(FileFormat):
 
     @cached_property
     def _encoding(self) -> str:
-        return self.dialect.encoding or encoding_of(self.path)
+        return encoding_of(self.path, self.dialect.encoding)
 
     def _open(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(open_bytes(self.path), encoding=self._encoding)

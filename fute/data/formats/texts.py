@@ -41,7 +41,7 @@ class Texts(FolderFormat):
 
     @cached_property
     def _encodings(self) -> dict[Path, str]:
-        return {file: self.dialect.encoding or encoding_of(file) for file in self._files}
+        return {file: encoding_of(file, self.dialect.encoding) for file in self._files}
 
     def columns(self, wanted: Sequence[str]) -> list[str]:
         return [TEXT, LABEL] if self._labelled else [TEXT]
