@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 import sys
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
@@ -39,8 +40,26 @@ def to_json(value: Any) -> str:
     return json_text(value, indent=2, ascii=True)
 
 
+def without_noise(value: Any) -> Any:
+    """A number of single precision as the shortest decimal that is the same single: 0.95, not 0.949999988079071."""
+    if isinstance(value, list | tuple):
+        return [without_noise(each) for each in value]
+    if isinstance(value, float) and _single(value) == value:
+        return next(short for digits in range(1, 18) if _single(short := float(f"{value:.{digits}g}")) == value)
+    return value
+
+
+def _single(value: float) -> float | None:
+    """The single precision number next to it; None where there is none."""
+    try:
+        return struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return None
+
+
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], file: IO[str]) -> None:
     """Whole values; control characters too, but for a terminal."""
+    rows = ([without_noise(value) for value in row] for row in rows)
     if file.isatty():
         columns = [printable(name) for name in columns]
         rows = [[None if value is None else printable(value) for value in row] for row in rows]

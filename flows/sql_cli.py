@@ -14,6 +14,7 @@ from flows.rows import print_rows, write_rows
 from flows.run_command import end_of_run
 from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
+from fute.terminal import printable
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -58,6 +59,8 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
             count = table.num_rows
         else:
             answer = catalog.query(str(query))
+            if not answer.rows:
+                _explain_empty(root, str(query))
             if out is None:
                 print_rows(answer.columns, answer.rows, None if form == "table" else form)
                 return
@@ -65,6 +68,13 @@ def sql(query: str | None, form: str | None, out: Path | None, export: Path | No
                 write_rows(answer.columns, answer.rows, form, file)
             count = len(answer.rows)
     click.echo(f"{out}: {count} row{'' if count == 1 else 's'}", err=True)
+
+
+def _explain_empty(root: Path, query: str) -> None:
+    from storage.listing import unknown_names
+
+    for line in unknown_names(root, query):
+        click.echo(f"note: {printable(line)}", err=True)
 
 
 @contextmanager

@@ -41,7 +41,9 @@ store_address_option = _option(click.STRING)
 
 
 def known_store(store: Path) -> Path:
-    """The folder, made absolute. Raises NotInStoreError: it is not there."""
-    if not store.is_dir():
+    """The folder, made absolute. Raises NotInStoreError: it is not there, or holds something else."""
+    from storage.schema_version import is_store
+
+    if not is_store(store):
         raise NotInStoreError(f"no store at {store.resolve()}; give --store (the demo's is demo/store)")
     return store.resolve()

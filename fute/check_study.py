@@ -17,7 +17,7 @@ from fute.config import (
     TrainedModel,
     TransformersModel,
 )
-from fute.data.files import file_format, matching_files, missing_columns
+from fute.data.files import file_format, matching_files, missing_columns, open_file
 from fute.data.pool_sources import pool_sources
 from fute.data.read import source_problems, split_name_problems
 from fute.did_you_mean import did_you_mean, listed
@@ -27,6 +27,7 @@ from fute.evaluate.transfer_scores import NO_SOURCE
 from fute.expand import expand_models
 from fute.llm.check_endpoints import endpoint_problems
 from fute.llm.prompts import prompt_problems
+from fute.models.predictions_table import NO_POOL, POOL, unknown_pool
 from fute.surrogate.model_files import check_model_folder
 
 
@@ -200,8 +201,11 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
     try:
         for file in matching_files(model.file, base_dir):
             wanted = [column for column in columns if column is not None]
-            if problem := missing_columns(file, file_format(file, "auto"), wanted):
+            opened = open_file(file, file_format(file))
+            if problem := missing_columns(opened, wanted):
                 yield problem
+            elif unknown_pool(model, opened.columns([*wanted, POOL])):
+                yield f"{file.name} {NO_POOL}"
     except (ConfigError, DataError) as exc:
         yield f"file: {exc}"
 

@@ -45,19 +45,34 @@ def _entry_point(value: str) -> str:
 
 EntryPoint = Annotated[str, AfterValidator(_entry_point)]
 
+
+def _codec(value: str) -> str:
+    try:
+        "".encode(value)
+    except (LookupError, ValueError) as exc:
+        raise ValueError(f"Python knows no encoding {value!r} of text; write utf-8, latin-1, cp1251 ...") from exc
+    return value
+
+
 # ---------------------------------------------------------------------------------------------- where rows come from
 
 
 class FileSource(Settings):
-    """Local Parquet, CSV or JSONL files."""
+    """Local files: Parquet, CSV (also .tsv, and between semicolons or bars), JSONL, JSON, Excel; CSV and JSON also
+    compressed (.gz, .bz2, .xz). Or a folder: of .txt files, in a folder for each label (columns text and label) or
+    without labels (text), or one that `save_to_disk` wrote."""
 
     source: Literal["files"] = "files"
     """Says where the rows come from."""
     files: str | dict[str, str]
     """One path (the training split), or a path for each split: train, validation, test. A path may be a
     glob: in a dataset its files are one split, in the order of their names; in a pool each of them is a source."""
-    format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
+    format: Literal["auto", "parquet", "csv", "tsv", "jsonl", "json", "xlsx"] = "auto"
     """auto: by the file's ending."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    """Between the cells of CSV files; default: whichever of , ; tab | makes the named columns of the first line."""
+    encoding: Annotated[str, AfterValidator(_codec)] | None = None
+    """Of text files, for instance cp1251 or utf-16; default: UTF-8, else what their bytes say, else refused."""
 
 
 class HubSource(Settings):
@@ -76,7 +91,8 @@ class HubSource(Settings):
 
 
 class PythonSource(Settings):
-    """A function that returns rows: {split: {column: list}} (or a datasets.DatasetDict)."""
+    """A function that returns rows: {column: list}, a list of {column: value}, a data frame, an Arrow table or a
+    datasets.Dataset; or one of these for each split, {train: ..., test: ...}."""
 
     source: Literal["python"]
     """Says where the rows come from."""
@@ -88,13 +104,25 @@ class PythonSource(Settings):
     """Change it when the function would return other rows."""
 
 
+class SqlSource(Settings):
+    """What a query answers from a DuckDB or SQLite file."""
+
+    source: Literal["sql"]
+    """Says where the rows come from."""
+    database: str
+    """Path of the file; which of the two it is, its first bytes say. It is opened for reading only."""
+    query: str | dict[str, str]
+    """A SELECT (of the training split), or one for each split. End it in ORDER BY, or the order of rows is the
+    database's. Its text and the file's content are the rows' identity."""
+
+
 def _files_by_default(value: Any) -> Any:
     # A union told apart by a field needs that field, whatever default it has.
     return {"source": "files", **value} if isinstance(value, dict) and "files" in value else value
 
 
 Source = Annotated[
-    FileSource | HubSource | PythonSource, Field(discriminator="source"), BeforeValidator(_files_by_default)
+    FileSource | HubSource | PythonSource | SqlSource, Field(discriminator="source"), BeforeValidator(_files_by_default)
 ]
 
 
@@ -270,13 +298,25 @@ class PythonModel(ZooModel):
     """Change it when the function changes; its source file is fingerprinted as well."""
 
 
+class MlflowModel(ZooModel):
+    """A model of an MLflow registry or run, looked for where the environment variable MLFLOW_TRACKING_URI says. Its
+    code is run: name only models that you trust."""
+
+    kind: Literal["mlflow"]
+    """Says which kind of model this is."""
+    model: str = Field(pattern=r"^(models|runs|file):.+")
+    """models:/name/version, models:/name@alias or runs:/run_id/path. What it stands for is resolved, and is the model's
+    identity: another version is another model. A scikit-learn model is asked for probabilities where it has them; any
+    other is given the texts, and answers with labels or with a row of probabilities for each."""
+
+
 class PredictionsModel(ZooModel):
     """A table of predictions made elsewhere on this pool."""
 
     kind: Literal["predictions"]
     """Says which kind of model this is."""
     file: str
-    """Parquet, CSV or JSONL file, relative to the study file."""
+    """A file as datasets may be (CSV, Parquet, JSONL ...), relative to the study file."""
     row: str | None = "row"
     """Column with the pool row, as in the pool's own Parquet file; null: rows are matched by `text`."""
     text: str | None = None
@@ -298,7 +338,8 @@ class PredictionsModel(ZooModel):
     score: str | None = None
     """Column with the probability of that answer; default: 1."""
     pool: str | None = None
-    """The pool's id that the rows refer to; another pool is then refused."""
+    """The pool's id that the rows refer to; another pool is then refused. Default: the file's column `pool`. Rows that
+    are named by number alone need one of them."""
 
     @property
     def gives_spans(self) -> bool:
@@ -359,7 +400,14 @@ class TrainedModel(Settings):
 
 
 ModelConfig = Annotated[
-    TransformersModel | SpanAnswererModel | SklearnModel | PythonModel | PredictionsModel | PromptModel | TrainedModel,
+    TransformersModel
+    | SpanAnswererModel
+    | SklearnModel
+    | PythonModel
+    | MlflowModel
+    | PredictionsModel
+    | PromptModel
+    | TrainedModel,
     Field(discriminator="kind"),
 ]
 

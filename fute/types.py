@@ -41,10 +41,12 @@ class TextTable:
     Attributes:
         texts: n texts, none empty.
         pairs: n second texts (None where a row has none), or None when no row has one.
+        pool: id of the pool that these are the rows of, all and in order; no part of the identity.
     """
 
     texts: Sequence[str]
     pairs: Sequence[str | None] | None = None
+    pool: str | None = None
 
     def __post_init__(self) -> None:
         if self.pairs is not None and len(self.pairs) != len(self.texts):
@@ -135,6 +137,9 @@ class Pool:
     inputs: TextTable
     source_ids: Sequence[str]
     report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", replace(self.inputs, pool=self.id))
 
     @property
     def id(self) -> str:

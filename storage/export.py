@@ -16,7 +16,11 @@ from storage.catalog import COMMENTS, create_views, nulls
 from storage.schema_version import require_readable
 from storage.view_files import MADE, ORIGIN, View
 
+STORAGE_VERSION = "v1.0.0"
+"""Of the file: DuckDB 1.0 and later open it, in BI tools that bring an older one along, too."""
+
 # Without it a view of which the store has no file yet would be an error; before it, such a view stays empty.
+# Only such a view asks for it: an older DuckDB knows the option as little as ours did then, and reads the others.
 ALLOW_EMPTY = ", allow_empty = true" if int(duckdb.__version__.partition(".")[0]) >= 2 else ""
 
 
@@ -32,7 +36,10 @@ def export_catalog(root: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(temporary)) as con:
+        with duckdb.connect() as con:
+            quoted = str(temporary).replace("'", "''")
+            con.execute(f"ATTACH '{quoted}' AS catalog (STORAGE_VERSION '{STORAGE_VERSION}')")
+            con.execute("USE catalog")
             _create_views(con, root.resolve())
         os.replace(temporary, target)
     except OSError as exc:
@@ -44,23 +51,24 @@ def export_catalog(root: Path, target: Path) -> None:
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> None:
-    create_views(con, lambda view: _rows(view, _files(root, _folding_glob(view) if view.key else view.glob)))
+    create_views(con, lambda view: _rows(view, root, _folding_glob(view) if view.key else view.glob))
     for name, comment in COMMENTS.items():
         text = comment.replace("'", "''")
         con.execute(f"COMMENT ON VIEW {name} IS '{text}'")
 
 
-def _rows(view: View, files: str | None) -> str:
-    """A view's columns from Parquet files; null where a file lacks one.
-
-    Args:
-        files: SQL for the glob; None: there are no files, and the answer is empty.
-    """
+def _rows(view: View, root: Path, glob: str) -> str:
+    """A view's columns from Parquet files; null where a file lacks one, and no rows where there is no file."""
     every = view.schema if ORIGIN.name in view.schema.names else view.schema.append(ORIGIN)
     rows = f"(SELECT {nulls(every)} LIMIT 0)"
-    if files is not None:
-        options = f"union_by_name = true, hive_partitioning = false, filename = 'origin'{ALLOW_EMPTY}"
-        rows += f" UNION ALL BY NAME (SELECT * FROM read_parquet({files}, {options}))"
+    there = next(root.glob(glob), None) is not None
+    if there or ALLOW_EMPTY:
+        # Quotes doubled: the path is ours, but may hold an apostrophe, and a view takes no bound values.
+        path = str(root / glob).replace("'", "''")
+        options = "union_by_name = true, hive_partitioning = false, filename = 'origin'" + (
+            "" if there else ALLOW_EMPTY
+        )
+        rows += f" UNION ALL BY NAME (SELECT * FROM read_parquet('{path}', {options}))"
     columns = (f'{MADE[name].sql} AS "{name}"' if name in view.made else f'"{name}"' for name in view.schema.names)
     return f"SELECT {', '.join(columns)} FROM ({rows})"
 
@@ -69,12 +77,3 @@ def _folding_glob(view: View) -> str:
     """Of the small files and the folded ones, whichever there are at the time."""
     folder, _, name = view.glob.rpartition("/")
     return f"{folder}/**/{name}"
-
-
-def _files(root: Path, glob: str) -> str | None:
-    """The glob as SQL; None where there is nothing, and this DuckDB would take that for an error."""
-    if not ALLOW_EMPTY and next(root.glob(glob), None) is None:
-        return None
-    # Quotes doubled: the path is ours, but may hold an apostrophe, and a view takes no bound values.
-    path = str(root / glob).replace("'", "''")
-    return f"'{path}'"

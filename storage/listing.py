@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,24 @@ def rows(root: Path, view: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     # The names come from the table above, never from the user.
     answer = catalog.query(root, f"SELECT {LISTED[view]} FROM {view}{group} ORDER BY {order}")
     return answer.columns, answer.rows
+
+
+_ASKED_FOR = re.compile(r"\b(nearest|most_similar|compare|near_duplicates)\s*\(([^()]*)\)", re.IGNORECASE)
+_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+_SPACES = "SELECT space FROM spaces"
+_SUBJECTS = "SELECT subject FROM embeddings"
+
+
+def unknown_names(root: Path, sql: str) -> list[str]:
+    """What a query asks a macro for that the store does not have: the answer is then empty, and no error."""
+    told = []
+    for macro, arguments in _ASKED_FOR.findall(sql):
+        of_space = macro.lower() == "near_duplicates"
+        names = [name.replace("''", "'") for name in _LITERAL.findall(arguments)][: 1 if of_space else 2]
+        known = [name for (name,) in catalog.query(root, _SPACES if of_space else _SUBJECTS).rows]
+        what = "space" if of_space else "subject"
+        told += [f"no {what} {n!r} is in the store{did_you_mean(n, known)}" for n in names if n not in known]
+    return told
 
 
 # Where an id is looked up: a view, and the columns that may name it.

@@ -11,6 +11,7 @@ from fute.errors import NotInStoreError
 from fute.types import Kind
 from storage.catalog import COMMENTS, Catalog, Parameters
 from storage.nearest import NEAREST, near_duplicates, nearest
+from storage.schema_version import is_store
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class OpenStore:
             address: the store's folder, or its URL on object storage; then its mirror here is brought up to date.
 
         Raises:
-            NotInStoreError: there is no such folder.
+            NotInStoreError: there is no such folder, or it holds something else.
             StoreError: the store was made by a later fute, or cannot be reached.
         """
         self._store = Store(address).pull()
-        if not self._store.root.is_dir():
+        if not is_store(self._store.root):
             raise NotInStoreError(f"no store at {self._store.root}; give the folder that a study's `store` names")
 
     def __enter__(self) -> OpenStore:

@@ -18,6 +18,16 @@ from storage.stamp import code_version
 
 CURRENT = 2
 PLACE = Path("schema") / "version.json"
+FOLDERS = (
+    "schema", "datasets", "pools", "features", "models", "prompts", "responses", "outputs", "spaces", "embeddings",
+    "members", "neighbors", "evaluations", "drift", "runs", "locks",
+)  # fmt: skip
+"""Of which every store has one, however old it is and however far its first run came."""
+
+
+def is_store(root: Path) -> bool:
+    """Whether a folder is a store, or may become one: it is empty, or holds one of a store's folders."""
+    return root.is_dir() and (any((root / name).is_dir() for name in FOLDERS) or not any(root.iterdir()))
 
 
 def stored_version(root: Path) -> int:

@@ -33,7 +33,7 @@ PARAM_CHARS = 6000  # MLflow cuts longer ones
 # that is away. With 3 it bridges a restart of 15 s. Set beforehand, the environment's own values stay.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 GAP_TAG = "fute.gap"
-_PASSWORD = re.compile(r"//[^/@\s]*@")
+PASSWORD = re.compile(r"//[^/@\s]*@")
 
 HOST_TAG = "fute.host"
 PROCESS_TAG = "fute.process"  # its number, and when it began: numbers are given again
@@ -141,12 +141,12 @@ class Tracker:
 
     def _give_up(self, exc: Exception) -> None:
         # MLFLOW_TRACKING_URI may hold a password, and an error may quote it.
-        place = _PASSWORD.sub("//", str(self.uri))
+        place = PASSWORD.sub("//", str(self.uri))
         log.warning(
             "MLflow at %s does not work (%s: %s); the run goes on without tracking",
             place,
             type(exc).__name__,
-            _PASSWORD.sub("//", str(exc)),
+            PASSWORD.sub("//", str(exc)),
         )
         self.gap = f"{place}: {type(exc).__name__}"
         self._client = None
@@ -255,7 +255,7 @@ class Tracker:
         """Where a browser shows an artifact of a run; None without a tracking server, which alone has a page for it."""
         if self._client is None or run_id is None or not str(self.uri).startswith(("http://", "https://")):
             return None
-        server = _PASSWORD.sub("//", str(self.uri)).rstrip("/")
+        server = PASSWORD.sub("//", str(self.uri)).rstrip("/")
         return f"{server}/#/experiments/{self._experiment_id}/runs/{run_id}/artifacts/{file}"
 
 

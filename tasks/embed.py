@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fute.config import ModelConfig, PromptModel, TrainedModel
+from fute.data.cautions import leaked
 from fute.errors import FuteError
 from fute.llm.endpoint import service_of
 from fute.llm.providers import PROVIDERS
@@ -73,10 +74,11 @@ def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> Tra
     metrics: dict[str, float] = {}
 
     def fill(folder: Path) -> Mapping[str, Any]:
+        known = store.dataset(dataset.ref)
         with resources.compute_lock:
             result = train(
                 config,
-                store.dataset(dataset.ref),
+                known,
                 folder,
                 base_dir=run.folder,
                 surrogate_config=parts.surrogate,
@@ -85,7 +87,8 @@ def train_source_model(run: Run, config: TrainedModel, parts: StudyParts) -> Tra
             )
         metrics.update({f"train_{name}": float(value) for name, value in result.metrics.items()})
         metrics["seconds_train"] = result.seconds
-        return {"score": result.score, "score_name": "accuracy", "majority": result.majority}
+        named = "accuracy, leaked" if leaked(known.report, result.held_out) else "accuracy"
+        return {"score": result.score, "score_name": named, "majority": result.majority}
 
     row = {
         "ref": ref,

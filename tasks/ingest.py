@@ -7,9 +7,11 @@ import logging
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig, PoolConfig, PromptConfig
+from fute.data.cautions import dataset_cautions, pool_cautions
 from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from tasks.engine import NO_CACHE, task
+from tasks.pool_change import pool_change
 from tasks.run import Run, handed_in
 from tasks.study import DatasetRef, dataset_ref, prompt_row
 
@@ -39,11 +41,16 @@ def ingest_dataset(run: Run, config: DatasetConfig) -> DatasetRef:
 def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]) -> PoolRef:
     """Build the pool, or take a stored one by id."""
     store = run.open_store()
+    known = [store.dataset(d.ref) for d in datasets]
+    for caution in [line for dataset in known for line in dataset_cautions(dataset)]:
+        log.warning("%s", caution)
     if config.reuse is not None:
         pool = store.pool(config.reuse)
     else:
-        evaluated = [store.dataset(d.ref) for d in datasets] if config.exclude_evaluated else []
+        evaluated = known if config.exclude_evaluated else []
         pool = build_pool(config, run.folder, run.seed, evaluated)
+        if change := pool_change(run.study, store, pool, evaluated):
+            log.warning("%s", change)
         seen = sum(source["seen"] for source in pool.report["sources"].values())
         if (spared := seen - len(pool) - sum(pool.report["left_out"].values())) > 0:
             log.info(
@@ -53,6 +60,8 @@ def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]
                 config.max_rows,
             )
         store.put_pool(pool, run.stamp)
+    for caution in pool_cautions(pool, known if config.reuse or not config.exclude_evaluated else ()):
+        log.info("%s", caution)
     return PoolRef(id=pool.id, rows=len(pool))
 
 

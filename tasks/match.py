@@ -203,8 +203,8 @@ def _target(
 ) -> tuple[Dataset, bool]:
     """The target, and whether the store holds it."""
     path = Path(target).expanduser()
-    if not path.is_file():
-        refs = {e.subject: f"{e.subject}@{e.row['subject_fingerprint']}" for e in population if e.kind == "dataset"}
+    refs = {e.subject: f"{e.subject}@{e.row['subject_fingerprint']}" for e in population if e.kind == "dataset"}
+    if not path.is_file() and (target in refs or not path.is_dir()):
         if target not in refs:
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
         return store.dataset(refs[target]), True

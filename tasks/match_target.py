@@ -43,12 +43,12 @@ class Columns(BaseModel):
 
     def labelled(self, path: Path) -> bool:
         """Whether a file has labels."""
-        return self.label is not None or "label" in columns_of(path, file_format(path, "auto"), [self.text])
+        return self.label is not None or "label" in columns_of(path, file_format(path), [self.text])
 
     def of(self, path: Path) -> dict[str, str | None]:
         """Settings of a dataset; the second texts' column is taken where there is one of that name."""
         label = self.label or "label"
-        there = columns_of(path, file_format(path, "auto"), [self.text, label])
+        there = columns_of(path, file_format(path), [self.text, label])
         if self.text == label:
             raise DataError(f"{label!r} is named as the column of texts and of labels; they are two")
         if label not in there:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fute.config import ModelConfig, PromptModel, TrainedModel
+from fute.config import MlflowModel, ModelConfig, PromptModel, TrainedModel
 from fute.models.build import build_model
 from fute.train.backbone import backbone_identity
 from fute.train.recipe import recipe_fingerprint
@@ -19,6 +19,10 @@ def open_model(run: Run, config: ModelConfig, parts: StudyParts) -> Model:
     """The model that a configuration describes; a source model must have been trained before."""
     if isinstance(config, PromptModel):
         return prompted_model(run, config, parts, stop_if_constant=not run.go_on)
+    if isinstance(config, MlflowModel):
+        from storage.mlflow_model import MlflowAnswerer  # seconds, which studies without one need not spend
+
+        return MlflowAnswerer(config)
     if not isinstance(config, TrainedModel):
         return build_model(config, run.folder, parts.surrogate.device)
     from fute.train.trained import load_trained  # torch and scikit-learn, which the others may do without

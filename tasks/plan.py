@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel, Field
 
 from fute.config import DatasetConfig, EndpointConfig, PromptModel, PythonModel, SklearnModel, Study, TrainedModel
+from fute.data.cautions import dataset_cautions, pool_cautions
 from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from fute.entry_point import load_entry_point
@@ -23,6 +24,7 @@ from storage.vectors import SubjectKey, VectorStore
 from tasks.costs import Cost, CostEstimate, added
 from tasks.endpoints import prompted_model
 from tasks.models import open_model, trained_ref
+from tasks.pool_change import pool_change
 from tasks.ranking import ranking_key
 from tasks.run import Run
 from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row
@@ -46,6 +48,8 @@ class Plan(BaseModel):
     steps: list[Step]
     over_budget: list[str] = []
     """Limits that the calls are likely to reach."""
+    cautions: list[str] = []
+    """What to know of datasets and pool before they are used."""
 
     @property
     def cost(self) -> Cost:
@@ -53,12 +57,13 @@ class Plan(BaseModel):
         return added([step.cost for step in self.steps if step.cost is not None])
 
     def summary(self) -> str:
+        known = [f"note: {caution}" for caution in self.cautions]
         todo = Counter(step.stage for step in self.steps if step.state == TODO)
         cost = self.cost
         if not todo and not cost.calls:
-            return "Everything is in the store: a run would do no work and make no LLM calls."
+            return "\n".join([*known, "Everything is in the store: a run would do no work and make no LLM calls."])
         work = ", ".join(f"{n} {stage}" for stage, n in todo.items())
-        lines = [f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{priced(cost)}."]
+        lines = [*known, f"A run would do: {work or 'nothing new'}. LLM calls: {cost.calls}{priced(cost)}."]
         if cost.calls:
             lines.append(f"Estimated with {cost.basis}.")
         return "\n".join(lines + [f"warning: {warning}" for warning in self.over_budget])
@@ -90,7 +95,9 @@ def plan(study: Study) -> Plan:
         costs.add(endpoint.id, cost)
         return cost
 
-    return Plan(steps=list(steps(study, store, cost_of)), over_budget=costs.over_budget())
+    cautions: list[str] = []
+    planned = list(steps(study, store, cost_of, cautions))
+    return Plan(steps=planned, over_budget=costs.over_budget(), cautions=cautions)
 
 
 def finished_spaces(study: Study, store: Store) -> list[str] | None:
@@ -104,11 +111,14 @@ def finished_spaces(study: Study, store: Store) -> list[str] | None:
     return found
 
 
-def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator[Step]:
+def steps(
+    study: Study, store: Store, cost_of: CostOf | None = None, cautions: list[str] | None = None
+) -> Iterator[Step]:
     """All that a run makes but its record, its pages and caches; and whether it is in the store.
 
     Args:
         cost_of: estimates what asking a prompted model will cost.
+        cautions: to be added to, where they are asked for.
     """
     run = Run.of(study)
     vectors = VectorStore(store)
@@ -117,7 +127,7 @@ def steps(study: Study, store: Store, cost_of: CostOf | None = None) -> Iterator
         refs[dataset.id] = dataset_ref(run, dataset, store)
         yield _step("ingest", dataset.id, refs[dataset.id].reused)
 
-    pool = planned_pool(study, run, store, refs)
+    pool = planned_pool(study, run, store, refs, cautions)
     yield _step("pool", f"{pool.id} ({len(pool)} rows)", store.pool_path(pool.id).is_file())
     for prompt in study.prompts:
         yield _step("prompt", prompt.id, store.has_prompt(prompt_row(prompt)))
@@ -188,14 +198,24 @@ class Costs:
         ]
 
 
-def planned_pool(study: Study, run: Run, store: Store, refs: dict[str, DatasetRef]) -> Pool:
-    """The pool as a run would build it, in memory."""
-    if study.pool.reuse is not None:
-        return store.pool(study.pool.reuse)
+def planned_pool(
+    study: Study, run: Run, store: Store, refs: dict[str, DatasetRef], cautions: list[str] | None = None
+) -> Pool:
+    """The pool as a run would build it, in memory, and what to know of it and the datasets."""
 
     def dataset(config: DatasetConfig) -> Dataset:
         ref = refs[config.id]
         return store.dataset(ref.ref) if ref.reused else ingest(config, run.folder, run.seed)
 
-    evaluated = [dataset(d) for d in study.datasets] if study.pool.exclude_evaluated else []
-    return build_pool(study.pool, run.folder, run.seed, evaluated)
+    if study.pool.reuse is not None:
+        pool, evaluated = store.pool(study.pool.reuse), []
+    else:
+        evaluated = [dataset(d) for d in study.datasets] if study.pool.exclude_evaluated else []
+        pool = build_pool(study.pool, run.folder, run.seed, evaluated)
+    if cautions is not None:
+        known = evaluated or [dataset(d) for d in study.datasets]
+        cautions += [line for each in known for line in (*each.report.get("read_as", ()), *dataset_cautions(each))]
+        cautions += pool_cautions(pool, () if evaluated else known)
+        if study.pool.reuse is None and (change := pool_change(study.name, store, pool, evaluated)):
+            cautions.append(change)
+    return pool

@@ -14,7 +14,7 @@ from fute.config import DatasetConfig
 from fute.data.duplicates import conflicting, keys_of, normalised, repeated, shared
 from fute.data.faults import Fault, Targets, concerned, counts, text_faults
 from fute.data.labels import class_counts, class_targets
-from fute.data.read import check_split_names, read_tables, source_identity
+from fute.data.read import check_split_names, read_tables_as, source_identity
 from fute.data.reading import ingest_version
 from fute.data.sampling import generator, stratified_sample
 from fute.data.targets import number_targets, span_targets
@@ -45,7 +45,7 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
         DataError: everything that is wrong with the rows, in one message.
     """
     identity, version = source_identity(config.data, base_dir), ingest_version(config, base_dir)
-    tables = read_tables(config.data, _text_columns(config), [config.label], base_dir)
+    tables, read_as = read_tables_as(config.data, _text_columns(config), [config.label], base_dir)
     problems = check_split_names(list(tables))
     if problems:
         raise _refused(config, problems)
@@ -60,7 +60,7 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
     dropped |= unlabelled
 
     splits: dict[str, Split] = {}
-    report: dict[str, Any] = {"splits": {}, "overlap": {}, "dropped_splits": dropped}
+    report: dict[str, Any] = {"splits": {}, "overlap": {}, "dropped_splits": dropped, "read_as": read_as}
     keys: dict[str, tuple[list[Any], list[Any]]] = {}
     for split, found in targets.items():
         table = tables[split]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,6 +157,11 @@ def _from_text(
         present: set[str] = set()
         for split in kept:
             present.update(pc.unique(labels[split].filter(pa.array(~missing[split]))).to_pylist())
+        if twice := _spelt_alike(present):
+            raise DataError(
+                f"the labels {listed(map(repr, twice))} would be different classes, but differ in blanks only; "
+                "write them alike, or list both in label_names"
+            )
         listed_first = [name for name in order if name in present]
         names = (*listed_first, *sorted(present - set(listed_first)))
     splits = {}
@@ -173,6 +178,14 @@ def _from_text(
             found(Fault("null", f"with no label in column {column!r}", missing[split]), Fault("label", what, unknown)),
         )
     return ClassTargets(splits, names, unlabelled)
+
+
+def _spelt_alike(names: Collection[str]) -> list[str]:
+    """Names that differ in blanks only."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault(" ".join(name.split()), []).append(name)
+    return next((group for group in alike.values() if len(group) > 1), [])
 
 
 def _dictionary(column: pa.ChunkedArray) -> list[str]:

@@ -5,6 +5,7 @@ Each kind of source is a reader of its own in `fute/data/readers`, named in READ
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +17,11 @@ from fute.data.label_column import is_text
 from fute.data.readers.files import FileReader
 from fute.data.readers.hub import HubReader
 from fute.data.readers.python import PythonReader
+from fute.data.readers.sql import SqlReader
 from fute.did_you_mean import did_you_mean
 from fute.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,6 +34,9 @@ class Reader(Protocol):
 
     def tables(self, text: Sequence[str], other: Sequence[str]) -> dict[str, pa.Table]:
         """Columns of each split; a column of text may come as any Arrow type that holds text."""
+
+    def remarks(self, columns: Sequence[str]) -> list[str]:
+        """What it had to guess in order to read these columns, in words."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the rows, as JSON: digests, a commit. Where they lie and under which name is no part of it."""
@@ -44,7 +51,12 @@ class Reader(Protocol):
         """The sources of a pool that it stands for, each with the id that it has by default."""
 
 
-READERS: dict[str, Callable[[Any, Path], Reader]] = {"files": FileReader, "hub": HubReader, "python": PythonReader}
+READERS: dict[str, Callable[[Any, Path], Reader]] = {
+    "files": FileReader,
+    "hub": HubReader,
+    "python": PythonReader,
+    "sql": SqlReader,
+}
 """`source` of the settings (`fute.config.Source`) -> its reader."""
 
 
@@ -68,8 +80,19 @@ def read_tables(source: Source, text: Sequence[str], other: Sequence[str], base_
         ConfigError: a file or function that is not there.
         DataError: unreadable, a missing column, a text column that holds something else.
     """
-    tables = reader_of(source, base_dir).tables(text, other)
-    return {split: with_text(table, text, split) for split, table in tables.items()}
+    return read_tables_as(source, text, other, base_dir)[0]
+
+
+def read_tables_as(
+    source: Source, text: Sequence[str], other: Sequence[str], base_dir: Path
+) -> tuple[dict[str, pa.Table], list[str]]:
+    """The same tables, and what had to be guessed to read them, which is also logged."""
+    reader = reader_of(source, base_dir)
+    tables = reader.tables(text, other)
+    remarks = reader.remarks([*text, *other])
+    for remark in remarks:
+        log.info("%s", remark)
+    return {split: with_text(table, text, split) for split, table in tables.items()}, remarks
 
 
 def with_text(table: pa.Table, text: Sequence[str], where: str) -> pa.Table:
@@ -111,7 +134,10 @@ def source_problems(source: Source, columns: Sequence[str], base_dir: Path) -> l
 
 def split_name_problems(source: Source, base_dir: Path) -> list[str]:
     """Splits of a labelled dataset that are called something else than train, validation, test."""
-    names = reader_of(source, base_dir).split_names()
+    try:
+        names = reader_of(source, base_dir).split_names()
+    except (ConfigError, DataError):
+        return []  # `source_problems` says it
     return [] if names is None else check_split_names(names)
 
 

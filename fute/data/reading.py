@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from fute.config import DatasetConfig, FileSource, HubSource
 from fute.data.declared_names import declared_names
-from fute.data.files import file_format, jsonl_rows, read_file, split_files
+from fute.data.files import file_format, open_file, read_columns, split_files
+from fute.data.formats.base import Dialect, FileFormat
+from fute.data.formats.records import Jsonl
 from fute.data.named_numbers import named_like_numbers
 
 Names = Sequence[str] | None
@@ -38,12 +40,13 @@ def ingest_version(config: DatasetConfig, base_dir: Path) -> int:
     declared: list[Names] = []
     guessed = False
     if isinstance(config.data, FileSource):
+        dialect = Dialect(config.data.separator, config.data.encoding)
         for file in (file for files in split_files(config.data, base_dir).values() for file in files):
             form = file_format(file, config.data.format)
             if form == "parquet":
                 declared.append(declared_names(pq.read_schema(file), config.label))
-            else:
-                guessed |= _guessed_cells(file, config.label) if form == "csv" else _guessed_text(file, config.label)
+            elif form in _GUESSED:
+                guessed |= _GUESSED[form](open_file(file, form, dialect), config.label)
     # What a hub's dataset declares is not known before it is fetched.
     unknown = isinstance(config.data, HubSource) and config.label_names is not None
     return 2 if guessed or unknown else names_version(config.label_names, declared)
@@ -66,9 +69,9 @@ def names_version(given: Names, declared: Iterable[Names]) -> int:
     return 2 if moved or named_like_numbers(given) else 1
 
 
-def _guessed_cells(path: Path, label: str) -> bool:
+def _guessed_cells(file: FileFormat, label: str) -> bool:
     """Whether Arrow makes anything else of the labels in a CSV file than the text or whole numbers that they are."""
-    cells = pc.unique(pc.utf8_trim_whitespace(read_file(path, "csv", [label]).column(label))).to_pylist()
+    cells = pc.unique(pc.utf8_trim_whitespace(read_columns(file, [label]).column(label))).to_pylist()
     rows = io.StringIO()
     csv.writer(rows).writerows([["label"], *([cell] for cell in cells if cell)])
     written = rows.getvalue().encode()
@@ -82,10 +85,15 @@ def _guessed_cells(path: Path, label: str) -> bool:
     return not pa.types.is_string(column.type) and len(column) > 0
 
 
-def _guessed_text(path: Path, label: str) -> bool:
+def _guessed_text(file: FileFormat, label: str) -> bool:
     """Whether Arrow makes a time of the labels in a JSONL file: of all of them, or of none."""
-    first = next((row[label] for row in jsonl_rows(path) if row.get(label) is not None), None)
+    assert isinstance(file, Jsonl)
+    first = next((row[label] for row in file.rows() if row.get(label) is not None), None)
     if not isinstance(first, str):
         return False
     line = json.dumps({"label": first}).encode()
     return pa.types.is_temporal(pa_json.read_json(io.BytesIO(line)).column("label").type)
+
+
+_GUESSED = {"csv": _guessed_cells, "jsonl": _guessed_text}
+"""Of the formats that version 1 knew: whether it made something else of a file's labels."""

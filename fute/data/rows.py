@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from fute.data.files import describe_missing
+from fute.data.columns import describe_missing
 from fute.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,25 +19,43 @@ importing has no Dataset yet."""
 
 
 def tables_from_rows(rows: Any, columns: Sequence[str], where: str) -> dict[str, pa.Table]:
-    """{split: {column: values}}, or a `datasets.DatasetDict`, as Arrow tables of the columns asked for.
+    """Rows of each split, or the training rows alone, as Arrow tables of the columns asked for.
+
+    Args:
+        rows: a table, or {split: table}. A table is {column: values}, a list of {column: value}, a `datasets.Dataset`,
+            an Arrow table, or a data frame of pandas, polars and their kin.
 
     Raises:
         DataError: another shape, a missing column, columns of different lengths, mixed types.
     """
-    if not isinstance(rows, Mapping) or not rows:
-        raise DataError(
-            f"{where} gave {type(rows).__name__}; give {{split: {{column: list}}}} or a datasets.DatasetDict"
-        )
-    tables = {}
-    for split, values in rows.items():
-        here = f"{where} ({split})"
-        if isinstance(values, Mapping):
-            tables[split] = _table(values, columns, here)
-        elif all(hasattr(values, name) for name in _DATASET):
-            tables[split] = arrow_table(values, columns, here)
-        else:
-            raise DataError(f"{here} is {type(values).__name__}; give a mapping from column to list")
-    return tables
+    if not _are_splits(rows, columns):
+        return {"train": _any_table(rows, columns, where)}
+    return {split: _any_table(table, columns, f"{where} ({split})") for split, table in rows.items()}
+
+
+def _are_splits(rows: Any, columns: Sequence[str]) -> bool:
+    """Whether a mapping is one from splits to tables: it names no column that is asked for."""
+    return isinstance(rows, Mapping) and bool(rows) and not set(columns) & set(rows)
+
+
+def _any_table(rows: Any, columns: Sequence[str], where: str) -> pa.Table:
+    if all(hasattr(rows, name) for name in _DATASET):
+        return arrow_table(rows, columns, where)
+    if hasattr(rows, "__arrow_c_stream__") and not hasattr(rows, "iloc"):
+        rows = pa.table(rows)  # Arrow's own, of polars, an answer of DuckDB
+        if problem := describe_missing(where, rows.column_names, columns):
+            raise DataError(problem)
+        return rows.select(list(dict.fromkeys(columns)))
+    if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
+        there = dict.fromkeys(name for row in rows for name in row)
+        rows = {name: [row.get(name) for row in rows] for name in there}
+    # A frame of pandas, whose columns hold anything, is read as a mapping is: an error then names the column.
+    if (isinstance(rows, Mapping) and rows) or hasattr(rows, "iloc"):
+        return _table(rows, columns, where)
+    raise DataError(
+        f"{where} gave {type(rows).__name__}; give {{column: list}}, a list of {{column: value}}, a data frame, an "
+        "Arrow table or a datasets.Dataset, or one of these for each split: {train: ..., test: ...}"
+    )
 
 
 def arrow_table(rows: datasets.Dataset, columns: Sequence[str], where: str) -> pa.Table:
@@ -53,8 +71,9 @@ def arrow_table(rows: datasets.Dataset, columns: Sequence[str], where: str) -> p
     return table.replace_schema_metadata(chosen.features.arrow_schema.metadata)
 
 
-def _table(values: Mapping[str, Any], columns: Sequence[str], where: str) -> pa.Table:
-    if problem := describe_missing(where, list(values), columns):
+def _table(values: Any, columns: Sequence[str], where: str) -> pa.Table:
+    there = list(values) if isinstance(values, Mapping) else list(getattr(values, "columns", ()))
+    if problem := describe_missing(where, there, columns):
         raise DataError(problem)
     arrays = {}
     for name in dict.fromkeys(columns):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fute.config import PredictionsModel
 from fute.data.cells import numbers_in, typed_cells
-from fute.data.files import ENDINGS, columns_of, file_format, read_file
+from fute.data.files import file_format, open_file, read_columns
 from fute.data.label_column import is_text, plain_labels
 from fute.data.named_numbers import BOOLEANS
 from fute.data.read import with_text
@@ -25,6 +25,23 @@ from fute.types import Outputs, TextTable
 
 READING_VERSION = 2
 """Raised when the same table would be read otherwise."""
+POOL = "pool"
+"""Column with the pool's id, as in the view `pool_rows`."""
+NO_POOL = (
+    "names pool rows by their numbers, and nothing says of which pool: they are others in every pool. Keep the column "
+    "`pool` of the exported rows in it, or set `pool` to the id of the pool that was answered, or `text` to a column "
+    "with the texts, which are then compared"
+)
+
+
+def keyed_by_row(config: PredictionsModel, there: Collection[str]) -> bool:
+    """Whether rows are found by number; else by text."""
+    return config.row is not None and (config.row in there or config.text is None)
+
+
+def unknown_pool(config: PredictionsModel, there: Collection[str]) -> bool:
+    """Whether rows are found by number alone, and of which pool is not said."""
+    return keyed_by_row(config, there) and config.text is None and config.pool is None and POOL not in there
 
 
 class PredictionsTable:
@@ -56,14 +73,11 @@ class PredictionsTable:
 
     def outputs(self, table: TextTable) -> Outputs:
         config = self._config
-        if config.pool is not None and config.pool != table.fingerprint:
-            raise ModelError(
-                f"{self.id}: {self._path.name} holds predictions on pool {config.pool}, but this pool is "
-                f"{table.fingerprint}; predict on this pool, or reuse that one (pool: {{reuse: {config.pool}}})"
-            )
+        if config.pool is not None:
+            self._check_pool({config.pool}, table)
         columns = self._read()
         predictions = self._predictions(columns)
-        by_row = config.row is not None and (config.row in columns or config.text is None)
+        by_row = keyed_by_row(config, columns)
         matched = self._by_row(columns, table) if by_row else self._by_text(columns, table)
 
         answers: list[Any] = [None] * len(table)
@@ -95,21 +109,40 @@ class PredictionsTable:
             return self._as_spans(answers, table, details)
         return self._as_outputs(answers, columns, details)
 
+    def _check_pool(self, predicted: set[str], table: TextTable) -> None:
+        if not predicted & {table.pool, table.fingerprint}:
+            raise ModelError(
+                f"{self.id}: {self._path.name} holds predictions on pool {listed(sorted(predicted), 3)}, but this pool "
+                f"is {table.pool or table.fingerprint}; predict on this pool, or reuse that one (pool: {{reuse: ID}})"
+            )
+
+    def _pool_rows(self, columns: dict[str, pa.ChunkedArray], table: TextTable) -> list[bool]:
+        """(file rows) whether a row is of this pool: by the column `pool`, where the study names no pool.
+
+        Raises:
+            ModelError: nothing says which pool's rows the numbers are, or they are another's.
+        """
+        if POOL in columns and self._config.pool is None:
+            pools = columns[POOL].to_pylist()
+            self._check_pool({str(pool) for pool in pools if pool is not None}, table)
+            return [pool in (table.pool, table.fingerprint) for pool in pools]
+        if table.pool is not None and unknown_pool(self._config, columns):
+            raise ModelError(f"{self.id}: {self._path.name} {NO_POOL} (this pool is {table.pool})")
+        return [True] * len(next(iter(columns.values())))
+
     def _read(self) -> dict[str, pa.ChunkedArray]:
         """The columns that are named and there, each as what it was named for: see `fute.data.cells`."""
         config = self._config
         named = [config.row, config.text, config.text_pair, config.label, *(config.probabilities or [])]
-        named += [config.start, config.end, config.answer, config.score]
-        if self._path.suffix.lower() not in ENDINGS:
-            raise ModelError(f"{self.id}: cannot tell the format of {self._path.name}; end it in {', '.join(ENDINGS)}")
+        named += [config.start, config.end, config.answer, config.score, POOL]
         try:
-            form = file_format(self._path, "auto")
-            self._there = columns_of(self._path, form, [name for name in named if name is not None])
-            table = read_file(self._path, form, [name for name in self._there if name in named])
+            file = open_file(self._path, file_format(self._path))
+            self._there = file.columns([name for name in named if name is not None])
+            table = read_columns(file, [name for name in self._there if name in named])
             columns = dict(zip(table.column_names, table.columns, strict=True))
             if config.label in columns:
                 labels = columns[config.label]
-                labels = typed_cells(labels) if form == "csv" else labels
+                labels = typed_cells(labels) if file.cells else labels
                 columns[config.label] = plain_labels(labels, f"column {config.label!r}")
         except (ConfigError, DataError) as exc:
             raise ModelError(f"{self.id}: {exc}") from exc
@@ -181,13 +214,18 @@ class PredictionsTable:
         if not pa.types.is_integer(rows.type):
             raise ModelError(f"{self.id}: column {name!r} is of type {rows.type}; pool rows are whole numbers from 0")
         given: Sequence[int | None] = rows.to_pylist()
-        wrong = [row for row in given if row is None or not 0 <= row < len(table)]
+        here = self._pool_rows(columns, table)
+        wrong = [
+            row
+            for row, ours in zip(given, here, strict=True)
+            if ours and not (row is not None and 0 <= row < len(table))
+        ]
         if wrong:
             raise ModelError(
                 f"{self.id}: {len(wrong)} of {len(given)} rows of {self._path.name} name a pool row that is not "
                 f"there ({wrong[0]}, for one); this pool has rows 0 to {len(table) - 1}"
             )
-        matched = [(row, i) for i, row in enumerate(given) if row is not None]
+        matched = [(row, i) for i, row in enumerate(given) if row is not None and here[i]]
         if self._config.text is not None:
             inputs = self._inputs(columns)
             for row, i in matched:

@@ -70,23 +70,28 @@ class SklearnPipeline:
         return pipeline
 
     def outputs(self, table: TextTable) -> Outputs:
-        from sklearn.base import is_regressor
+        return pipeline_outputs(self.id, self.pipeline, table)
 
-        pipeline, texts, n = self.pipeline, table.joined(), len(table)
-        classes = getattr(pipeline, "classes_", None)
-        names = None if classes is None else [str(name) for name in classes]
-        if hasattr(pipeline, "predict_proba"):
-            with foreign_code(self.id, "its predict_proba"):
-                return outputs_from_numbers(self.id, "probabilities", pipeline.predict_proba(texts), n, names)
-        if hasattr(pipeline, "decision_function"):
-            with foreign_code(self.id, "its decision_function"):
-                scores = pipeline.decision_function(texts)
-                # Two classes have one column, high for the second class: it stands for neither name alone, and
-                # one-against-one machines have a column for each pair of classes.
-                fits = names is not None and getattr(scores, "ndim", 0) == 2 and scores.shape[1] == len(names)
-                return outputs_from_numbers(self.id, "scores", scores, n, names if fits else None)
-        with foreign_code(self.id, "its predict"):
-            predictions = pipeline.predict(texts)
-            if is_regressor(pipeline):
-                return outputs_from_numbers(self.id, "scores", predictions, n)
-            return outputs_from_labels(self.id, predictions, n, names)
+
+def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
+    """What a fitted pipeline answers: probabilities, else decision values, else predictions."""
+    from sklearn.base import is_regressor
+
+    texts, n = table.joined(), len(table)
+    classes = getattr(pipeline, "classes_", None)
+    names = None if classes is None else [str(name) for name in classes]
+    if hasattr(pipeline, "predict_proba"):
+        with foreign_code(model_id, "its predict_proba"):
+            return outputs_from_numbers(model_id, "probabilities", pipeline.predict_proba(texts), n, names)
+    if hasattr(pipeline, "decision_function"):
+        with foreign_code(model_id, "its decision_function"):
+            scores = pipeline.decision_function(texts)
+            # Two classes have one column, high for the second class: it stands for neither name alone, and
+            # one-against-one machines have a column for each pair of classes.
+            fits = names is not None and getattr(scores, "ndim", 0) == 2 and scores.shape[1] == len(names)
+            return outputs_from_numbers(model_id, "scores", scores, n, names if fits else None)
+    with foreign_code(model_id, "its predict"):
+        predictions = pipeline.predict(texts)
+        if is_regressor(pipeline):
+            return outputs_from_numbers(model_id, "scores", predictions, n)
+        return outputs_from_labels(model_id, predictions, n, names)

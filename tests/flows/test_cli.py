@@ -77,6 +77,14 @@ def test_check_before_a_run_lists_the_work_and_does_none(tmp_path: Path) -> None
     assert not (tmp_path / "store").exists()
 
 
+def test_check_says_what_is_to_be_known_of_the_data(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    (tmp_path / "mood-test.parquet").write_bytes((tmp_path / "mood-train.parquet").read_bytes())
+    result = call("check", str(study))
+    assert result.exit_code == 0, result.output
+    assert "note: mood: test is train: all of its rows are training rows" in result.output
+
+
 def test_nothing_to_watch_is_told_before_anything_is_started(tmp_path: Path) -> None:
     study = write_small_study(tmp_path)
     result = call("drift", str(study))
@@ -228,7 +236,8 @@ def test_match_asks_the_models_once_counts_right_answers_and_has_texts_labelled(
     waiting = call(*asked)
     assert "without.to_label.csv" in waiting.output
     labels = dict(rows)
-    to_label = list(csv.DictReader(Path("without.to_label.csv").open(newline="")))
+    with Path("without.to_label.csv").open(newline="") as handle:
+        to_label = list(csv.DictReader(handle))
     with Path("without.to_label.csv").open("w", newline="") as handle:
         writer = csv.DictWriter(handle, to_label[0])
         writer.writeheader()

@@ -162,3 +162,28 @@ def test_a_statement_that_writes_is_refused_by_the_command_too(store: str, tmp_p
     assert result.exit_code == 1
     assert "error: Permission Error: Cannot access file" in result.output
     assert not target.exists()
+
+
+def test_csv_shows_single_precision_as_it_was_meant(store: str) -> None:
+    query = "SELECT CAST(0.95 AS FLOAT) AS single, 0.1::DOUBLE + 0.2 AS double, [CAST(0.1 AS FLOAT)] AS list, 7 AS n"
+    assert call(store, query, "--csv").output.splitlines()[1] == "0.95,0.30000000000000004,[0.1],7"
+    tiny, huge, most = "1.4e-45", "1e+300", "3.4028235e+38"
+    numbers = f"SELECT CAST({tiny} AS FLOAT), {huge}::DOUBLE, CAST({most} AS FLOAT), 'nan'::FLOAT, '-inf'::DOUBLE"
+    written = next(csv.reader([call(store, numbers, "--csv").output.splitlines()[1]]))
+    assert [float(cell) for cell in written[:3]] == [1e-45, 1e300, 3.4028235e38]
+    assert written[3:] == ["nan", "-inf"]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SELECT * FROM nearest('m11', k := 3)", "note: no subject 'm11' is in the store; did you mean 'm1'?"),
+        ("SELECT * FROM compare('m1', 'mm2')", "note: no subject 'mm2' is in the store; did you mean 'm2'?"),
+        ("SELECT * FROM near_duplicates('s2', 0.9)", "note: no space 's2' is in the store"),
+    ],
+)
+def test_a_macro_that_is_asked_for_what_is_not_there_says_so(store: str, query: str, told: str) -> None:
+    result = call(store, query)
+    assert result.exit_code == 0
+    assert told in result.stderr
+    assert "note" not in call(store, "SELECT * FROM nearest('m1', k := 0)").stderr

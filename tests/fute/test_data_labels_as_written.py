@@ -345,7 +345,7 @@ def test_rows_of_the_datasets_library_are_recognised_while_another_thread_import
     rows = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a", "b"]})})
     (tmp_path / "source.py").write_text("rows = None\n\ndef make():\n    return rows\n")
     stream = datasets.IterableDataset.from_generator(lambda: iter([{"text": "a"}]))
-    with pytest.raises(DataError, match="is IterableDataset; give a mapping"):
+    with pytest.raises(DataError, match="gave IterableDataset; give"):
         dataset_from_rows("d", "classification", {"train": stream})
     monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))  # as an import that has just begun
     monkeypatch.setattr("fute.data.readers.python.load_entry_point", lambda *_: lambda: rows)

@@ -45,7 +45,7 @@ def folder(tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text("{}")
     save_file({"w": np.zeros(1)}, tmp_path / "bert" / "model.safetensors")
-    pq.write_table(pa.table({"row": [0], "guess": ["good"]}), tmp_path / "p.parquet")
+    pq.write_table(pa.table({"row": [0], "pool": ["a1"], "guess": ["good"]}), tmp_path / "p.parquet")
     return tmp_path
 
 
@@ -78,7 +78,7 @@ def test_a_good_study_passes_and_its_paths_start_beside_the_file(folder):
         ("min_rows: 2", "task: clasification", "datasets[0].task: should be 'classification', 'regression' or"),
         ("min_rows: 2", "label_names: [no, b]", "label_names[0]: should be a valid string (got False); put it in"),
         ("name: small", "", "name: missing; this field is required"),
-        ("kind: python", "kind: pyton", "models[2].kind: there is no kind 'pyton'; there are: predictions, "),
+        ("kind: python", "kind: pyton", "models[2].kind: there is no kind 'pyton'; there are: mlflow, predictions, "),
         ("kind: python, ", "", "models[2].kind: missing; say which kind it is"),
         ("entry_point: \"zoo:answer\"", "entry_point: zoo", "models[2].entry_point: 'zoo' is no entry point"),
         ("endpoint: local", "endpoint: 3", "models[1].endpoint: should be a valid string or a valid list (got 3)"),
@@ -195,6 +195,7 @@ def test_a_missing_study_file_names_its_neighbour(folder):
         ("label: guess", "label: gues", "models[5] (table): p.parquet: no column 'gues'; did you mean 'guess'"),
         ("p.parquet", "q.parquet", "models[5] (table): file: there is no file 'q.parquet'"),
         (", label: guess", "", "give `label` or `probabilities`"),
+        ("guess}", "guess, row: n, pool: null}", "models[5] (table): p.parquet: no column 'n'"),
         ("label: guess", "start: guess", "models[5] (table): `start` and `end` belong together; give both columns"),
         ("label: guess", "label: guess, answer: guess", "a table predicts one thing; keep one of label, answer"),
         ("label: guess", "label: guess, score: row", "`score` is the probability of an answer span"),

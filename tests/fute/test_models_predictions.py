@@ -13,7 +13,7 @@ import pytest
 from fute.config import PredictionsModel
 from fute.errors import ModelError
 from fute.models.build import build_model
-from fute.types import Outputs, TextTable
+from fute.types import Outputs, Pool, TextTable
 
 TABLE = TextTable(["one", "two", "three", "one"])
 
@@ -114,6 +114,29 @@ def test_its_own_pool_is_accepted_and_the_fingerprint_follows_the_content(tmp_pa
     assert build_model(config.model_copy(update={"id": "n"}), tmp_path).fingerprint == before
     ask(tmp_path, {**columns, "y": ["a", "b", "b", "b"]}, label="y")
     assert build_model(config, tmp_path).fingerprint != before
+
+
+POOL = Pool(TABLE, ["a", "a", "b", "b"])
+ROWS = {"row": [0, 1, 2, 3], "y": ["a", "b", "a", "b"]}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_rows_of_a_pool_say_of_which(tmp_path: Path, ending: str) -> None:
+    named = {**ROWS, "pool": [POOL.id] * 4}
+    assert ask(tmp_path, named, POOL.inputs, ending, label="y").values.argmax(axis=1).tolist() == [0, 1, 0, 1]
+    assert ask(tmp_path, ROWS, POOL.inputs, ending, label="y", pool=POOL.id).answered is None
+    assert ask(tmp_path, {**ROWS, "t": TABLE.texts}, POOL.inputs, ending, label="y", text="t").answered is None
+    with pytest.raises(ModelError, match=f"nothing says of which pool.*Keep the column `pool`.*this pool is {POOL.id}"):
+        ask(tmp_path, ROWS, POOL.inputs, ending, label="y")
+    with pytest.raises(ModelError, match=f"predictions on pool abc, but this pool is {POOL.id}; predict on this pool"):
+        ask(tmp_path, {**ROWS, "pool": ["abc"] * 4}, POOL.inputs, ending, label="y")
+
+
+def test_rows_of_other_pools_in_a_file_are_left_out(tmp_path: Path) -> None:
+    columns = {"row": [0, 1, 2, 99, 0], "y": ["a", "b", "a", "b", "b"], "pool": [POOL.id] * 3 + ["abc", "abc"]}
+    outputs = ask(tmp_path, columns, POOL.inputs, label="y")
+    assert outputs.values.argmax(axis=1)[:3].tolist() == [0, 1, 0]
+    assert (outputs.details["rows_missing"], outputs.details["rows_unused"]) == (1, 2)
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def test_a_plain_connection_sees_every_view_with_the_same_columns(tmp_path: Path
     ]
 
 
+def test_an_older_duckdb_opens_it_and_reads_the_views_that_have_files(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", range(2))
+    file = tmp_path / "catalog.duckdb"
+    export_catalog(store.root, file)
+    assert int.from_bytes(file.read_bytes()[12:20], "little") == 64  # the storage version of DuckDB 0.10 to 1.1
+    sql = "SELECT sql FROM duckdb_views() WHERE view_name = '{}'"
+    ((read,),) = shown(file, sql.format("spaces"))
+    assert "read_parquet" in read
+    assert "allow_empty" not in read  # an option of DuckDB 2
+
+
 def test_it_follows_the_store_through_writes_and_folding(tmp_path: Path) -> None:
     root, file = tmp_path / "store", tmp_path / "catalog.duckdb"
     root.mkdir()

@@ -59,6 +59,10 @@ def test_it_only_reads(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("something else")
+    with pytest.raises(NotInStoreError, match="no store at"):
+        fute.open(tmp_path / "other")
     with pytest.raises(NotInStoreError, match="no store at"):
         fute.open(tmp_path / "nowhere")
 

@@ -60,7 +60,7 @@ def test_a_span_outside_its_text_is_refused_before_anything_is_stored(run: Run) 
 
 
 def test_predicted_spans_reach_the_store_too(run: Run, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"row": range(N), "a": ["last"] * N}), tmp_path / "answers.parquet")
+    pq.write_table(pa.table({"pool": [POOL.id] * N, "row": range(N), "a": ["last"] * N}), tmp_path / "answers.parquet")
     table = PredictionsModel(kind="predictions", id="table", file="answers.parquet", answer="a")
     ref = query_model.fn(run, table, StudyParts(surrogate=SurrogateConfig()), POOL.id)
     assert Store(run.store).outputs(POOL.id, ref.ref).values[3].tolist() == [20, 24, 1]

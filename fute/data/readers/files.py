@@ -1,4 +1,4 @@
-"""Local Parquet, CSV and JSONL files, and globs of them."""
+"""Local files and folders, and globs of files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,19 @@ import pyarrow as pa
 from fute.config import FileSource
 from fute.data.cells import typed_alike
 from fute.data.declared_names import one_declaration
-from fute.data.files import file_format, matching_files, missing_columns, read_file, split_files
+from fute.data.files import (
+    FORMATS,
+    file_format,
+    matching_files,
+    missing_columns,
+    open_file,
+    read_columns,
+    remarks_on,
+    split_files,
+    without_ending,
+)
+from fute.data.formats.base import Dialect, FileFormat
 from fute.errors import ConfigError, DataError
-from fute.fingerprint import digest_file
 
 
 @dataclass(frozen=True)
@@ -24,16 +35,18 @@ class FileReader:
     source: FileSource
     base_dir: Path
 
+    @cached_property
+    def _files(self) -> dict[str, list[FileFormat]]:
+        dialect = Dialect(self.source.separator, self.source.encoding)
+        return {
+            split: [open_file(file, file_format(file, self.source.format), dialect) for file in files]
+            for split, files in split_files(self.source, self.base_dir).items()
+        }
+
     def tables(self, text: Sequence[str], other: Sequence[str]) -> dict[str, pa.Table]:
-        tables: dict[str, list[pa.Table]] = {}
-        cells: list[tuple[str, int]] = []  # tables of CSV files: split, and place in it
-        for split, files in split_files(self.source, self.base_dir).items():
-            tables[split] = []
-            for file in files:
-                form = file_format(file, self.source.format)
-                if form == "csv":
-                    cells.append((split, len(tables[split])))
-                tables[split].append(read_file(file, form, [*text, *other]))
+        tables = {split: [read_columns(f, [*text, *other]) for f in files] for split, files in self._files.items()}
+        # Tables of cells: split, and place in it.
+        cells = [(split, i) for split, files in self._files.items() for i, file in enumerate(files) if file.cells]
         for name in (name for name in dict.fromkeys(other) if name not in text):
             typed = typed_alike([tables[split][i].column(name) for split, i in cells])
             for (split, i), column in zip(cells, typed, strict=True):
@@ -41,22 +54,28 @@ class FileReader:
                 tables[split][i] = table.set_column(table.schema.get_field_index(name), name, column)
         return {split: _stack(parts, other, split) for split, parts in tables.items()}
 
+    def remarks(self, columns: Sequence[str]) -> list[str]:
+        return remarks_on(self._files, columns)
+
     def identity(self) -> dict[str, Any]:
-        form = self.source.format
-        files = split_files(self.source, self.base_dir)
-        return {"files": {s: [[file_format(f, form), digest_file(f)] for f in fs] for s, fs in files.items()}}
+        # Named only where it is set, so that files which were known before keep their identity.
+        set_by_hand = {"separator": self.source.separator, "encoding": self.source.encoding}
+        how = [given] if (given := {k: v for k, v in set_by_hand.items() if v is not None}) else []
+        form = {kind: name for name, kind in FORMATS.items()}
+        return {"files": {s: [[form[type(f)], f.digest(), *how] for f in fs] for s, fs in self._files.items()}}
 
     def problems(self, columns: Sequence[str]) -> list[str]:
         found = []
-        for file in [file for part in split_files(self.source, self.base_dir).values() for file in part]:
+        for file in [file for files in self._files.values() for file in files]:
             try:
-                found.append(missing_columns(file, file_format(file, self.source.format), columns))
+                found.append(missing_columns(file, columns))
             except (ConfigError, DataError) as exc:
                 found.append(str(exc))
         return [problem for problem in found if problem]
 
     def split_names(self) -> list[str]:
-        return ["train"] if isinstance(self.source.files, str) else list(self.source.files)
+        files = self.source.files
+        return list(files if isinstance(files, dict) else split_files(self.source, self.base_dir))
 
     def parts(self) -> list[tuple[str, FileSource]]:
         """Each file of a glob by itself; files that are given as splits together."""
@@ -66,7 +85,7 @@ class FileReader:
             return list(zip(_file_names(paths), each, strict=True))
         if not self.source.files:
             raise ConfigError("`files` is empty; name a file")
-        return [(Path(next(iter(self.source.files.values()))).stem, self.source)]
+        return [(without_ending(Path(next(iter(self.source.files.values())))).name, self.source)]
 
 
 def _stack(tables: list[pa.Table], labels: Sequence[str], split: str) -> pa.Table:
@@ -82,11 +101,11 @@ def _stack(tables: list[pa.Table], labels: Sequence[str], split: str) -> pa.Tabl
 
 def _file_names(paths: Sequence[Path]) -> list[str]:
     """A name for each file: its own without its ending; where several have it, with the folders they differ in too."""
-    names = [path.stem for path in paths]
+    names = [without_ending(path).name for path in paths]
     if len(set(names)) < len(names):
         root = os.path.commonpath([path.parent for path in paths])
         below = [path.relative_to(root) for path in paths]
-        names = _told_apart(names, [path.with_suffix("").as_posix() for path in below])
+        names = _told_apart(names, [without_ending(path).as_posix() for path in below])
         names = _told_apart(names, [path.as_posix() for path in below])  # a.csv beside a.jsonl
     return names
 

@@ -80,6 +80,9 @@ class HubReader:
             raise DataError(f"{source.name} could not be loaded: {exc}") from exc
         return tables
 
+    def remarks(self, columns: Sequence[str]) -> list[str]:
+        return []
+
     def identity(self) -> dict[str, Any]:
         commit = resolve_commit(self.source)
         name, subset, splits = self.source.name, self.source.subset, self.source.splits

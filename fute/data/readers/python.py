@@ -32,6 +32,9 @@ class PythonReader:
             raise DataError(f"{entry} raised {type(exc).__name__}: {exc}") from exc
         return tables_from_rows(rows, [*text, *other], entry)
 
+    def remarks(self, columns: Sequence[str]) -> list[str]:
+        return []
+
     def identity(self) -> dict[str, Any]:
         function = entry_point_identity(self.source.entry_point, self.base_dir)
         return {**function, "kwargs": self.source.kwargs, "revision": self.source.revision}
