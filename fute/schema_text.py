@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from fute.did_you_mean import did_you_mean, listed
+from fute.errors import ConfigError
+
 Schema = dict[str, object]
 
 
@@ -14,6 +17,44 @@ def describe(model: type[BaseModel]) -> str:
     parts = [section(model.__name__, schema)]
     parts += [section(name, definition) for name, definition in definitions.items() if "properties" in definition]
     return "\n\n".join(parts)
+
+
+def describe_section(model: type[BaseModel], wanted: str) -> str:
+    """One part of it: a class, a field (with the classes that it is made of), or a kind (`files`, `tupate`).
+
+    Raises:
+        ConfigError: no such thing.
+    """
+    schema = model.model_json_schema()
+    sections = {model.__name__: schema}
+    sections |= {name: each for name, each in schema.get("$defs", {}).items() if "properties" in each}
+    found: dict[str, dict[str, str]] = {}
+    for name, each in sections.items():
+        found.setdefault(name.lower(), {})[name] = section(name, each)
+        for field, details in each["properties"].items():
+            if "const" in details:
+                found.setdefault(str(details["const"]).lower(), {})[name] = section(name, each)
+                continue
+            told = found.setdefault(field.lower(), {})
+            told[f"{name}.{field}"] = section(name, {**each, "properties": {field: details}})
+            told |= {part: section(part, sections[part]) for part in _parts(details) if part in sections}
+    if wanted.lower() not in found:
+        fields = [*schema["properties"], *found]
+        raise ConfigError(
+            f"a study has no section {wanted!r}{did_you_mean(wanted, fields) or '.'} There are: "
+            f"{listed(schema['properties'], 30)}; `fute schema` prints all"
+        )
+    return "\n\n".join(found[wanted.lower()].values())
+
+
+def _parts(details: object) -> list[str]:
+    """The classes that a field's type names."""
+    if isinstance(details, list):
+        return [part for each in details for part in _parts(each)]
+    if not isinstance(details, dict):
+        return []
+    named = [str(details["$ref"]).rpartition("/")[2]] if "$ref" in details else []
+    return named + [part for each in details.values() for part in _parts(each)]
 
 
 def section(name: str, schema: dict) -> str:
