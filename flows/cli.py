@@ -15,7 +15,6 @@ from pathlib import Path
 # gets both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # a first start took 27 s once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Bars and notices of libraries, which would bury the lines of the run.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -36,6 +35,7 @@ from flows.run_command import (
     run_and_show,
     study_argument,
 )
+from flows.schedule_cli import schedule
 from flows.select_cli import select
 from flows.sql_cli import maintain, nearest, sql
 from flows.store_option import known_store, store_address_option, store_option
@@ -222,9 +222,12 @@ def atlas(store: str) -> None:
 @main.command()
 @click.option("--port", default=4200, show_default=True, help="Port of the Prefect server and UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
+@click.option("--pages-port", default=4201, show_default=True, help="Port of the pages that Prefect's page links to.")
 @store_option
-def up(port: int, mlflow_port: int, store: Path) -> None:
-    """Start a Prefect server, a worker with all deployments, and the MLflow UI, on loopback. Ctrl-C ends them.
+def up(port: int, mlflow_port: int, pages_port: int, store: Path) -> None:
+    """Start a Prefect server, a worker, the MLflow UI and what serves pages, on loopback. Ctrl-C ends them.
+
+    Works in any folder: relative paths of runs start there. `fute schedule` then runs studies by the clock.
 
     When one of them ends by itself, the others are ended as well, and this command with an error.
     """
@@ -232,17 +235,15 @@ def up(port: int, mlflow_port: int, store: Path) -> None:
 
     # Ended by a supervisor, it ends what it started as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ports = Ports(port, mlflow_port)
+    ports = Ports(port, mlflow_port, pages_port)
     with services(Path.cwd(), store.resolve(), ports) as running:
         click.echo(f"\nPrefect  http://127.0.0.1:{port}\nMLflow   http://127.0.0.1:{mlflow_port}")
-        click.echo(
-            f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all three"
-        )
+        click.echo(f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all")
         with contextlib.suppress(KeyboardInterrupt):
             running.watch()
 
 
-for command in (init, match, select, sql, nearest, maintain):
+for command in (init, match, schedule, select, sql, nearest, maintain):
     main.add_command(command)
 main.offer_debug()
 
