@@ -38,9 +38,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The documentation site, in site/. A link that leads nowhere ends it.
+# The documentation site, in site/. A link that leads nowhere ends it (not with --quiet, which counts no warnings).
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Prefect server, worker, MLflow and pages on loopback, until interrupted.
 up: $(VENV)/.installed

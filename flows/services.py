@@ -127,7 +127,7 @@ def services(folder: Path, store: Path, ports: Ports, *, with_mlflow: bool = Tru
             ui = start("the MLflow UI", command("mlflow"), *serving, default_uri(store))
             wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
             Path(env[page_links.FOLDER]).mkdir(parents=True, exist_ok=True)
-            serving = f"-m flows.page_server --host 127.0.0.1 --port {ports.pages} --folder".split()
+            serving = f"-P -m flows.page_server --host 127.0.0.1 --port {ports.pages} --folder".split()
             start("the page server", sys.executable, *serving, env[page_links.FOLDER])
         yield Services(env, started)
     finally:

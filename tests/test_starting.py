@@ -165,14 +165,17 @@ def method(surrogate, features): return None
         ({"kind": "python", "entry_point": "fn:degrees"}, "write `outputs: scores`"),
         ({"kind": "python", "entry_point": "fn:binary", "outputs": "labels"}, "write `outputs: probabilities`"),
         ({"kind": "sklearn", "entry_point": "fn:binary"}, "`def binary()`, which returns the fitted pipeline"),
-        ({"kind": "predictions", "file": "answers.csv", "label": "answer"}, "name a pool row that is not there"),
+        (
+            {"kind": "predictions", "file": "answers.csv", "row": None, "text": "text", "label": "answer"},
+            "none of the 2 rows of answers.csv belongs to one of the pool's",
+        ),
         ({"kind": "python", "entry_point": "fn:silent"}, None),  # it may have answers to other rows
         ({"kind": "python", "entry_point": "fn:words", "outputs": "labels"}, None),
     ],
 )
 def test_check_tries_each_model_and_says_what_to_write(tmp_path: Path, model: dict[str, Any], told: str | None) -> None:
     (tmp_path / "fn.py").write_text(FUNCTIONS)
-    write_csv(tmp_path / "answers.csv", row=[0, 4000], answer=["a", "b"])
+    write_csv(tmp_path / "answers.csv", text=["of no", "such pool"], answer=["a", "b"])
     study = write_small_study(tmp_path, models=[{"id": "mine", **model}])
     result = call("check", str(study), "--json")
     steps = {(s["stage"], s["subject"]): s["state"] for s in json.loads(result.stdout)}
