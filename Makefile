@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow lint up clean
+.PHONY: demo test test-slow lint docs up clean
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # torch goes first and alone: a CPU build found by pip is then kept, instead of the CUDA build that others would pull in.
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What only tests and linters need: Dask, Ray, an S3 server, a browser's driver ...
 $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -34,10 +38,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Prefect server, worker and MLflow on loopback, until interrupted.
+# The documentation site, in site/. A link that leads nowhere ends it (not with --quiet, which counts no warnings).
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Prefect server, worker, MLflow and pages on loopback, until interrupted.
 up: $(VENV)/.installed
 	$(BIN)/python -m examples.demo --data-only
 	$(BIN)/fute up --store demo/store
 
 clean:
-	rm -rf $(VENV) demo store .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo store site .pytest_cache .mypy_cache .ruff_cache

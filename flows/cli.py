@@ -10,14 +10,11 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-# Before Prefect is imported. Its console lines are left to warnings, since ours say what goes on; the Prefect UI gets
-# both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
+# Before Prefect is imported. Its console is quiet (flows/commands.py), since our lines say what goes on; the Prefect UI
+# gets both. Analytics are off: beside privacy, they make the temporary server's database lock up now and then.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # a first start took 27 s once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Bars and notices of libraries, which would bury the lines of the run.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -25,37 +22,26 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import click
 
+from flows.commands import Commands
 from flows.console import console, show_progress
+from flows.init_cli import init
 from flows.match_cli import match
 from flows.rows import print_rows, to_json
 from flows.run_command import (
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     base_urls_option,
     checked_study,
     print_plan,
     run_and_show,
     study_argument,
 )
+from flows.schedule_cli import schedule
 from flows.select_cli import select
 from flows.sql_cli import maintain, nearest, sql
 from flows.store_option import known_store, store_address_option, store_option
-from fute.errors import FuteError
+from fute.errors import ModelError
 from fute.json_text import json_text
 from fute.terminal import printable
-
-
-class Commands(click.Group):
-    """Errors of ours go to stderr as one message, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except FuteError as exc:
-            click.echo(f"error: {printable(exc)}", err=True)
-            ctx.exit(EXIT_FAILED)
-        except KeyboardInterrupt:  # before a flow has begun, or after it has ended
-            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -139,11 +125,17 @@ def transfer(study: Path, as_json: bool) -> None:
 @study_argument
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(study: Path, as_json: bool) -> None:
-    """Say what a run would do, what is in the store already, and how many LLM calls it would make. Does nothing."""
+    """Say what a run would do, what is in the store already, and how many LLM calls it would make. Changes nothing.
+
+    Functions, pipelines and tables of predictions that were not asked yet are tried on three rows of the pool.
+    """
     from tasks.plan import plan
 
     loaded = checked_study(study)
-    print_plan(loaded.name, plan(loaded), as_json)
+    planned = plan(loaded)
+    print_plan(loaded.name, planned, as_json)
+    if planned.faults:
+        raise ModelError("a run would fail in part:\n" + "\n".join(f"  - {fault}" for fault in planned.faults))
 
 
 @main.command()
@@ -163,13 +155,17 @@ def doctor(study: Path | None, as_json: bool, store: str) -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON Schema.")
-def schema(as_json: bool) -> None:
-    """Print every field of a study file, with its type, default and meaning."""
+@click.argument("section", required=False)
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON Schema.")
+def schema(section: str | None, as_json: bool) -> None:
+    """Print every field of a study file, or of one SECTION (pool, models, sklearn ...): type, default and meaning."""
     from fute.config import Study
-    from fute.schema_text import describe
+    from fute.schema_text import describe, describe_section
 
-    click.echo(json.dumps(Study.model_json_schema(), indent=2) if as_json else describe(Study))
+    if as_json:
+        click.echo(json.dumps(Study.model_json_schema(), indent=2))
+    else:
+        click.echo(describe(Study) if section is None else describe_section(Study, section))
 
 
 @main.command()
@@ -226,9 +222,12 @@ def atlas(store: str) -> None:
 @main.command()
 @click.option("--port", default=4200, show_default=True, help="Port of the Prefect server and UI.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
+@click.option("--pages-port", default=4201, show_default=True, help="Port of the pages that Prefect's page links to.")
 @store_option
-def up(port: int, mlflow_port: int, store: Path) -> None:
-    """Start a Prefect server, a worker with all deployments, and the MLflow UI, on loopback. Ctrl-C ends them.
+def up(port: int, mlflow_port: int, pages_port: int, store: Path) -> None:
+    """Start a Prefect server, a worker, the MLflow UI and what serves pages, on loopback. Ctrl-C ends them.
+
+    Works in any folder: relative paths of runs start there. `fute schedule` then runs studies by the clock.
 
     When one of them ends by itself, the others are ended as well, and this command with an error.
     """
@@ -236,18 +235,17 @@ def up(port: int, mlflow_port: int, store: Path) -> None:
 
     # Ended by a supervisor, it ends what it started as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ports = Ports(port, mlflow_port)
+    ports = Ports(port, mlflow_port, pages_port)
     with services(Path.cwd(), store.resolve(), ports) as running:
         click.echo(f"\nPrefect  http://127.0.0.1:{port}\nMLflow   http://127.0.0.1:{mlflow_port}")
-        click.echo(
-            f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all three"
-        )
+        click.echo(f"run one  PREFECT_API_URL={ports.api_url} prefect deployment run embed/adhoc\nCtrl-C ends all")
         with contextlib.suppress(KeyboardInterrupt):
             running.watch()
 
 
-for command in (match, select, sql, nearest, maintain):
+for command in (init, match, schedule, select, sql, nearest, maintain):
     main.add_command(command)
+main.offer_debug()
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ from prefect.states import Failed
 from pydantic import BaseModel
 
 from flows.ingest import Ingested, ingest
+from flows.run_names import run_name
 from flows.session import open_session, settle
 from fute.expand import watched_models
 from tasks.drift import DriftCheck, check_drift
@@ -27,7 +28,7 @@ class Drift(BaseModel):
     failures: list[Failure]
 
 
-@flow(name="drift")
+@flow(name="drift", flow_run_name=run_name)
 def drift(
     study: str,
     run: Run | None = None,

@@ -11,6 +11,7 @@ from prefect.futures import PrefectFuture
 from pydantic import BaseModel
 
 from flows.ingest import Ingested, ingest
+from flows.run_names import run_name
 from flows.session import Session, open_session, settle
 from flows.surrogate import surrogate
 from fute.config import ModelConfig, TrainedModel
@@ -41,7 +42,7 @@ class Embedded(BaseModel):
     failures: list[Failure]
 
 
-@flow(name="embed")
+@flow(name="embed", flow_run_name=run_name)
 def embed(
     study: str,
     run: Run | None = None,

@@ -7,6 +7,7 @@ import logging
 from prefect import flow
 from pydantic import BaseModel
 
+from flows.run_names import run_name
 from flows.session import open_session, settle
 from fute.errors import DataError
 from tasks.ingest import PoolRef, build_pool_snapshot, ingest_dataset
@@ -21,7 +22,7 @@ class Ingested(BaseModel):
     pool: PoolRef
 
 
-@flow(name="ingest")
+@flow(name="ingest", flow_run_name=run_name)
 def ingest(study: str, run: Run | None = None) -> Ingested:
     """Snapshot the datasets of a study and build its pool.
 

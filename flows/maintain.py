@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from flows.run_names import run_name
 from flows.session import failed_state, settle
 from fute.errors import ConfigError, NotInStoreError
 from fute.load_study import load_study
@@ -32,7 +33,7 @@ class Maintained(BaseModel):
     failures: list[Failure]
 
 
-@flow(name="maintain")
+@flow(name="maintain", flow_run_name=run_name)
 def maintain(study: str | None = None, store: str | None = None, min_files: int = MIN_FILES) -> Any:
     """Fold one store. Runs and readers may be at work meanwhile; a killed one is simply run again.
 

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows.embed import ask_models
+from flows.run_names import run_name
 from flows.select_prompts import ingest_all
 from flows.session import open_session
 from fute.config import SelectConfig, TrainedModel
@@ -18,7 +19,7 @@ from tasks.match_target import Columns
 from tasks.study import parts_of
 
 
-@flow(name="match")
+@flow(name="match", flow_run_name=run_name)
 def match(
     study: str,
     target: str,

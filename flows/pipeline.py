@@ -9,13 +9,14 @@ from prefect import flow
 from flows.embed import Embedded, embed
 from flows.ingest import ingest
 from flows.report import report
+from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
 from tasks.endpoints import check_keys
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name=run_name)
 def pipeline(study: str, base_urls: dict[str, str] | None = None, go_on: bool = False) -> Any:
     """From datasets and models to one space of embeddings. A second run of the same study does no work.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
@@ -18,7 +19,7 @@ from tasks.unify import Unified
 log = logging.getLogger("flows.report")
 
 
-@flow(name="report")
+@flow(name="report", flow_run_name=run_name)
 def report(
     study: str,
     run: Run | None = None,

@@ -16,6 +16,7 @@ from fute.json_text import json_text
 from storage.store import Store, to_json
 from storage.tracker import Tracker, default_uri
 from tasks import resources
+from tasks.page_links import page_link
 from tasks.pages import Pages
 from tasks.run import Failure, Run
 
@@ -43,7 +44,7 @@ class RunRecord:
     def track_pages(self, pages: Pages) -> None:
         # The store's page grows with the store and is replaced by every run: MLflow keeps the study's, and a link.
         self.tracker.artifact(self.run.run_id, Path(pages.study))
-        self.tracker.text(self.run.run_id, f"{Path(pages.store).as_uri()}\n", "store-page.txt")
+        self.tracker.text(self.run.run_id, f"{page_link(Path(pages.store))}\n", "store-page.txt")
 
     def close(self, state: str) -> dict[str, Any] | None:
         """Write the run's record, once, and end it in MLflow whatever becomes of that; its row of `runs`."""

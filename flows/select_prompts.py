@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.embed import ask_models
+from flows.run_names import run_name
 from flows.session import Session, open_session, settle
 from fute.config import ModelConfig, PromptModel, SelectConfig, Study, TrainedModel
 from fute.did_you_mean import did_you_mean, listed
@@ -23,7 +24,7 @@ from tasks.study import DatasetRef, parts_of
 log = logging.getLogger("flows.select_prompts")
 
 
-@flow(name="select-prompts")
+@flow(name="select-prompts", flow_run_name=run_name)
 def select_prompts(
     study: str,
     target: str,

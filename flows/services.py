@@ -1,4 +1,4 @@
-"""`fute up`: a Prefect server, a worker with all deployments, and the MLflow UI, on loopback, until one ends."""
+"""`fute up`: a Prefect server, a worker, the MLflow UI and what serves pages, on loopback, until one ends."""
 
 from __future__ import annotations
 
@@ -17,29 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from fute.errors import FuteError
+from flows.ports import POOL, Ports, ServiceError
 from storage.tracker import TRACKING_FILE, default_uri, make_whole
+from tasks import page_links
 
-POOL = "fute"
 START_TIMEOUT_S = 180
 WATCH_S = 1.0
 # On disk, so that they outlive the server. In its memory, as Prefect has them otherwise, a run that ends with the
 # server keeps its deployment's slot for ever, and one that outlives the server is ended for having lost its own.
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
-
-
-class ServiceError(FuteError, RuntimeError):
-    """A service did not start, or ended by itself."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    prefect: int = 4200
-    mlflow: int = 5000
-
-    @property
-    def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.prefect}/api"
 
 
 @dataclass(frozen=True)
@@ -80,8 +66,9 @@ def command(name: str) -> str:
     return found
 
 
-def environment(repository: Path, ports: Ports) -> dict[str, str]:
+def environment(folder: Path, ports: Ports) -> dict[str, str]:
     """Settings for the services' processes. PWD is what prefect.yaml takes as the flows' working directory."""
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     programs = Path(command("prefect")).parent
     inherited = dict(os.environ)
     # `fute` keeps Prefect off its own console, where its progress is; a worker's console has no other.
@@ -89,17 +76,24 @@ def environment(repository: Path, ports: Ports) -> dict[str, str]:
     return {
         **inherited,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # where deploy/register.sh finds prefect
-        "PWD": str(repository),
+        "PWD": str(folder),
         "PREFECT_API_URL": ports.api_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "DO_NOT_TRACK": "true",
+        page_links.FOLDER: str(home.resolve() / "fute-pages"),  # links in the server's database outlive this process
+        page_links.ADDRESS: ports.pages_url,
     }
 
 
 @contextmanager
-def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool = True) -> Iterator[Services]:
+def services(folder: Path, store: Path, ports: Ports, *, with_mlflow: bool = True) -> Iterator[Services]:
     """Start everything, yield it, and end it all.
+
+    Args:
+        folder: where relative paths of runs start. What a checkout of fute deploys there is in its prefect.yaml; from
+            any other folder each flow can be run ad hoc, and `fute schedule` does the rest.
+        with_mlflow: start the MLflow UI, and what serves pages.
 
     Raises:
         ServiceError: a service did not come up; what it printed is in the message.
@@ -107,25 +101,34 @@ def services(repository: Path, store: Path, ports: Ports, *, with_mlflow: bool =
     require_free(ports.prefect, "--port")
     if with_mlflow:
         require_free(ports.mlflow, "--mlflow-port")
-    env = environment(repository, ports)
+        require_free(ports.pages, "--pages-port")
+    env = environment(folder, ports)
     started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Each in a process group of its own, so that the processes which it starts end with it.
-        started[name] = subprocess.Popen(arguments, env=env, cwd=repository, start_new_session=True)
+        started[name] = subprocess.Popen(arguments, env=env, cwd=folder, start_new_session=True)
         return started[name]
 
     try:
         serving = f"server start --host 127.0.0.1 --port {ports.prefect}".split()
         server = start("the Prefect server", command("prefect"), *serving)
         wait_until_up(f"{ports.api_url}/health", server)
-        once(env, repository, "sh", "deploy/register.sh")
+        if (folder / "deploy" / "register.sh").is_file():
+            once(env, folder, "sh", "deploy/register.sh")
+        else:
+            from flows.deployments import register_flows
+
+            register_flows(ports.api_url, folder)
         start("the Prefect worker", command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
             make_whole(store / TRACKING_FILE)  # MLflow's own server would make it in its place
             serving = f"ui --host 127.0.0.1 --port {ports.mlflow} --backend-store-uri".split()
             ui = start("the MLflow UI", command("mlflow"), *serving, default_uri(store))
             wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
+            Path(env[page_links.FOLDER]).mkdir(parents=True, exist_ok=True)
+            serving = f"-P -m flows.page_server --host 127.0.0.1 --port {ports.pages} --folder".split()
+            start("the page server", sys.executable, *serving, env[page_links.FOLDER])
         yield Services(env, started)
     finally:
         for process in reversed(started.values()):

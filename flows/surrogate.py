@@ -7,6 +7,7 @@ import logging
 from prefect import flow
 
 from flows.ingest import Ingested, ingest
+from flows.run_names import run_name
 from flows.session import open_session
 from tasks.run import Run
 from tasks.surrogate import SpaceRef, pool_features, register_space
@@ -14,7 +15,7 @@ from tasks.surrogate import SpaceRef, pool_features, register_space
 log = logging.getLogger("flows.surrogate")
 
 
-@flow(name="surrogate")
+@flow(name="surrogate", flow_run_name=run_name)
 def surrogate(study: str, run: Run | None = None, ingested: Ingested | None = None) -> list[SpaceRef]:
     """Make the surrogate's features of the pool, and register a space for each method.
 

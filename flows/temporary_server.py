@@ -1,4 +1,4 @@
-"""Prefect's temporary server, tied to the process that started it.
+"""Prefect's temporary server, given time to start and tied to the process that started it.
 
 As Prefect starts it, it outlives a killed run for ever (230 MB each), and Ctrl-C in a terminal ends it at once, before
 the run that still reports to it.
@@ -16,12 +16,21 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
+PATIENCE_S = 180
+_PREFECTS_START = SubprocessASGIServer.start
 TETHERED = Path(__file__).with_name("tethered.py")
 
 
 def tie_to_this_process() -> None:
     """From now on a temporary server ends with the process that starts it, and hears no Ctrl-C of its terminal."""
     SubprocessASGIServer._run_uvicorn_command = _start  # type: ignore[method-assign]
+    SubprocessASGIServer.start = _start_in_time  # type: ignore[method-assign]
+
+
+def _start_in_time(self: SubprocessASGIServer, timeout: int | None = None) -> None:
+    """Wait as long as the user says, else longer than Prefect's 20 s: the first start on a machine took 27 s."""
+    said = "startup_timeout_seconds" in get_current_settings().server.ephemeral.model_fields_set
+    _PREFECTS_START(self, timeout if timeout is not None or said else PATIENCE_S)
 
 
 def _start(self: SubprocessASGIServer) -> subprocess.Popen[Any]:

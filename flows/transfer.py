@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.ingest import ingest
+from flows.run_names import run_name
 from flows.session import Session, open_session, settle
 from fute.config import TransferConfig
 from fute.errors import ConfigError
@@ -24,7 +25,7 @@ from tasks.transfer import SourceRef, TargetScores, transfer_to_target
 log = logging.getLogger("flows.transfer")
 
 
-@flow(name="transfer")
+@flow(name="transfer", flow_run_name=run_name)
 def transfer(study: str, run: Run | None = None) -> Any:
     """Fine-tune from each source of a study to each of its targets, and hold the embeddings of the store against it.
 

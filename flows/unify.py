@@ -6,6 +6,7 @@ import logging
 
 from prefect import flow
 
+from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
 from tasks.embed import EmbeddingRef
@@ -16,7 +17,7 @@ from tasks.unify import Unified, unify_space
 log = logging.getLogger("flows.unify")
 
 
-@flow(name="unify")
+@flow(name="unify", flow_run_name=run_name)
 def unify(
     study: str,
     run: Run | None = None,

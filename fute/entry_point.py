@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fute.did_you_mean import did_you_mean, listed
-from fute.errors import ConfigError, foreign_code
+from fute.errors import ConfigError, ModelError, foreign_code
 from fute.fingerprint import digest_file, fingerprint
 
 _SYS_PATH = threading.RLock()
@@ -55,6 +56,34 @@ def load_entry_point(entry: str, base_dir: Path) -> Callable[..., Any]:
             "name a function"
         )
     return target
+
+
+def check_call(
+    who: str, function: Callable[..., Any], given: Sequence[str], kwargs: Iterable[str], hint: str = ""
+) -> None:
+    """That a function takes what it is called with.
+
+    Args:
+        who: whose it is, for the message.
+        given: names of the positional arguments.
+        kwargs: names of the keyword arguments: the study's `kwargs`.
+        hint: what else may be meant, for the message.
+
+    Raises:
+        ModelError: it takes others; with the line to write.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    try:
+        signature.bind(*given, **dict.fromkeys(kwargs))
+    except TypeError as exc:
+        name = getattr(function, "__name__", "f")
+        raise ModelError(
+            f"{who}: {name}{signature} cannot be called with ({', '.join([*given, *kwargs])}): {exc}; "
+            f"write `def {name}({', '.join([*given, *kwargs])})`{hint}"
+        ) from exc
 
 
 def entry_point_identity(entry: str, base_dir: Path) -> dict[str, str | None]:

@@ -6,15 +6,30 @@ What only reads, `fute check` above all, does without: Prefect takes longer to i
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.configuration import ensure_logging_setup
 
 __all__ = ["NO_CACHE", "task"]
 
 # A file of flows names its logger in full: run by a worker, it is loaded by its path, and `__name__` is Prefect's.
 PACKAGES = ("flows", "tasks", "fute", "storage")
+
+
+class OfRuns(logging.Handler):
+    """Gives to Prefect's handlers the lines of runs; of any other they would warn that it belongs to none."""
+
+    def __init__(self, handlers: Sequence[logging.Handler]) -> None:
+        super().__init__()
+        self._handlers = list(handlers)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() or TaskRunContext.get():
+            for handler in self._handlers:
+                handler.handle(record)
 
 
 def send_to_prefect() -> None:
@@ -29,8 +44,8 @@ def send_to_prefect() -> None:
         logger = logging.getLogger(package)
         if logger.level == logging.NOTSET:
             logger.setLevel(extra.level)
-        for handler in extra.handlers:
-            logger.addHandler(handler)  # once: the same one is not added again
+        if not any(isinstance(handler, OfRuns) for handler in logger.handlers):
+            logger.addHandler(OfRuns(extra.handlers))
 
 
 send_to_prefect()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from fute.config import DatasetConfig, EndpointConfig, PromptModel, PythonModel, SklearnModel, Study, TrainedModel
+from fute.config import DatasetConfig, EndpointConfig, Method, PromptModel, Study, TrainedModel
 from fute.data.cautions import dataset_cautions, pool_cautions
 from fute.data.ingest import ingest
 from fute.data.pool import build_pool
-from fute.entry_point import load_entry_point
+from fute.errors import FuteError
 from fute.expand import expand_models
 from fute.llm.budget import Spending, passed
+from fute.methods.python_config import PythonMethodConfig
+from fute.methods.python_method import method_function
 from fute.models.prompted import PromptedModel
+from fute.models.trial import TRIED, trial_fault
 from fute.space import embedding_id, space_id
 from fute.surrogate.identity import surrogate_identity
-from fute.types import Dataset, Kind, Pool, TextTable
+from fute.types import Dataset, Kind, Model, Pool, TextTable
 from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import SubjectKey, VectorStore
@@ -29,7 +35,7 @@ from tasks.ranking import ranking_key
 from tasks.run import Run
 from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row
 
-DONE, TODO = "in the store", "to do"
+DONE, TODO, FAILS = "in the store", "to do", "would fail"
 
 
 class Step(BaseModel):
@@ -50,6 +56,8 @@ class Plan(BaseModel):
     """Limits that the calls are likely to reach."""
     cautions: list[str] = []
     """What to know of datasets and pool before they are used."""
+    faults: list[str] = []
+    """What would fail, as a trial has shown."""
 
     @property
     def cost(self) -> Cost:
@@ -58,7 +66,7 @@ class Plan(BaseModel):
 
     def summary(self) -> str:
         known = [f"note: {caution}" for caution in self.cautions]
-        todo = Counter(step.stage for step in self.steps if step.state == TODO)
+        todo = Counter(step.stage for step in self.steps if step.state != DONE)
         cost = self.cost
         if not todo and not cost.calls:
             return "\n".join([*known, "Everything is in the store: a run would do no work and make no LLM calls."])
@@ -96,8 +104,27 @@ def plan(study: Study) -> Plan:
         return cost
 
     cautions: list[str] = []
-    planned = list(steps(study, store, cost_of, cautions))
-    return Plan(steps=planned, over_budget=costs.over_budget(), cautions=cautions)
+    faults = [fault for config in study.methods if (fault := _method_fault(config, study.base_dir)) is not None]
+
+    def tried(model: Model, inputs: TextTable) -> bool:
+        with redirect_stdout(sys.stderr):  # what it prints is no part of the plan
+            fault = trial_fault(model, inputs)
+        if fault is not None:
+            faults.append(fault)
+        return fault is None
+
+    planned = list(steps(study, store, cost_of, tried, cautions))
+    return Plan(steps=planned, over_budget=costs.over_budget(), cautions=cautions, faults=faults)
+
+
+def _method_fault(config: Method, base_dir: Path) -> str | None:
+    """What is wrong with a method of the user's own, as far as its function's signature tells."""
+    try:
+        if isinstance(config, PythonMethodConfig):
+            method_function(config, base_dir)
+    except FuteError as exc:
+        return str(exc)
+    return None
 
 
 def finished_spaces(study: Study, store: Store) -> list[str] | None:
@@ -112,12 +139,17 @@ def finished_spaces(study: Study, store: Store) -> list[str] | None:
 
 
 def steps(
-    study: Study, store: Store, cost_of: CostOf | None = None, cautions: list[str] | None = None
+    study: Study,
+    store: Store,
+    cost_of: CostOf | None = None,
+    tried: Callable[[Model, TextTable], bool] | None = None,
+    cautions: list[str] | None = None,
 ) -> Iterator[Step]:
     """All that a run makes but its record, its pages and caches; and whether it is in the store.
 
     Args:
         cost_of: estimates what asking a prompted model will cost.
+        tried: asks a model that is to be asked in this process about a few inputs; whether it answered.
         cautions: to be added to, where they are asked for.
     """
     run = Run.of(study)
@@ -143,14 +175,16 @@ def steps(
             prompted = prompted_model(run, model, parts, with_key=False)
             ref = f"{model_id}@{prompted.fingerprint}"
         else:
-            ref = f"{model_id}@{open_model(run, model, parts).fingerprint}"
+            opened = open_model(run, model, parts)
+            ref = f"{model_id}@{opened.fingerprint}"
         known = store.has_outputs(pool.id, ref) and store.has_model(ref)
         if isinstance(model, PromptModel) and cost_of is not None:
             endpoint = parts.endpoints[str(model.endpoint)]
             cost = Cost() if known else cost_of(prompted, endpoint, pool.inputs)
-        if isinstance(model, SklearnModel | PythonModel) and not known:
-            load_entry_point(model.entry_point, run.folder)  # one that is not there is told now
-        yield _step("outputs", model_id, known, cost)
+        step = _step("outputs", model_id, known, cost)
+        if tried is not None and not known and model.kind in TRIED and not tried(opened, pool.inputs):
+            step.state = FAILS
+        yield step
         subjects.append(("model", model_id, ref))
 
     identity = surrogate_identity(study.surrogate, run.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import numpy as np
@@ -159,7 +160,7 @@ class Panel:
                     raise
 
         with ThreadPoolExecutor(max(1, len(groups)), thread_name_prefix="endpoint") as pool:
-            futures = [pool.submit(work, group) for group in groups.values()]
+            futures = [pool.submit(copy_context().run, work, group) for group in groups.values()]
         # All have ended here: what was spent is final.
         if isinstance(self._stop.reason, BudgetExhausted):
             raise BudgetExhausted(f"{self._stop.reason}. Spent by this selection until then: {self.spent()}")

@@ -14,6 +14,7 @@ from fute.terminal import printable
 from fute.unify.frame import legend
 from storage.summary import SpaceSummary, near_in_words, summarise
 from tasks.engine import NO_CACHE, task
+from tasks.page_links import page_link
 from tasks.pages import Pages, pages_of
 from tasks.run import Failure, Run
 from tasks.unify import Unified
@@ -50,12 +51,14 @@ def publish_pages(run: Run, pages: Pages, study_link: str | None = None) -> None
     """Links to both pages, as artifacts of the Prefect run.
 
     Args:
-        study_link: where a server shows the study's page; default: its file. A browser follows a link to a file only
-            on the worker's own machine, and not from a page that a server sent: there it is a path to copy.
+        study_link: where a tracking server shows the study's page, for where no page server does. A browser follows a
+            link to a file only on the worker's own machine, and not from a page that a server sent: there it is a path
+            to copy.
     """
-    link = study_link or Path(pages.study).as_uri()
+    study, store = page_link(Path(pages.study)), page_link(Path(pages.store))
+    link = study_link if study_link and study.startswith("file:") else study
     create_link_artifact(link=link, link_text=f"Atlas of {run.study}", key="fute-study-page")
-    create_link_artifact(link=Path(pages.store).as_uri(), link_text="Atlas of the store", key="fute-store-page")
+    create_link_artifact(link=store, link_text="Atlas of the store", key="fute-store-page")
 
 
 def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:

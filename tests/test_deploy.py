@@ -78,7 +78,7 @@ def test_arguments_of_the_build_are_arguments_of_the_dockerfile() -> None:
 def test_the_image_has_every_extra_but_those_that_it_says_why_not() -> None:
     extras = set(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     ((installed),) = re.findall(r"--editable '\.\[(.*?)\]'", DOCKERFILE)
-    assert extras - set(installed.split(",")) == {"dev", "packaged", "quantized", "ray"}
+    assert extras - set(installed.split(",")) == {"dev", "docs", "packaged", "quantized", "ray"}
     assert "Without ray" in DOCKERFILE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,10 @@ def test_every_server_that_fute_starts_binds_to_loopback(tmp_path: Path, monkeyp
     monkeypatch.setattr(services, "subprocess", type("s", (), {"Popen": Recorded, "run": subprocess.run}))
     for name in ("once", "wait_until_up", "end"):
         monkeypatch.setattr(services, name, lambda *_: None)
-    with services.services(REPOSITORY, tmp_path, services.Ports(0, 0)):
+    with services.services(REPOSITORY, tmp_path, services.Ports(0, 0, 0)):
         pass
     servers = [arguments for arguments in started if "worker" not in arguments]
-    assert [Path(arguments[0]).name for arguments in servers] == ["prefect", "mlflow"]
+    assert [Path(arguments[0]).name for arguments in servers] == ["prefect", "mlflow", Path(sys.executable).name]
     for arguments in servers:
         assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     with DemoEndpoint(lambda *_: [("a", 1.0)]) as endpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from fute import stopping
@@ -38,8 +39,8 @@ def fan_out(items: Iterable[T], work: Callable[[T], None], n_threads: int) -> Ba
             failures.append(exc)
 
     with ThreadPoolExecutor(n_threads, thread_name_prefix="llm") as pool:
-        try:
-            for future in [pool.submit(drain) for _ in range(n_threads)]:
+        try:  # each in the caller's context: an engine tells by it whose lines of the log are whose
+            for future in [pool.submit(copy_context().run, drain) for _ in range(n_threads)]:
                 future.result()
         except BaseException as exc:  # an interrupt of the waiting thread: the workers must stop as well
             failures.append(exc)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fute.entry_point import load_entry_point
+from fute.entry_point import check_call, load_entry_point
 from fute.errors import MethodError, foreign_code
 from fute.methods.embedder import Embedder
 from fute.methods.python_config import PythonMethodConfig
 from fute.types import Dataset, Outputs, TaskEmbedding
+
+
+def method_function(config: PythonMethodConfig, base_dir: Path) -> Callable[..., Any]:
+    """The user's function. Raises ConfigError: there is none. ModelError: its module raised, or other arguments."""
+    make = load_entry_point(config.entry_point, base_dir)
+    check_call(config.entry_point, make, (), ["surrogate", "features", "pool", "seed", *config.kwargs])
+    return make
 
 
 class PythonMethod(Embedder):
@@ -36,7 +44,7 @@ class PythonMethod(Embedder):
             MethodError: what it returned is no embedder.
         """
         self._name = config.entry_point
-        make = load_entry_point(config.entry_point, base_dir)
+        make = method_function(config, base_dir)
         with foreign_code(self._name, "its function"):
             self._own = make(**given, **config.kwargs)
         lacking = [name for name in ("dataset", "model") if not callable(getattr(self._own, name, None))]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.data.named_numbers import class_indices
-from fute.errors import DataError, ModelError
+from fute.errors import DataError, ModelError, NoAnswersError
 from fute.types import OutputKind, Outputs
 
 
@@ -34,7 +34,7 @@ def outputs_from_labels(
     labels = _one_for_each(model_id, answers, n_rows, "labels")
     ids = [i for i, label in enumerate(labels) if label is not None]
     if not ids:
-        raise ModelError(f"{model_id}: it answered none of {n_rows} inputs")
+        raise NoAnswersError(f"{model_id}: it answered none of {n_rows} inputs")
     for i in ids:
         if not isinstance(labels[i], str | int | np.integer | bool | np.bool_):
             raise ModelError(
@@ -115,7 +115,7 @@ def _rows_of_numbers(
         answered = [i for i, row in enumerate(every) if row is not None]
         given = [every[i] for i in answered]
         if not given:
-            raise ModelError(f"{model_id}: it answered none of {n_rows} inputs")
+            raise NoAnswersError(f"{model_id}: it answered none of {n_rows} inputs")
     try:
         return np.asarray(given, dtype=np.float32), answered
     except (TypeError, ValueError) as exc:

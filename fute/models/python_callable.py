@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fute.config import PythonModel
 from fute.data.named_numbers import named_like_numbers
-from fute.entry_point import entry_point_identity, load_entry_point
-from fute.errors import foreign_code
+from fute.entry_point import check_call, entry_point_identity, load_entry_point
+from fute.errors import ModelError, NoAnswersError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import outputs_from_spans
@@ -35,8 +37,10 @@ class PythonCallable:
 
     @cached_property
     def function(self) -> Callable[..., Any]:
-        """Raises ConfigError: there is no such function. ModelError: its module raised."""
-        return load_entry_point(self._config.entry_point, self._base_dir)
+        """Raises ConfigError: there is no such function. ModelError: its module raised, or it takes other arguments."""
+        function = load_entry_point(self._config.entry_point, self._base_dir)
+        check_call(self.id, function, ("texts", "pairs"), self._config.kwargs)
+        return function
 
     @property
     def fingerprint(self) -> str:
@@ -54,9 +58,33 @@ class PythonCallable:
             answers = function(list(table.texts), pairs, **self._config.kwargs)
         # Reading the answer also runs foreign code: a lazy sequence may compute its items only now.
         with foreign_code(self.id, "its answer"):
-            if self._config.outputs == "labels":
-                return outputs_from_labels(self.id, answers, len(table), self._config.label_names)
-            numbers = outputs_from_numbers(self.id, self._config.outputs, answers, len(table), self._config.label_names)
-            if numbers.kind == "spans":
-                return outputs_from_spans(self.id, numbers.values, numbers.answered_mask, table)
-            return numbers
+            try:
+                return self._read(answers, table)
+            except NoAnswersError:
+                raise
+            except ModelError as exc:
+                kind = _looks_like(answers)
+                rows = kind == "probabilities" and self._config.outputs != "labels"
+                if kind is None or kind == self._config.outputs or rows:
+                    raise
+                raise ModelError(f"{exc}. Does it return {kind}? Then write `outputs: {kind}`") from exc
+
+    def _read(self, answers: Any, table: TextTable) -> Outputs:
+        if self._config.outputs == "labels":
+            return outputs_from_labels(self.id, answers, len(table), self._config.label_names)
+        numbers = outputs_from_numbers(self.id, self._config.outputs, answers, len(table), self._config.label_names)
+        if numbers.kind == "spans":
+            return outputs_from_spans(self.id, numbers.values, numbers.answered_mask, table)
+        return numbers
+
+
+def _looks_like(answers: Any) -> str | None:
+    """Which `outputs` the first answer would be of; None: it cannot be told."""
+    if isinstance(answers, str | bytes | Mapping) or not isinstance(answers, Iterable):
+        return None
+    first = next((answer for answer in answers if answer is not None), None)
+    if isinstance(first, str | bool | int | np.bool_ | np.integer):
+        return "labels"
+    if isinstance(first, float | np.floating):
+        return "scores"
+    return "probabilities" if isinstance(first, Sized) and len(first) > 1 else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fute.config import SklearnModel
-from fute.entry_point import entry_point_identity, load_entry_point
+from fute.entry_point import check_call, entry_point_identity, load_entry_point
 from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
@@ -52,6 +52,8 @@ class SklearnPipeline:
         from sklearn.utils.validation import check_is_fitted
 
         make_pipeline = load_entry_point(self._config.entry_point, self._base_dir)
+        hint = ", which returns the fitted pipeline (a function that answers texts itself is `kind: python`)"
+        check_call(self.id, make_pipeline, (), self._config.kwargs, hint)
         with foreign_code(self.id, "its function"):
             pipeline = make_pipeline(**self._config.kwargs)
         if not hasattr(pipeline, "predict"):

@@ -118,7 +118,7 @@ def test_a_vector_is_scaled_and_an_unusable_one_is_refused_with_its_reason(tmp_p
 def test_what_makes_no_embedder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="returned int, which has no method dataset and no model"):
         embedder(tmp_path, "def make(**given): return 7\n")
-    with pytest.raises(ModelError, match="mine:make: its function raised TypeError"):
+    with pytest.raises(ModelError, match=r"mine:make: make\(surrogate\) cannot be called with"):
         embedder(tmp_path, "def make(surrogate): return 7\n")
     with pytest.raises(ConfigError, match="has no 'make'"):
         embedder(tmp_path, "made = 1\n")

@@ -45,16 +45,17 @@ def test_the_service_that_ends_is_named_and_how_it_ended(script: str, told: str)
 
 def test_up_ends_with_an_error_and_all_that_it_started_when_its_worker_dies(tmp_path: Path) -> None:
     here = scheduled_only(tmp_path / "fute")
-    ports = free_port(), free_port()
+    ports = free_port(), free_port(), free_port()
     env = {k: v for k, v in os.environ.items() if k != "PREFECT_API_DATABASE_CONNECTION_URL"}
     with (tmp_path / "log").open("wb") as log:
         up = subprocess.Popen(
-            [command("fute"), "up", "--port", str(ports[0]), "--mlflow-port", str(ports[1]), "--store", "store"],
+            [command("fute"), "up", "--port", str(ports[0]), "--mlflow-port", str(ports[1]),
+             "--pages-port", str(ports[2]), "--store", "store"],
             cwd=here, env={**env, "PREFECT_HOME": str(tmp_path / "prefect")}, stdout=log, stderr=log,
         )  # fmt: skip
     said = (tmp_path / "log").read_text
     try:
-        until(lambda: "Ctrl-C ends all three" in said() or up.poll() is not None, "the start of all")
+        until(lambda: "Ctrl-C ends all" in said() or up.poll() is not None, "the start of all")
         assert up.poll() is None, said()
         started = [pid for pid, parent, _ in processes() if parent == up.pid]
         (worker,) = (pid for pid in started if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -172,7 +172,7 @@ def test_callable_gives_answer_spans_for_inputs_with_a_second_text(study: Path) 
         ("labels", {}, "m: its probabilities are no table of numbers"),
         ("redness", {"label_names": ["a", "b", "c"]}, r"m: 3 label names \(a, b, c\) for 2 columns"),
         ("redness", {"outputs": "labels"}, "m: label .* of row 0 is of type ndarray"),
-        ("redness", {"kwargs": {"strength": "x", "typo": 1}}, "m: its function raised TypeError"),
+        ("redness", {"kwargs": {"strength": "x", "typo": 1}}, r"m: redness\(.*cannot be called with .*'typo'"),
     ],
 )
 def test_wrong_answers_are_refused_with_what_and_how_many(

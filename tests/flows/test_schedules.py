@@ -1,0 +1,86 @@
+"""`fute up` from an empty folder and `fute schedule` against it: a study runs by the clock, without a repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.cli import main
+from flows.services import Ports, services
+from tests.flows.small_study import write_small_study
+from tests.flows.test_deployments import free_port
+from tests.flows.test_faults_servers import until
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_study_is_scheduled_listed_run_and_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
+    models = [{"kind": "trained", "dataset": "*", "recipe": "tfidf"}]
+    methods = [{"method": "crosscov", "components": 16}]
+    study = write_small_study(tmp_path / "study", models=models, methods=methods, tracking={"enabled": False})
+    twin = write_small_study(tmp_path / "twin", models=models, methods=methods)
+    (tmp_path / "empty").mkdir()
+    ports = Ports(free_port(), pages=free_port())
+    with (
+        services(tmp_path / "empty", tmp_path / "store", ports, with_mlflow=False),
+        httpx.Client(base_url=ports.api_url, timeout=120) as api,
+    ):
+
+        def schedule(*arguments: str) -> Result:
+            with temporary_settings({PREFECT_API_URL: ports.api_url}):  # the process of the tests has another server
+                return CliRunner().invoke(main, ["schedule", *arguments])
+
+        def listed() -> list[dict[str, Any]]:
+            return json.loads(schedule("--list", "--json").stdout)
+
+        def ask(path: str) -> Any:
+            return api.post(path, json={}).raise_for_status().json()
+
+        assert {entry["name"] for entry in ask("/deployments/filter")} == {"adhoc"}
+        assert listed() == []
+        nightly = schedule(str(study), "--cron", "0 2 * * *")
+        assert nightly.exit_code == 0, nightly.output
+        assert "pipeline of small: 0 2 * * * (UTC)" in nightly.output
+        assert schedule(str(study), "--flow", "maintain", "--every", "1w").exit_code == 0
+        later = schedule(str(study), "--cron", "30 3 * * *", "--timezone", "Europe/Vienna")
+        assert later.exit_code == 0, later.output
+        assert [(each["flow"], each["when"], each["active"]) for each in listed()] == [
+            ("maintain", "every 7 days", True),
+            ("pipeline", "30 3 * * * (Europe/Vienna)", True),
+        ]
+        for wrong, told in (
+            ((str(study), "--cron", "0 99 * * *"), "Invalid cron string"),
+            ((str(study), "--cron", "0 2 * * *", "--timezone", "Mars"), "Invalid timezone"),
+            ((str(study), "--flow", "drift", "--every", "1h"), "no prompted model to watch"),
+            ((str(twin), "--cron", "0 2 * * *"), "called small is scheduled already"),
+            ((str(twin), "--remove"), "nothing is scheduled"),
+        ):
+            refused = schedule(*wrong)
+            assert refused.exit_code == 1
+            assert told in refused.output
+
+        # What will run at that time, now.
+        deployment = api.get("/deployments/name/pipeline/small").raise_for_status().json()
+        assert deployment["concurrency_limit"] == 1 or deployment["global_concurrency_limit"]["limit"] == 1
+        run = api.post(f"/deployments/{deployment['id']}/create_flow_run", json={}).raise_for_status().json()
+
+        def state() -> Any:
+            return api.get(f"/flow_runs/{run['id']}").raise_for_status().json()
+
+        until(lambda: state()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), "the run")
+        assert (state()["state_type"], state()["name"]) == ("COMPLETED", "small pipeline")
+        links = {each["key"]: each["data"] for each in ask("/artifacts/filter")}
+        assert f"]({ports.pages_url}/" in links["fute-store-page"]
+
+        assert "taken out: maintain/small" in schedule(str(study), "--remove", "--flow", "maintain").output
+        assert [each["flow"] for each in listed()] == ["pipeline"]
+        assert schedule(str(study), "--remove").exit_code == 0
+        assert listed() == []
