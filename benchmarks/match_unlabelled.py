@@ -66,7 +66,7 @@ class Case:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the small models")
-    parser.add_argument("--draws", type=int, default=10, help="of texts")
+    parser.add_argument("--draws", type=int, default=3, help="of texts")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--out", type=Path, default=HERE / "results/match_unlabelled.json")
     options = parser.parse_args()

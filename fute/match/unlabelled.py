@@ -20,7 +20,7 @@ from fute.match.accuracy import Z_90, Accuracy
 from fute.select.consensus import consensus
 
 LEAST_AGREEMENT = 0.15
-"""Median of Cohen's kappa over pairs of models, below which their agreement says nothing of who is right."""
+"""Median size of Cohen's kappa over pairs of models, below which their agreement says nothing of who is right."""
 FEWEST_MODELS = 3
 LIFT, LIFT_UNAGREED = 0.75, 0.2
 """Of what the consensus finds above chance, how much is true of very many models; and where they do not agree."""
@@ -68,7 +68,9 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
     kappas = _kappas(given)
     others = kappas[~np.eye(m, dtype=bool)]
     agreement = others.reshape(m, m - 1).mean(axis=1) if m > 1 else np.full(m, np.nan)
-    agreed = m >= FEWEST_MODELS and float(np.median(others)) >= LEAST_AGREEMENT
+    # A model with its labels turned knows as much; and what chance makes of so few texts is not counted.
+    known = np.sqrt(np.maximum(others**2 - 1 / n, 0))
+    agreed = m >= FEWEST_MODELS and float(np.median(known)) >= LEAST_AGREEMENT
     posterior = consensus(answers, n_labels).posterior
     k = 0 if rows is None else len(rows)
     if not agreed and k == 0:
