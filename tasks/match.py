@@ -17,7 +17,7 @@ from fute.data.files import columns_of, file_format
 from fute.data.ingest import ingest
 from fute.did_you_mean import did_you_mean, listed
 from fute.errors import DataError, MethodError, NotInStoreError
-from fute.match.accuracy import Accuracy, interval, matched
+from fute.match.accuracy import Accuracy, better_than_chance, judge
 from fute.match.kernel import TextKernel
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
@@ -53,6 +53,7 @@ class Matched:
         turned: whether its classes go with the target's labels in another order than their names say.
         agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
         score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
+        balanced: mean share of each label's texts that it will answer rightly; None where accuracy is.
     """
 
     model: str
@@ -66,6 +67,11 @@ class Matched:
     score: float | None
     p_value: float | None
     verdict: str | None
+    balanced: Accuracy | None = None
+
+    def better(self, candidates: int) -> bool:
+        """Whether it is better than giving all texts the same label, not by chance of so many models being there."""
+        return better_than_chance([a for a in (self.accuracy, self.balanced) if a], candidates)
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,9 @@ class Match:
     models: tuple[Matched, ...]
 
     def better(self) -> list[Matched]:
-        """Models that are better than always answering the most frequent label, not by chance of being so many."""
+        """Models that are better than giving all texts the same label, not by chance of being so many."""
         known = [m for m in self.models if m.accuracy is not None]
-        return [m for m in known if m.accuracy and m.accuracy.surely_above(self.majority, len(known))]
+        return [m for m in known if m.better(len(known))]
 
 
 def match(
@@ -138,12 +144,11 @@ def match(
     majority = float((split.targets == frequent).mean())
     near = _nearness(store, found, models, features, dataset)
     judged = [
-        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
+        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names), **near.get(e.subject, {}))
         for i, e in enumerate(models)
     ]
-    judged.sort(
-        key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
-    )
+    known_models = sum(m.accuracy is not None for m in judged)
+    judged.sort(key=lambda m: _place(m, known_models))
     return Match(
         target=target,
         texts=len(split),
@@ -234,7 +239,6 @@ def _matched(
     texts: Doubles,
     labels: NDArray[np.int64],
     names: Sequence[str],
-    majority: float,
 ) -> Matched:
     """A model's expected accuracy; how near it is to the target is not known here."""
     bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
@@ -248,15 +252,25 @@ def _matched(
         )
     classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
     answers = read.answers(texts).argmax(axis=1)
-    meaning, expected = matched(answers, labels, len(classes), len(names))
+    found = judge(answers, labels, len(classes), len(names), read.agreement)
+    meaning = {name: names[found.meaning[i]] for i, name in enumerate(classes)}
     return replace(
         bare,
-        accuracy=interval(expected, majority, len(labels), read.agreement),
+        accuracy=found.accuracy,
+        balanced=found.balanced,
         agreement=read.agreement,
-        meaning={name: names[meaning[i]] for i, name in enumerate(classes)},
+        meaning=meaning,
         as_named=_as_named(answers, labels, classes, names),
-        turned=_turned({name: names[meaning[i]] for i, name in enumerate(classes)}),
+        turned=_turned(meaning),
     )
+
+
+def _place(model: Matched, candidates: int) -> tuple[Any, ...]:
+    """Those that are better than chance first; accuracy ranks them, or where it is that of the most frequent label, the
+    balanced one does."""
+    better = model.better(candidates)
+    expected, balanced = (a.expected if a else 0.0 for a in (model.accuracy, model.balanced if better else None))
+    return model.accuracy is None, not better, -expected, -balanced, -(model.score or 0), model.model
 
 
 def _turned(meaning: Mapping[str, str]) -> bool:
