@@ -23,6 +23,7 @@ from command import as_run, write_record
 from prompt_answers import Answerer, label_probabilities, read_wordings
 from prompt_selection import HERE, SETS
 from prompt_targets import TARGETS, UNSEEN, read_target, verbalizer_for
+from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
 from fute.data.sampling import generator, stratified_sample
@@ -67,15 +68,23 @@ def main() -> None:
     shared = Path(os.environ.get("FUTE_SHARED") or HERE.parents[1] / "shared")
     if not (shared / "llm").is_dir():
         raise SystemExit(f"no answers in {shared}; set FUTE_SHARED to the folder that holds llm/, data/ and answerer/")
-    results = {}
+    results, leans = {}, {}
     with threadpool_limits(1):
         for answers in chain([read_opt(shared / "llm")], ask_network(shared, options.cache, options.texts)):
             for shares in balances(len(answers.candidates.label_names)):
                 name = f"{answers.name} {' '.join(f'{share:.1f}' for share in shares)}"
                 results[name] = measure(answers, shares, options.seeds, options.rows)
                 show(name, results[name])
+            leans[answers.name] = leaning(answers)
+            print(f"  lean {leans[answers.name]}")
     settings = {"seeds": options.seeds, "rows": options.rows, "texts": options.texts}
-    record = {"command": as_run(__file__), "settings": settings, "git_commit": code_version(), "results": results}
+    record = {
+        "command": as_run(__file__),
+        "settings": settings,
+        "git_commit": code_version(),
+        "results": results,
+        "lean": leans,
+    }
     write_record(record, options.out)
 
 
@@ -109,6 +118,18 @@ def measure(answers: Answers, shares: list[float], seeds: int, rows: int) -> dic
         rule: {name: round(float(np.mean([one[name] for one in of])), 4) for name in of[0]}
         for rule, of in found.items()
     }
+
+
+def leaning(answers: Answers) -> dict[str, float]:
+    """How far prompts lean (the largest number that content-free calibration adds), what calibrating adds to the
+    accuracy of a prompt where classes are balanced, and how the two go together: does one tell when to do it?"""
+    bias = biases("content_free", answers, np.arange(0))
+    right = [answers.candidates.calibrated(by).labels == answers.labels for by in (np.zeros_like(bias), bias)]
+    classes = range(len(answers.candidates.label_names))
+    before, after = (np.mean([r[:, answers.labels == c].mean(axis=1) for c in classes], axis=0) for r in right)
+    lean = np.abs(bias).max(axis=1)
+    together = float(spearmanr(lean, after - before).statistic)
+    return {"median": float(np.median(lean)), "gain": float((after - before).mean()), "rank_correlation": together}
 
 
 def biases(rule: Calibration, answers: Answers, drawn: Integers) -> Doubles:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from fute.config import Method, SurrogateConfig
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
-from fute.match.accuracy import Accuracy, interval, matched
+from fute.match.accuracy import Accuracy, better_than_chance, judge
 from fute.match.kernel import TextKernel
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
@@ -23,6 +23,7 @@ from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
+from storage.vectors import ref_of
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -45,6 +46,7 @@ class Matched:
         turned: whether its classes go with the target's labels in another order than their names say.
         agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
         score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
+        balanced: mean share of each label's texts that it will answer rightly; None where accuracy is.
     """
 
     model: str
@@ -58,6 +60,11 @@ class Matched:
     score: float | None
     p_value: float | None
     verdict: str | None
+    balanced: Accuracy | None = None
+
+    def better(self, candidates: int) -> bool:
+        """Whether it is better than giving all texts the same label, not by chance of so many models being there."""
+        return better_than_chance([a for a in (self.accuracy, self.balanced) if a], candidates)
 
 
 @dataclass(frozen=True)
@@ -83,14 +90,9 @@ class Match:
     models: tuple[Matched, ...]
 
     def better(self) -> list[Matched]:
-        """Models that are better than always answering the most frequent label, not by chance of being so many."""
-        return better(self.models, self.majority)
-
-
-def better(models: Sequence[Matched], majority: float) -> list[Matched]:
-    """Those surely right more often than the most frequent label, not by chance of being so many."""
-    known = [m for m in models if m.accuracy is not None]
-    return [m for m in known if m.accuracy and m.accuracy.surely_above(majority, len(known))]
+        """Models that are better than giving all texts the same label, not by chance of being so many."""
+        known = [m for m in self.models if m.accuracy is not None]
+        return [m for m in known if m.better(len(known))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +100,12 @@ class ReadOuts:
     """What the models of a space would answer on other texts: made once, for any number of targets.
 
     Attributes:
-        found: by model; one that does not answer with classes has none.
+        kernel: None where no model answers with classes.
+        outputs, found: by model; one that does not answer with classes has no read-out.
     """
 
     pool: Pool
-    kernel: TextKernel
-    models: Sequence[StoredEmbedding]
+    kernel: TextKernel | None
     outputs: Mapping[str, Outputs]
     found: Mapping[str, ReadOut]
 
@@ -133,12 +135,11 @@ def match(
     surrogate = json.loads(found["settings"])["surrogate"]
     features = features_of(store, surrogate, [] if known else [labelled.split.inputs])
     models = [e for e in population if e.kind == "model"]
-    read = read_outs(store, found["pool"], models, features)
+    read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)
     near = _nearness(store, found, models, features, dataset)
-    judged = [replace(m, **near.get(m.model, {})) for m in judge(read, labelled, features)]
-    judged.sort(
-        key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
-    )
+    models_ = [replace(m, **near.get(m.model, {})) for m in judged(read, models, labelled, features)]
+    known_models = sum(m.accuracy is not None for m in models_)
+    models_.sort(key=lambda m: _place(m, known_models))
     return Match(
         target=target,
         texts=len(labelled.split),
@@ -150,34 +151,35 @@ def match(
         space=found["space"],
         pool=read.pool.id,
         pool_texts=len(read.pool),
-        models=tuple(judged),
+        models=tuple(models_),
     )
 
 
-def read_outs(store: Store, pool_id: str, models: Sequence[StoredEmbedding], features: Features) -> ReadOuts:
-    """Read the models' answers on the pool out through the surrogate's features and the texts' words."""
-    pool = store.pool(pool_id)
-    outputs = {e.subject: store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models}
-    classed = [name for name, o in outputs.items() if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
+def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) -> ReadOuts:
+    """Read the models' answers on the pool out through the surrogate's features and the texts' words.
+
+    Inverts the kernel of the pool's n texts: n^2 numbers of memory several times over, and time as n^3.
+
+    Args:
+        outputs: by model.
+    """
+    classed = {
+        name: o for name, o in outputs.items() if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1
+    }
+    if not classed:
+        return ReadOuts(pool, None, outputs, {})
     kernel = TextKernel(pool.inputs, features(pool.inputs))
-    found = read_out(kernel.pool, [outputs[name] for name in classed])
-    return ReadOuts(pool, kernel, models, outputs, dict(zip(classed, found, strict=True)))
+    found = read_out(kernel.pool, list(classed.values()))
+    return ReadOuts(pool, kernel, outputs, dict(zip(classed, found, strict=True)))
 
 
-def judge(read: ReadOuts, labelled: Labelled, features: Features) -> list[Matched]:
-    """How often each model will be right on labelled texts, in the order of the models; not how near it is to them."""
-    texts = read.kernel.texts(labelled.split.inputs, features(labelled.split.inputs))
+def judged(read: ReadOuts, models: Sequence[StoredEmbedding], labelled: Labelled, features: Features) -> list[Matched]:
+    """How often some of the models will be right on labelled texts; not how near they are to them."""
+    split = labelled.split
+    texts = read.kernel.texts(split.inputs, features(split.inputs)) if read.kernel else np.empty((len(split), 0))
+    found = read.found
     return [
-        _matched(
-            e,
-            read.outputs[e.subject],
-            read.found.get(e.subject),
-            texts,
-            labelled.split.targets,
-            labelled.names,
-            labelled.majority,
-        )
-        for e in read.models
+        _matched(m, read.outputs[m.subject], found.get(m.subject), texts, split.targets, labelled.names) for m in models
     ]
 
 
@@ -198,12 +200,17 @@ def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[Sto
     )
 
 
+def outputs_of(store: Store, pool: str, models: Sequence[StoredEmbedding]) -> dict[str, Outputs]:
+    """What models answered on a pool, by their ids."""
+    return {e.subject: store.outputs(pool, ref_of(e)) for e in models}
+
+
 def _target(
     store: Store, target: str, columns: Columns, rows: int, population: Sequence[StoredEmbedding]
 ) -> tuple[Dataset, bool]:
     """The target, and whether the store holds it."""
     path = Path(target).expanduser()
-    refs = {e.subject: f"{e.subject}@{e.row['subject_fingerprint']}" for e in population if e.kind == "dataset"}
+    refs = {e.subject: ref_of(e) for e in population if e.kind == "dataset"}
     if not path.is_file() and (target in refs or not path.is_dir()):
         if target not in refs:
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
@@ -239,7 +246,6 @@ def _matched(
     texts: Doubles,
     labels: NDArray[np.int64],
     names: Sequence[str],
-    majority: float,
 ) -> Matched:
     """A model's expected accuracy; how near it is to the target is not known here."""
     bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
@@ -253,15 +259,25 @@ def _matched(
         )
     classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
     answers = read.answers(texts).argmax(axis=1)
-    meaning, expected = matched(answers, labels, len(classes), len(names))
+    found = judge(answers, labels, len(classes), len(names), read.agreement)
+    meaning = {name: names[found.meaning[i]] for i, name in enumerate(classes)}
     return replace(
         bare,
-        accuracy=interval(expected, majority, len(labels), read.agreement),
+        accuracy=found.accuracy,
+        balanced=found.balanced,
         agreement=read.agreement,
-        meaning={name: names[meaning[i]] for i, name in enumerate(classes)},
+        meaning=meaning,
         as_named=_as_named(answers, labels, classes, names),
-        turned=turned({name: names[meaning[i]] for i, name in enumerate(classes)}),
+        turned=turned(meaning),
     )
+
+
+def _place(model: Matched, candidates: int) -> tuple[Any, ...]:
+    """Those that are better than chance first; accuracy ranks them, or where it is that of the most frequent label, the
+    balanced one does."""
+    better = model.better(candidates)
+    expected, balanced = (a.expected if a else 0.0 for a in (model.accuracy, model.balanced if better else None))
+    return model.accuracy is None, not better, -expected, -balanced, -(model.score or 0), model.model
 
 
 def turned(meaning: Mapping[str, str]) -> bool:

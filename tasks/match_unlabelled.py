@@ -22,7 +22,7 @@ from fute.select.candidates import NO_ANSWER
 from fute.types import Outputs, TextTable
 from storage.store import Store
 from tasks.labels_file import ask_for_labels
-from tasks.match import LEAST_AGREEMENT, features_of, read_outs, space_of, turned
+from tasks.match import LEAST_AGREEMENT, features_of, is_classes, outputs_of, read_outs, space_of, turned
 from tasks.match_target import Columns
 from tasks.select import file_pool
 
@@ -170,10 +170,13 @@ def read_answers(
     found, population = space_of(store, space)
     inputs = file_pool(str(path.resolve()), columns.text, columns.text_pair, rows, Path.cwd(), 0).inputs
     features = features_of(store, json.loads(found["settings"])["surrogate"], [inputs])
-    read = read_outs(store, found["pool"], [e for e in population if e.kind == "model"], features)
+    models = [e for e in population if e.kind == "model"]
+    read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)
+    if read.kernel is None:
+        return inputs, [], [m.subject for m in models]
     texts = read.kernel.texts(inputs, features(inputs))
     answers, silent = [], []
-    for model in read.models:
+    for model in models:
         name, one = model.subject, read.found.get(model.subject)
         if one is None or one.agreement < LEAST_AGREEMENT:
             silent.append(name)
@@ -189,10 +192,6 @@ def answers_of(model: str, kind: str, outputs: Outputs) -> Answers | None:
         return None
     said = np.where(outputs.answered_mask, outputs.values.argmax(axis=1), NO_ANSWER)
     return Answers(model, kind, class_names(outputs), said)
-
-
-def is_classes(outputs: Outputs) -> bool:
-    return outputs.kind in ("probabilities", "labels") and outputs.values.shape[1] > 1
 
 
 def class_names(outputs: Outputs) -> tuple[str, ...]:

@@ -99,7 +99,9 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
     if k == 0:  # all of them together are not worse than chance, nor better than the consensus
         low = np.maximum(low, np.minimum(chance, found) - by_itself)
         high = np.minimum(high, np.maximum(chance, found) + by_itself)
-    accuracies = tuple(map(Accuracy, expected.tolist(), np.clip(low, 0, 1).tolist(), np.clip(high, 0, 1).tolist()))
+    accuracies = tuple(
+        map(Accuracy, expected.tolist(), np.clip(low, 0, 1).tolist(), np.clip(high, 0, 1).tolist(), chance.tolist())
+    )
     turned = tuple(_turned(g, posterior) for g in given) if agreed else (None,) * m
     return Judgement(accuracies, agreement, turned)
 

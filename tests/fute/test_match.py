@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.match.accuracy import interval, matched, stands_for, wilson
+from fute.match.accuracy import alike, better_than_chance, interval, judge, matched, stands_for, wilson
 from fute.match.kernel import TextKernel
 from fute.match.readout import RIDGES, beyond_chance, log_probabilities, read_out
 from fute.types import Outputs, TextTable
@@ -173,9 +173,68 @@ def test_the_best_of_many_models_is_not_better_by_chance() -> None:
         labels = rng.permutation(np.arange(60) % 2)
         expected = [matched(rng.integers(0, 2, 60), labels, 2, 2)[1] for _ in range(40)]
         told = interval(max(expected), 0.5, 60, 1.0)
-        wrongly.append(told.surely_above(0.5, 40))
+        wrongly.append(told.surely_above_chance(40))
     assert np.mean(wrongly) <= 0.05
-    assert interval(0.9, 0.5, 60, 1.0).surely_above(0.5, 40)
+    assert interval(0.9, 0.5, 60, 1.0).surely_above_chance(40)
+
+
+def uneven(texts: int, rare: float, rng: np.random.Generator, n_labels: int = 2) -> np.ndarray:
+    """Labels of which the first is frequent, and the others have a share of the texts together."""
+    each = max(1, round(texts * rare / (n_labels - 1)))
+    return rng.permutation(np.repeat(np.arange(n_labels), [texts - each * (n_labels - 1)] + [each] * (n_labels - 1)))
+
+
+@pytest.mark.parametrize(("texts", "rare", "n_labels"), [(60, 0.05, 2), (1000, 0.05, 2), (200, 0.1, 4)])
+def test_random_models_are_not_called_better_on_uneven_files(texts: int, rare: float, n_labels: int) -> None:
+    rng, files, models = np.random.default_rng(12), 60, 20
+    wrongly = 0
+    for _ in range(files):
+        labels = uneven(texts, rare, rng, n_labels)
+        found = []
+        for _ in range(models):
+            answers = np.where(rng.random(texts) < rng.uniform(0.02, 0.98), 0, rng.integers(1, 3, texts))
+            told = judge(answers, labels, 3, n_labels, 1.0)
+            found.append(better_than_chance([told.accuracy, told.balanced], models))
+        wrongly += any(found)
+    assert wrongly <= 0.05 * files
+
+
+def test_a_spam_detector_is_better_where_spam_is_rare_and_its_classes_keep_their_meaning() -> None:
+    rng = np.random.default_rng(13)
+    labels = uneven(1000, 0.05, rng)
+    answers = np.where(labels == 1, rng.random(1000) < 0.8, rng.random(1000) < 0.06).astype(np.int64)
+    told = judge(answers, labels, 2, 2, 1.0)
+    assert told.accuracy.expected == told.accuracy.chance == 0.95  # most of what it finds is none
+    assert told.balanced.expected == pytest.approx(0.87, abs=0.04)
+    assert told.balanced.chance == pytest.approx(0.5)
+    assert told.meaning.tolist() == [0, 1]
+    assert not told.accuracy.surely_above_chance(40)
+    assert better_than_chance([told.accuracy, told.balanced], 40)
+
+
+@pytest.mark.parametrize(("texts", "rare"), [(100, 0.1), (1000, 0.05)])
+def test_intervals_of_balanced_accuracy_hold_on_uneven_files(texts: int, rare: float) -> None:
+    rng = np.random.default_rng(14)
+    for finds, wrong in ((0.6, 0.1), (0.9, 0.02), (0.9, 0.4)):
+        held = []
+        for _ in range(200):
+            labels = uneven(texts, rare, rng)
+            answers = np.where(labels == 1, rng.random(texts) < finds, rng.random(texts) < wrong).astype(np.int64)
+            told = judge(answers, labels, 2, 2, 1.0).balanced
+            held.append(told.low <= (finds + 1 - wrong) / 2 <= told.high)
+        assert np.mean(held) > 0.85
+
+
+def test_where_labels_are_equally_frequent_both_accuracies_are_one() -> None:
+    labels = np.arange(300) % 3
+    told = judge(np.where(np.arange(300) % 7 > 2, labels, 0), labels, 3, 3, 0.8)
+    assert told.balanced.expected == pytest.approx(told.accuracy.expected)
+    assert (told.balanced.low, told.balanced.chance) == pytest.approx((told.accuracy.low, 1 / 3))
+
+
+def test_a_label_without_texts_does_not_count() -> None:
+    assert alike(np.array([30, 0, 10])).tolist() == pytest.approx([40 / 60, 0.0, 2.0])
+    assert judge(np.zeros(40, int), np.repeat([0, 2], [30, 10]), 1, 3, 1.0).balanced.chance == 0.5
 
 
 def test_intervals_narrow_with_texts_and_agreement() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fute.match.accuracy import interval
 from fute.match.readout import ReadOut
 from fute.types import Outputs
 from storage.vectors import StoredEmbedding
-from tasks.match import Match, Matched, _matched
+from tasks.match import Match, Matched, _matched, _place
 
 NAMES = ("bad", "good")
 MODEL = StoredEmbedding({"subject": "m", "subject_kind": "python"}, np.ones(1, np.float32))
@@ -24,7 +25,7 @@ def told(classes: tuple[str, ...], *, agreement: float = 0.9, kind: Any = "proba
     kernel = np.stack([good, ~good], axis=1).astype(float)
     read = None if kind == "scores" else ReadOut(np.eye(2), np.zeros(2), 0.9, agreement)
     outputs = Outputs(kind, np.zeros((3, 2), np.float32), label_names=classes)
-    return _matched(MODEL, outputs, read, kernel, good.astype(np.int64), NAMES, 0.5)
+    return _matched(MODEL, outputs, read, kernel, good.astype(np.int64), NAMES)
 
 
 def test_classes_are_read_as_the_labels_that_they_go_with() -> None:
@@ -78,6 +79,15 @@ def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> Non
 def test_better_counts_how_many_models_there_were() -> None:
     model = told(("good", "bad"))
     assert model.accuracy is not None
-    some = [Matched(**{**vars(model), "model": f"m{i}", "accuracy": interval(0.68, 0.5, 60, 1.0)}) for i in range(40)]
+    fair = interval(0.68, 0.5, 60, 1.0)
+    some = [replace(model, model=f"m{i}", accuracy=fair, balanced=fair) for i in range(40)]
     assert match(some[0]).better() == some[:1]
     assert match(*some).better() == []
+
+
+def test_a_detector_of_what_is_rare_is_better_although_its_accuracy_is_that_of_finding_nothing() -> None:
+    model, even = told(("good", "bad")), interval(0.95, 0.95, 1000, 0.9)
+    detector = replace(model, model="detector", accuracy=even, balanced=interval(0.8, 0.5, 190, 0.9))
+    other = replace(model, model="other", accuracy=even, balanced=interval(0.52, 0.5, 190, 0.9), score=9.0)
+    assert match(other, detector).better() == [detector]
+    assert sorted([other, detector], key=lambda m: _place(m, 2)) == [detector, other]
