@@ -23,8 +23,9 @@ from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Dataset, Features, Floats, Kind, Outputs, TextTable
+from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
+from storage.accuracies import ref_of
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -96,6 +97,85 @@ class Match:
         return [m for m in known if m.accuracy and m.accuracy.surely_above(self.majority, len(known))]
 
 
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The texts of a target that models are judged on.
+
+    Attributes:
+        targets: (n,) rows of `names`.
+        split: which part of a dataset they are.
+    """
+
+    inputs: TextTable
+    targets: NDArray[np.int64]
+    names: tuple[str, ...]
+    split: str
+
+    @property
+    def most_frequent(self) -> str:
+        return self.names[int(np.bincount(self.targets, minlength=len(self.names)).argmax())]
+
+    @property
+    def majority(self) -> float:
+        """Share of texts that always answering it gets right."""
+        return float(np.bincount(self.targets).max() / len(self.targets))
+
+
+def labelled(dataset: Dataset) -> Labelled:
+    """Raises DataError: its labels are no classes, or too few."""
+    if dataset.task != "classification" or dataset.label_names is None:
+        raise DataError(f"{dataset.id} holds {dataset.task} targets; a match needs labels that are classes")
+    names, part = dataset.label_names, _kept_aside(dataset)
+    split = dataset.splits[part]
+    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
+    if len(split) < fewest:
+        raise DataError(
+            f"{dataset.id} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}"
+        )
+    return Labelled(split.inputs, split.targets, names, part)
+
+
+class ReadOuts:
+    """What models answered on a pool, read out: made once for any number of targets.
+
+    Inverts the kernel of the pool's n texts: n^2 numbers of memory several times over, and time as n^3 (measured on
+    two cores: TIMES).
+    """
+
+    def __init__(
+        self, pool: Pool, features: Features, models: Sequence[StoredEmbedding], outputs: Sequence[Outputs]
+    ) -> None:
+        self._features = features
+        self._outputs = {m.subject: o for m, o in zip(models, outputs, strict=True)}
+        classed = {name: o for name, o in self._outputs.items() if _is_classed(o)}
+        self._kernel = TextKernel(pool.inputs, features(pool.inputs)) if classed else None
+        self._read: dict[str, ReadOut] = {}
+        if self._kernel is not None:
+            self._read = dict(zip(classed, read_out(self._kernel.pool, list(classed.values())), strict=True))
+
+    def judged(self, target: Labelled, models: Sequence[StoredEmbedding]) -> list[Matched]:
+        """How often each of some of the models will be right on a target."""
+        texts = np.empty((len(target.targets), 0))
+        if self._kernel is not None:
+            texts = self._kernel.texts(target.inputs, self._features(target.inputs))
+        return [
+            _matched(
+                m,
+                self._outputs[m.subject],
+                self._read.get(m.subject),
+                texts,
+                target.targets,
+                target.names,
+                target.majority,
+            )
+            for m in models
+        ]
+
+
+def _is_classed(outputs: Outputs) -> bool:
+    return outputs.kind in ("probabilities", "labels") and outputs.values.shape[1] > 1
+
+
 def match(
     store: Store,
     target: str,
@@ -119,38 +199,25 @@ def match(
     """
     found, population = _space(store, space)
     dataset, known = _target(store, target, {"text": text, "text_pair": text_pair, "label": label}, rows, population)
-    if dataset.task != "classification" or dataset.label_names is None:
-        raise DataError(f"{target} holds {dataset.task} targets; a match needs labels that are classes")
-    names, part = dataset.label_names, _kept_aside(dataset)
-    split = dataset.splits[part]
-    fewest = max(FEWEST_TEXTS, FEWEST_A_LABEL * len(names))
-    if len(split) < fewest:
-        raise DataError(f"{target} has {len(split)} labelled texts with {len(names)} labels; give at least {fewest}")
-    features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [split.inputs])
+    labels = labelled(replace(dataset, id=target))
+    features = _features(store, json.loads(found["settings"])["surrogate"], [] if known else [labels.inputs])
     pool = store.pool(found["pool"])
     models = [e for e in population if e.kind == "model"]
-    outputs = [store.outputs(pool.id, f"{e.subject}@{e.row['subject_fingerprint']}") for e in models]
-    classed = [i for i, o in enumerate(outputs) if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1]
-    kernel = TextKernel(pool.inputs, features(pool.inputs))
-    read = dict(zip(classed, read_out(kernel.pool, [outputs[i] for i in classed]), strict=True))
-    texts = kernel.texts(split.inputs, features(split.inputs))
-    frequent = int(np.bincount(split.targets, minlength=len(names)).argmax())
-    majority = float((split.targets == frequent).mean())
+    outputs = [store.outputs(pool.id, ref_of(e)) for e in models]
+    read = ReadOuts(pool, features, models, outputs)
+    names, frequent, majority = labels.names, labels.most_frequent, labels.majority
     near = _nearness(store, found, models, features, dataset)
-    judged = [
-        replace(_matched(e, outputs[i], read.get(i), texts, split.targets, names, majority), **near.get(e.subject, {}))
-        for i, e in enumerate(models)
-    ]
+    judged = [replace(m, **near.get(m.model, {})) for m in read.judged(labels, models)]
     judged.sort(
         key=lambda m: (m.accuracy is None, -(m.accuracy.expected if m.accuracy else 0), -(m.score or 0), m.model)
     )
     return Match(
         target=target,
-        texts=len(split),
+        texts=len(labels.targets),
         left_out=0 if known else _left_out(dataset),
-        split=part if known else "",
+        split=labels.split if known else "",
         labels=names,
-        most_frequent=names[frequent],
+        most_frequent=frequent,
         majority=majority,
         space=found["space"],
         pool=pool.id,
@@ -182,7 +249,7 @@ def _target(
     """The target, and whether the store holds it."""
     path = Path(target).expanduser()
     if not path.is_file():
-        refs = {e.subject: f"{e.subject}@{e.row['subject_fingerprint']}" for e in population if e.kind == "dataset"}
+        refs = {e.subject: ref_of(e) for e in population if e.kind == "dataset"}
         if target not in refs:
             raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
         return store.dataset(refs[target]), True
