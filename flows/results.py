@@ -105,7 +105,7 @@ def datasets_table(summary: SpaceSummary) -> PlainTable:
 
 
 def answer_lines(summary: SpaceSummary) -> list[str]:
-    """Which model fits each dataset and how sure that is, and what fits nothing: a few lines, however many there are."""
+    """Which model fits each dataset and how sure that is, and what fits nothing: in a few lines, of however many."""
     fits, nothing, unknown = [], [], []
     for e in summary.population:
         if e.kind != "dataset":

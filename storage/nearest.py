@@ -55,7 +55,8 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
 
     Returns:
         Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of models near a dataset
-        how often they will be right, score, p_value, verdict and similarity. Subjects that were embedded since the last ranking have a similarity only, and come last.
+        how often they will be right, score, p_value, verdict and similarity. Subjects that were embedded since the last
+        ranking have a similarity only, and come last.
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
