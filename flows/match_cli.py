@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.match import Match, Matched
     from tasks.match_target import Columns
 
-COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "note", "score", "task"]
+COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "of each label", "note", "score", "task"]
 
 
 @click.command()
@@ -99,7 +99,7 @@ def match(
     click.echo(
         f"\nNobody was asked: what a model of space {found.space} answered on the {found.pool_texts} texts of its\n"
         "pool says what it would answer here. Each of its classes is read as the label that it goes with\n"
-        "(--json says which). score, task: how near it is to the target, and whether it does the same, as\n"
+        "(--json says which). of each label: mean share of each label's texts. score, task: how near it is to the target, and whether it does the same, as\n"
         "`fute nearest` says it."
     )
 
@@ -162,6 +162,13 @@ def _best(better: Sequence[Matched]) -> Iterator[str]:
         f"{first.model} will be right in about {first.accuracy.expected:.2f} of such texts "
         f"({first.accuracy.low:.2f} to {first.accuracy.high:.2f})."
     )
+    if first.balanced is not None and not first.accuracy.surely_above_chance(1):
+        # No more often than always giving the frequent label: what it is good for is to find the others.
+        yield (
+            f"It finds {first.balanced.expected:.2f} of each label's texts on average "
+            f"({first.balanced.low:.2f} to {first.balanced.high:.2f}); one label for all would find "
+            f"{first.balanced.chance:.2f}."
+        )
     beside = [m.model for m in better[1:] if m.accuracy and m.accuracy.high >= first.accuracy.expected]
     if beside:
         yield f"As good, as far as this tells: {_some(beside)}."
@@ -176,8 +183,9 @@ def _some(names: Sequence[str]) -> str:
 def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:
     near = None if model.score is None else round(model.score, 1), model.verdict
     if model.accuracy is None:
-        return model.model, model.kind, "unknown", "", model.unknown, *near
+        return model.model, model.kind, "unknown", "", "", model.unknown, *near
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
     perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
     told = "" if better else f"{perhaps}no better than always {found.most_frequent!r}"
-    return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, told, *near
+    of_each = "" if model.balanced is None else f"{model.balanced.expected:.2f}"
+    return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, of_each, told, *near

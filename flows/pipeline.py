@@ -13,6 +13,8 @@ from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
+from storage.store import Store
+from tasks.accuracies import accuracy_metrics
 from tasks.endpoints import check_keys
 
 
@@ -34,5 +36,7 @@ def pipeline(study: str, base_urls: dict[str, str] | None = None, go_on: bool = 
         embedded = cast(Embedded, embed(study, run, ingested, spaces, base_urls))
         session.failures += embedded.failures
         unified = unify(study, run, spaces, embedded.embeddings)
+        session.failures += [failure for space in unified for failure in space.failures]
+        session.metrics |= accuracy_metrics(Store(session.run.store), session.spaces)
         session.report = report(study, run, spaces, unified, session.failures)
         return session.end_state(session.report)

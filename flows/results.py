@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from fute.errors import NotInStoreError
 from fute.unify.frame import legend
 from storage import catalog
 from storage.store import Store
-from storage.summary import SpaceSummary, lead_in_words, near_in_words, summarise
-from tasks.atlas import next_commands
+from storage.summary import SpaceSummary, lead_in_words, near_in_words, right_in_words, summarise
+from tasks.atlas import next_commands, own_file_command
 
-NEAREST = 3
+RANKED = 2
+MOST_LINES = 6
 READ_FROM = {"from_logprobs": "log-probabilities", "from_text": "text", "from_samples": "samples"}
 MISSING = {
     "refusals": "refused",
@@ -68,26 +70,70 @@ def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
             table.add_row(failure["subject"], failure["stage"], failure["reason"])
         console.print(table)
     say(console, f"\nstore  {store.root}")
-    if run["report"]:
-        say(console, f"page   {run['report']}")
     populated = [s for s in summaries if s.population]
     if populated:
         say(console, "\nTry next:")
         for purpose, command in next_commands(store, populated[0]):
             say(console, f"  # {purpose}\n  {command}")
+        _say_answer(console, populated[0], run["report"], own_file_command(store))
+
+
+def _say_answer(console: Console, summary: SpaceSummary, page: str | None, command: str) -> None:
+    """The last that is said, in at most ten lines: what fits, where it can be looked at, and what comes next."""
+    say(console)
+    for line in answer_lines(summary):
+        say(console, line)
+    if page:
+        say(console, f"page: {page}")
+    say(console, f"a labelled file of yours: {command}")
 
 
 def datasets_table(summary: SpaceSummary) -> PlainTable:
-    """For each dataset, the models nearest to it."""
+    """For each dataset, the models that will be right most often, and the nearest one."""
     title = f"Which model fits which dataset ({summary.space['method']})"
-    ranks = [f"nearest model {i}" for i in range(1, NEAREST + 1)]
-    table = PlainTable("dataset", *ranks, "first ahead of second by", title=title)
+    ranks = [f"right most often {i}" for i in range(1, RANKED + 1)]
+    table = PlainTable("dataset", *ranks, "nearest model", "first ahead of second by", title=title)
     for e in summary.population:
         if e.kind == "dataset":
-            near = summary.nearest("dataset", e.subject, "model", NEAREST)
-            told = [near_in_words(row) for row in near] + [""] * (NEAREST - len(near))
-            table.add_row(e.subject, *told, lead_in_words(near[0]) if near else "")
+            near = summary.nearest("dataset", e.subject, "model", 1)
+            best = summary.most_right(e.subject)[:RANKED]
+            told = [f"{model} {right_in_words(row)}" for model, row in best] or [_unknown(summary, e.subject)]
+            told += [""] * (RANKED - len(told))
+            nearest = (near_in_words(near[0]), lead_in_words(near[0])) if near else ("", "")
+            table.add_row(e.subject, *told, *nearest)
     return table
+
+
+def answer_lines(summary: SpaceSummary) -> list[str]:
+    """Which model fits each dataset and how sure that is, and what fits nothing: in a few lines, of however many."""
+    fits, nothing, unknown = [], [], []
+    for e in summary.population:
+        if e.kind != "dataset":
+            continue
+        if better := summary.better(e.subject):
+            model, row = better[0]
+            fits.append(f"{e.subject}: {model} {right_in_words(row).replace('right in', 'right in about', 1)}")
+        elif summary.most_right(e.subject):
+            nothing.append(e.subject)
+        else:
+            unknown.append(e.subject)
+    a_line = -(-len(fits) // MOST_LINES)
+    lines = ["; ".join(fits[i : i + a_line]) for i in range(0, len(fits), max(a_line, 1))]
+    if nothing:
+        lines.append(f"no model is surely better than always the most frequent label on: {_some(nothing)}")
+    if unknown:
+        lines.append(f"not known of any model: {_some(unknown)}")
+    return lines
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MOST_LINES]) + (f" and {len(names) - MOST_LINES} more" if len(names) > MOST_LINES else "")
+
+
+def _unknown(summary: SpaceSummary, dataset: str) -> str:
+    """Why no model's accuracy is known: the reason that holds of the most models."""
+    why = Counter(right_in_words(row) for row in summary.accuracies.get(dataset, {}).values())
+    return why.most_common(1)[0][0] if why else right_in_words(None)
 
 
 def models_table(summary: SpaceSummary) -> PlainTable:

@@ -19,6 +19,7 @@ from flows.run_record import INTERRUPTED, RunRecord, start_run, tracker_of
 from fute.config import Study
 from storage.store import Store
 from storage.vectors import VectorStore
+from tasks.accuracies import accuracy_metrics
 from tasks.pages import Pages, pages_of
 from tasks.plan import finished_spaces
 from tasks.ranking import note_on
@@ -52,6 +53,7 @@ def run_unchanged(study: Study, base_urls: Mapping[str, str] | None = None) -> d
     tracker = tracker_of(study, store)
     record = RunRecord(study, FLOW, start_run(study, FLOW, store, tracker), tracker, started)
     record.spaces, record.report = spaces, pages.study
+    record.metrics = accuracy_metrics(store, spaces)
     try:
         record.track_pages(pages)
     except BaseException as exc:

@@ -9,6 +9,7 @@ from prefect import flow
 from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
+from tasks.accuracies import expect_accuracies
 from tasks.embed import EmbeddingRef
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
@@ -24,7 +25,7 @@ def unify(
     spaces: list[SpaceRef] | None = None,
     embedded: list[EmbeddingRef] | None = None,
 ) -> list[Unified]:
-    """Bring each space into its frame and rank neighbours.
+    """Bring each space into its frame, rank neighbours, and say how often models will be right on its datasets.
 
     Args:
         study: path of the study file.
@@ -37,6 +38,9 @@ def unify(
         spaces = spaces or surrogate(study, session.run)
         with session.stage("unify"):
             unified = [unify_space(session.run, s, session.study.unify, embedded) for s in spaces]
+            for space, result in zip(spaces, unified, strict=True):
+                result.failures = expect_accuracies(session.run, space, embedded)
+                session.failures += result.failures
         for space, result in zip(spaces, unified, strict=True):
             log.info(
                 "unify: %s, %d subjects, frame: %s%s",

@@ -60,6 +60,14 @@ VIEWS = [
     ),
     View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
+    # Two runs at once may judge a pair twice.
+    View(
+        "accuracies",
+        "accuracies/*/*.parquet",
+        schemas.ACCURACIES,
+        "how often each model will be right on each labelled dataset",
+        key="pool, surrogate, revision, settings, dataset, model",
+    ),
     View(
         "evaluations",
         "evaluations/*.parquet",
@@ -135,19 +143,25 @@ DERIVED = {
         ) FROM neighbor_files
         """,
     ),
-    "neighbors": (
-        "ranked neighbours of the last unification of each space",
-        # Not by a window over the whole history, which reads all columns of all unifications.
-        """
-        SELECT * FROM neighbor_history
-        WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
-        """,
-    ),
     "members": (
         "which embedding of each subject the last unification of each space saw",
         """
         SELECT * FROM member_history
         WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM member_history GROUP BY space)
+        """,
+    ),
+    "neighbors": (
+        "ranked neighbours of the last unification of each space, and how often models will be right",
+        # Not by a window over the whole history, which reads all columns of all unifications.
+        """
+        SELECT n.*, a.expected_accuracy, a.accuracy_low, a.accuracy_high, a.accuracy_unknown
+        FROM (
+            SELECT * FROM neighbor_history
+            WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
+        ) n
+        LEFT JOIN space_accuracies a
+            ON n.query_kind = 'dataset' AND n.candidate_kind = 'model'
+            AND a.space = n.space AND a.dataset = n.query AND a.model = n.candidate
         """,
     ),
     "dataset_rows": (
@@ -180,6 +194,20 @@ COMMENTS = {
 }
 """Every view that is documented and kept stable, with what it holds."""
 
+# The accuracies of those that the last unification of a space saw, by their ids.
+SPACE_ACCURACIES = """
+        SELECT s.space, d.subject AS dataset, m.subject AS model,
+               a.expected_accuracy, a.accuracy_low, a.accuracy_high, a.accuracy_unknown
+        FROM accuracies a
+        JOIN (SELECT DISTINCT ON (space) * FROM spaces) s
+            ON s.pool = a.pool AND s.surrogate = a.surrogate AND s.revision IS NOT DISTINCT FROM a.revision
+            AND coalesce(s.settings->>'surrogate', 'null') = coalesce(a.settings->>'surrogate', 'null')
+        JOIN members d
+            ON d.space = s.space AND d.kind = 'dataset' AND d.subject || '@' || d.subject_fingerprint = a.dataset
+        JOIN members m
+            ON m.space = s.space AND m.kind = 'model' AND m.subject || '@' || m.subject_fingerprint = a.model
+"""
+
 # Which embedding of each subject counts, as VectorStore.population has it: that of the last unification or a later one.
 COUNTED = """
         SELECT space, kind, fingerprint
@@ -195,7 +223,8 @@ MACROS = [
     # The k nearest of each kind, in every space that the subject is in.
     """
     CREATE MACRO nearest(subject_id, k := 5) AS TABLE
-        SELECT s.method, n.candidate_kind, n.rank, n.candidate, n.score, n.ci_low, n.ci_high,
+        SELECT s.method, n.candidate_kind, n.rank, n.candidate, n.expected_accuracy, n.accuracy_low, n.accuracy_high,
+               n.accuracy_unknown, n.score, n.ci_low, n.ci_high,
                n.verdict, n.p_value, n.ahead, n.ahead_low, n.ahead_high, n.similarity, n.space
         FROM neighbors n LEFT JOIN spaces s USING (space)
         WHERE n.query = subject_id AND n.rank <= k
@@ -255,6 +284,9 @@ MACRO_NAMES = {
 
 _QUERIES = {
     **{view.name: view.once for view in VIEWS if view.key},
+    "neighbor_history": DERIVED["neighbor_history"][1],
+    "members": DERIVED["members"][1],
+    "space_accuracies": SPACE_ACCURACIES,
     **{name: query for name, (_, query) in DERIVED.items()},
     "counted_embeddings": COUNTED,
 }

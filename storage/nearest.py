@@ -17,6 +17,7 @@ from fute.errors import NotInStoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
 from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
+from storage.accuracies import accuracies, ref_of
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
@@ -29,12 +30,18 @@ NEAREST = pa.schema(
         pa.field("candidate_kind", pa.string()),
         pa.field("rank", pa.int32()),
         pa.field("candidate", pa.string()),
+        pa.field("expected_accuracy", pa.float64()),
+        pa.field("accuracy_low", pa.float64()),
+        pa.field("accuracy_high", pa.float64()),
+        pa.field("accuracy_unknown", pa.string()),
         pa.field("score", pa.float32()),
         pa.field("p_value", pa.float64()),
         pa.field("verdict", pa.string()),
         pa.field("similarity", pa.float32()),
     ]
 )
+
+ACCURACY = ("expected_accuracy", "accuracy_low", "accuracy_high", "accuracy_unknown")
 
 
 def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -> Floats:
@@ -47,8 +54,9 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     """The k nearest datasets and the k nearest models of a subject, in every space that holds it.
 
     Returns:
-        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, score, p_value, verdict
-        and similarity. Subjects that were embedded since the last ranking have a similarity only, and come last.
+        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of models near a dataset
+        how often they will be right, score, p_value, verdict and similarity. Subjects that were embedded since the last
+        ranking have a similarity only, and come last.
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
@@ -89,12 +97,14 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
     scores = np.full(len(population), np.nan) if chance is None else _scores(population, own, cosines, chance)
     unscored = np.isnan(scores)  # these come after the others, by similarity
     places = np.where(unscored, cosines, scores).round(COSINE_DIGITS if chance is None else SCORE_DIGITS)
+    judged = accuracies(vectors.store, vectors.space(space)) if population[own].kind == "dataset" else {}
     others = (i for i in range(len(population)) if i != own)
     best = sorted(others, key=lambda i: (unscored[i], -places[i], population[i].subject))
     rows = []
     for kind in get_args(Kind):
         here = [i for i in best if population[i].kind == kind]
         for rank, i in enumerate(here[:k], start=1):
+            accuracy = judged.get((ref_of(population[own]), ref_of(population[i])), {})
             told = None if np.isnan(scores[i]) else float(scores[i])
             p = None
             if told is not None and frame is not None:
@@ -105,6 +115,7 @@ def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[
                     "candidate_kind": kind,
                     "rank": rank,
                     "candidate": population[i].subject,
+                    **{name: accuracy.get(name) for name in ACCURACY},
                     "score": None if told is None else max(0.0, told),
                     "p_value": p,
                     "verdict": verdict(p),

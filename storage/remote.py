@@ -42,6 +42,7 @@ MIRRORED = (
     "frames",
     "members",
     "neighbors",
+    "accuracies",
     "drift",
     "evaluations",
     "reports",

@@ -209,6 +209,34 @@ NEIGHBORS = pa.schema(
     ]
 )
 
+# What follows from pool, surrogate, outputs and labels: the same for all methods.
+ACCURACIES = pa.schema(
+    [
+        pa.field("pool", pa.string()),
+        pa.field("surrogate", pa.string()),
+        pa.field("revision", pa.string()),
+        pa.field("settings", pa.string()),  # JSON, of the surrogate
+        pa.field("dataset", pa.string()),  # ref
+        pa.field("model", pa.string()),  # ref
+        pa.field("expected_accuracy", pa.float64()),  # share of texts that it will answer rightly; null: unknown
+        pa.field("accuracy_low", pa.float64()),  # within which it lies in 9 of 10 cases
+        pa.field("accuracy_high", pa.float64()),
+        pa.field("accuracy_unknown", pa.string()),  # why it is
+        pa.field("balanced_accuracy", pa.float64()),  # mean share of each label's texts that it will answer rightly
+        pa.field("balanced_low", pa.float64()),
+        pa.field("balanced_high", pa.float64()),
+        pa.field("balanced_chance", pa.float64()),  # of giving all texts the same label
+        pa.field("most_frequent", pa.string()),  # label
+        pa.field("majority", pa.float64()),  # accuracy of always answering it
+        pa.field("texts", pa.int32()),  # labelled ones that it was judged on
+        pa.field("split", pa.string()),  # that they are of
+        pa.field("agreement", pa.float64()),  # of the read-out with the model on the pool
+        pa.field("meaning", pa.string()),  # JSON {class: label that it was read as}
+        pa.field("turned", pa.bool_()),  # its classes go with the labels in another order than their names say
+        *STAMP,
+    ]
+)
+
 # Which embedding of each subject a ranking saw.
 MEMBERS = pa.schema(
     [

@@ -11,6 +11,7 @@ layouts/<space>.npz                                     a cache too: what is sho
 frames/space=<space>/<version>.parquet
 pseudo/<space>.npz                                      a cache too: embeddings of the pool's own tasks
 neighbors/space=<space>/<ranking>.parquet, members/space=<space>/<ranking>.parquet
+accuracies/<pool and surrogate>/<pairs>.parquet
 drift/
 evaluations/, runs/, reports/, prompts/, responses/
 """

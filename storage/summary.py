@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fute.unify.frame import Frame
+from storage.accuracies import accuracies, accuracy_of, better, ref_of
 from storage.files import read_parquet
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -23,6 +24,7 @@ class SpaceSummary:
         model_cards: rows of `models` by id.
         families: by dataset id, where given.
         frame: of its ranking; None: nothing is known of chance.
+        accuracies: rows of `accuracies` by id of the dataset and of the model.
     """
 
     space: Mapping[str, Any]
@@ -31,6 +33,17 @@ class SpaceSummary:
     model_cards: Mapping[str, Mapping[str, Any]]
     families: Mapping[str, str | None]
     frame: Frame | None
+    accuracies: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def most_right(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The models of known accuracy on a dataset, the one that is right most often first."""
+        known = [(m, row) for m, row in self.accuracies.get(dataset, {}).items() if accuracy_of(row) is not None]
+        return sorted(known, key=lambda found: (-found[1]["expected_accuracy"], found[0]))
+
+    def better(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Of these the ones that are surely better than giving all texts the same label."""
+        sure = better(self.accuracies.get(dataset, {}))
+        return [(model, row) for model, row in self.most_right(dataset) if model in sure]
 
     def nearest(self, kind: str, subject: str, candidate_kind: str, k: int) -> list[Mapping[str, Any]]:
         rows = self.neighbors.get((kind, subject), ())
@@ -53,7 +66,25 @@ def summarise(store: Store, space: str) -> SpaceSummary:
             path = store.dataset_folder(ref) / "card.parquet"
             families[embedding.subject] = read_parquet(path).to_pylist()[0]["family"]
     described = next(s for s in vectors.spaces() if s["space"] == space)
-    return SpaceSummary(described, population, neighbors, cards, families, vectors.ranked_frame(space))
+    known = accuracies(store, described)
+    models = {ref_of(e): e.subject for e in population if e.kind == "model"}
+    judged: dict[str, dict[str, dict[str, Any]]] = {}
+    for e in population:
+        if e.kind == "dataset":
+            of_each = {name: known.get((ref_of(e), ref)) for ref, name in models.items()}
+            judged[e.subject] = {name: row for name, row in of_each.items() if row is not None}
+    return SpaceSummary(described, population, neighbors, cards, families, vectors.ranked_frame(space), judged)
+
+
+def right_in_words(row: Mapping[str, Any] | None) -> str:
+    """'right in 0.86 (0.81 to 0.90)', of a row of `accuracies`; 'unknown: ' and why; None: that nobody looked."""
+    if row is None:
+        return "unknown: not looked at"
+    accuracy = accuracy_of(row)
+    if accuracy is None:
+        return f"unknown: {row['accuracy_unknown']}"
+    turned = ", its classes in another order than named" if row["turned"] else ""
+    return f"right in {accuracy.expected:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f}){turned}"
 
 
 def shown_score(row: Mapping[str, Any]) -> float:

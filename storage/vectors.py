@@ -76,6 +76,10 @@ class VectorStore:
     def spaces(self) -> list[dict[str, Any]]:
         return [read_parquet(p).to_pylist()[0] for p in sorted((self.root / "spaces").glob("*.parquet"))]
 
+    def space(self, space: str) -> dict[str, Any]:
+        """Its row of `spaces`. Raises FileNotFoundError: it is not in the store."""
+        return read_parquet(self._space_path(space)).to_pylist()[0]
+
     # ---------------------------------------------------------------------------------------------- embeddings
 
     def folder(self, space: str, kind: Kind) -> Path:

@@ -18,7 +18,6 @@ from fute.config import EndpointConfig
 from fute.errors import NotInStoreError
 from fute.report import types as page
 from fute.report.page import render_atlas
-from fute.types import Kind
 from fute.unify.frame import legend
 from storage.catalog import Catalog
 from storage.store import Store
@@ -164,10 +163,7 @@ def write_store_page(reader: AtlasReader, failures: Sequence[page.Failure]) -> P
 
 def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
     """Commands to try next; each works as printed, also where the environment is not activated."""
-    fute, mlflow, prefect = (
-        name if shutil.which(name) else shlex.quote(str(Path(sys.executable).parent / name))
-        for name in ("fute", "mlflow", "prefect")
-    )
+    fute, mlflow, prefect = map(_program, ("fute", "mlflow", "prefect"))
     dataset = next((e.subject for e in summary.population if e.kind == "dataset"), summary.population[0].subject)
     subject = dataset.replace("'", "''")
     # Absent where runs are tracked elsewhere or not at all: the command would make an empty one.
@@ -183,6 +179,15 @@ def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
         *([("look at the runs in MLflow", f"{ui} {shlex.quote(default_uri(store.root))}")] if runs.is_file() else []),
         ("look at the flows in Prefect", f"{prefect} server start --host 127.0.0.1"),
     ]
+
+
+def own_file_command(store: Store) -> str:
+    """`fute match` on a file of one's own."""
+    return f"{_program('fute')} match --store {shlex.quote(store.address)} FILE.csv"
+
+
+def _program(name: str) -> str:
+    return name if shutil.which(name) else shlex.quote(str(Path(sys.executable).parent / name))
 
 
 def _each_once(spaces: Iterable[Mapping[Key, tuple[datetime, page.Subject]]]) -> list[page.Subject]:
@@ -201,14 +206,37 @@ def _each_once(spaces: Iterable[Mapping[Key, tuple[datetime, page.Subject]]]) ->
 
 
 def _nearest(summary: SpaceSummary, embedding: StoredEmbedding) -> list[page.Neighbor]:
-    kinds: tuple[Kind, ...] = ("dataset", "model") if embedding.kind == "model" else ("model",)
-    near = [row for kind in kinds for row in summary.nearest(embedding.kind, embedding.subject, kind, NEAREST)]
+    """The nearest subjects; of a dataset those models too that will be right most often."""
+    if embedding.kind == "model":
+        near = [
+            row for kind in ("dataset", "model") for row in summary.nearest("model", embedding.subject, kind, NEAREST)
+        ]
+        return [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
+    dataset = embedding.subject
+    best = {model for model, _ in summary.most_right(dataset)[:NEAREST]}
+    better = {model for model, _ in summary.better(dataset)}
+    every = summary.nearest("dataset", dataset, "model", len(summary.population))
+    near = [row for row in every if row["rank"] <= NEAREST or row["candidate"] in best]
+    judged = summary.accuracies.get(dataset, {})
+    if embedding.row["subject_kind"] != "classification":  # a share of right answers says nothing of it
+        return [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
     return [
-        page.Neighbor(
-            row["candidate"], row["candidate_kind"], shown_score(row), row["ci_low"], row["ci_high"], row["verdict"]
-        )
+        _neighbor(row)._replace(accuracy=_accuracy(judged.get(row["candidate"]), row["candidate"] in better))
         for row in sorted(near, key=lambda row: -shown_score(row))
     ]
+
+
+def _neighbor(row: Mapping[str, Any]) -> page.Neighbor:
+    return page.Neighbor(
+        row["candidate"], row["candidate_kind"], shown_score(row), row["ci_low"], row["ci_high"], row["verdict"]
+    )
+
+
+def _accuracy(row: Mapping[str, Any] | None, better: bool) -> page.Accuracy:
+    if row is None or row["expected_accuracy"] is None:
+        return page.Accuracy(unknown="not looked at" if row is None else row["accuracy_unknown"])
+    told = (row["expected_accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return page.Accuracy(*told, better=better, always=row["most_frequent"], majority=row["majority"])
 
 
 def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
-from storage.vectors import ref_of
+from storage.accuracies import ref_of
 from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -163,14 +163,16 @@ def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) ->
     Args:
         outputs: by model.
     """
-    classed = {
-        name: o for name, o in outputs.items() if o.kind in ("probabilities", "labels") and o.values.shape[1] > 1
-    }
+    classed = {name: each for name, each in outputs.items() if is_classes(each)}
     if not classed:
         return ReadOuts(pool, None, outputs, {})
     kernel = TextKernel(pool.inputs, features(pool.inputs))
     found = read_out(kernel.pool, list(classed.values()))
     return ReadOuts(pool, kernel, outputs, dict(zip(classed, found, strict=True)))
+
+
+def is_classes(outputs: Outputs) -> bool:
+    return outputs.kind in ("probabilities", "labels") and outputs.values.shape[1] > 1
 
 
 def judged(read: ReadOuts, models: Sequence[StoredEmbedding], labelled: Labelled, features: Features) -> list[Matched]:

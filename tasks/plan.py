@@ -24,6 +24,7 @@ from fute.models.trial import TRIED, trial_fault
 from fute.space import embedding_id, space_id
 from fute.surrogate.identity import surrogate_identity
 from fute.types import Dataset, Kind, Model, Pool, TextTable
+from storage.accuracies import missing_accuracies
 from storage.responses import ResponseStore
 from storage.store import Store
 from storage.vectors import SubjectKey, VectorStore
@@ -204,6 +205,8 @@ def steps(
         key = ranking_key(population, config, study.unify)
         ranked = whole[space] and vectors.has_ranked(space, key)
         yield _step("unify", config.method, ranked, space=space)
+        if ranked:
+            yield _step("match", config.method, not missing_accuracies(store, vectors.space(space), population))
 
 
 def _step(stage: str, subject: str, known: bool, cost: Cost | None = None, space: str | None = None) -> Step:

@@ -17,7 +17,7 @@ from tasks.embed import EmbeddingRef
 from tasks.engine import NO_CACHE, task
 from tasks.intervals import neighbor_intervals
 from tasks.ranking import note_on, ranking_key
-from tasks.run import Run
+from tasks.run import Failure, Run
 from tasks.surrogate import SpaceRef
 
 
@@ -28,6 +28,8 @@ class Unified(BaseModel):
     frame: str
     subjects: int
     note: str | None = None
+    failures: list[Failure] = []
+    """Of judging how often its models will be right."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="unify-{space.id}")

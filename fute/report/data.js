@@ -30,15 +30,24 @@ const similarity = (a, b) => packed[a >= b ? (a * (a + 1)) / 2 + b : (b * (b + 1
 
 /* Neighbors of a row of one kind in a space, nearest first. `row` and `index` are null for one that is not there. */
 function nearestIn(one, row, kind, limit) {
-  const found = one.nearest[one.members.indexOf(row)].map(([whose, score, low, high, verdict]) => {
+  const found = one.nearest[one.members.indexOf(row)].map(([whose, score, low, high, verdict, accuracy]) => {
     const known = typeof whose === "number";
     const { id, kind: nearKind } = known ? data.subjects[whose] : { id: whose[0], kind: whose[1] };
-    return { id, kind: nearKind, score, low, high, verdict, row: known ? whose : null };
+    return { id, kind: nearKind, score, low, high, verdict, accuracy, row: known ? whose : null };
   });
   return found.filter((near) => near.kind === kind).slice(0, limit)
     .map((near) => ({ ...near, index: indexByRow.get(near.row) ?? null }));
 }
 const nearestOf = (index, kind, limit) => nearestIn(space, space.members[index], kind, limit);
+
+/* Models for a dataset: those that will be right most often, and behind them those of which that is unknown, by nearness. */
+const mostRight = (found) =>
+  found.toSorted((a, b) => (b.accuracy?.expected ?? -1) - (a.accuracy?.expected ?? -1));
+function bestOf(index) {
+  const kind = OTHER[subjects[index].kind];
+  const found = nearestOf(index, kind, Infinity);
+  return (kind === "model" ? mostRight(found) : found).slice(0, RANKED[kind === "model" ? "dataset" : "model"]);
+}
 
 /* Categories that colour the models: the six largest of a field have colours of their own, the rest share grey. */
 const COLORS = 6;

@@ -78,5 +78,13 @@ function scoreBar({ score, low, high, verdict }) {
   return el("span", { class: "score", title: range }, track, number, means);
 }
 
+/* How often a model will be right, or why that is unknown; nothing where no share of right answers makes sense. */
+function rightIn({ accuracy }) {
+  if (!accuracy) return null;
+  if (accuracy.expected === null) return el("span", { class: "right-in unknown" }, "unknown: ", nameOf(accuracy.unknown));
+  return el("span", { class: "right-in" }, "right in ", el("strong", { class: "number" }, decimals(accuracy.expected)),
+    ` (${decimals(accuracy.low)} to ${decimals(accuracy.high)})`);
+}
+
 const heldOut = (subject) =>
   subject.score === null ? null : `${inWords(subject.scoreName ?? "held-out score")} ${decimals(subject.score)}`;

@@ -16,9 +16,9 @@ function headline() {
   const datasets = rowsOf("dataset").filter(({ subject, found }) => found.length && made.has(subject.id))
     .map(({ subject, found }) => found[0].index !== null && subjects[found[0].index].task === subject.id);
   if (datasets.length) {
-    sentences.push(`For ${datasets.filter(Boolean).length} of ${plural(datasets.length, "dataset")} the nearest model is one made for it.`);
+    sentences.push(`For ${datasets.filter(Boolean).length} of ${plural(datasets.length, "dataset")} the model that comes first is one made for it.`);
   }
-  return sentences.length ? sentences.join(" ") : "For each dataset the models that do most nearly the same, and for each model its dataset.";
+  return sentences.length ? sentences.join(" ") : "For each dataset the models that fit it, and for each model its dataset.";
 }
 
 function buildHead() {
@@ -48,6 +48,7 @@ function buildFoot() {
   byId("facts").append(...facts.flatMap(([name, value]) => [el("dt", {}, nameOf(name)), el("dd", {}, el("code", {}, value))]));
 }
 
+const RIGHT_IN = "“Right in” is the share of a dataset’s texts that a model will answer rightly, in brackets within what it lies in 9 of 10 cases, each of its classes read as the label that it goes with. ";
 /* Everything that belongs to one space, anew. */
 const PARTS = ["dataset-table", "model-table", "map-view", "heatmap-view", "all-table", "subtitle", "note-list", "map-panel", "heatmap-panel"];
 function buildSpace(chosen) {
@@ -66,7 +67,8 @@ function buildSpace(chosen) {
   if (data.spaces.length > 1) byId("space").value = data.spaces.indexOf(space);
   if (!count) return;
   const anyInterval = space.nearest.some((near) => near.some((one) => one[2] !== null));
-  byId("bar-key").textContent = space.legend +
+  const anyAccuracy = space.nearest.some((near) => near.some((one) => one[5]?.expected != null));
+  byId("bar-key").textContent = (anyAccuracy ? RIGHT_IN : "") + space.legend +
     (anyInterval ? ` The line across a bar is its ${data.interval}.` : "");
   buildDatasetTable(byId("dataset-table"));
   buildModelTable(byId("model-table"));

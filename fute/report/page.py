@@ -146,9 +146,11 @@ def _map(projection: Projection) -> dict[str, Any]:
 
 
 def _neighbor(near: Neighbor, rows: Mapping[tuple[Kind, str], int]) -> list[Any]:
-    """[row of the subject, score, low, high, verdict]; [id, kind] in place of the row of one not on the page."""
+    """[row of the subject, score, low, high, verdict, accuracy]; [id, kind] in place of the row of one not on the
+    page."""
+    accuracy = None if near.accuracy is None else near.accuracy._asdict()
     whose = rows.get((near.kind, near.id), [near.id, near.kind])
-    return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high), near.verdict]
+    return [whose, _rounded(near.score), _rounded(near.ci_low), _rounded(near.ci_high), near.verdict, accuracy]
 
 
 def _rounded(number: float | None) -> float | None:

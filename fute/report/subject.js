@@ -82,12 +82,13 @@ function historyBlock(subject) {
     charts, figures(plural(rows.length, "embedding"), ["made", "space", "counts", "similarity", "fingerprint", "MLflow run", "Prefect flow run"], rows));
 }
 
+const listed = (one, row, kind) => mostRight(nearestIn(one, row, kind, Infinity)).slice(0, 10);
 function nearestBlocks(row, subject) {
   return spacesOf(row).map((one) => {
-    const lists = [OTHER[subject.kind], subject.kind].map((kind) => [kind, nearestIn(one, row, kind, 10)]).filter(([, found]) => found.length);
+    const lists = [OTHER[subject.kind], subject.kind].map((kind) => [kind, listed(one, row, kind)]).filter(([, found]) => found.length);
     const title = data.spaces.length > 1 ? `Nearest by ${one.name}` : "Nearest";
     return block(title, lists.length ? null : el("p", { class: "hint" }, "Nothing to compare with."), lists.map(([kind, found]) => [
-      el("h4", {}, kind === "dataset" ? "Datasets" : "Models"), el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), scoreBar(near))))]).flat());
+      el("h4", {}, kind === "dataset" ? "Datasets" : "Models"), el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), rightIn(near), scoreBar(near))))]).flat());
   });
 }
 

@@ -79,15 +79,24 @@ const subjectCell = (index) => {
   return [linkTo(index), el("div", { class: "about" }, about.map((part) => el("span", {}, nameOf(part))))];
 };
 const nearCell = (found) => (found.length
-  ? [found[0].verdict === "nothing" && el("div", { class: "verdict none" }, "nothing here fits; nearest:"),
-    el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), scoreBar(near))))].filter(Boolean)
+  ? [nothingFits(found), el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), rightIn(near), scoreBar(near))))].filter(Boolean)
   : el("span", { class: "hint" }, "nothing to compare with"));
+function nothingFits(found) {
+  const [{ accuracy, verdict }] = found;
+  if (accuracy?.expected != null) {
+    return found.some((near) => near.accuracy?.better) ? null
+      : el("div", { class: "verdict none" }, "none is surely better than always ", nameOf(accuracy.always), ` (${decimals(accuracy.majority)}):`);
+  }
+  return verdict === "nothing" ? el("div", { class: "verdict none" }, "nothing here fits; nearest:") : null;
+}
+/* Datasets of which nothing is known come behind those of which it is, by nearness. */
+const bestAccuracy = (row) => row.found[0]?.accuracy?.expected ?? (row.found.length ? (row.found[0].score - barHigh) / 1e6 : null);
 const bestScore = (row) => (row.found.length ? row.found[0].score : null);
 
 function rowsOf(kind) {
   return subjects.flatMap((subject, index) => {
     if (subject.kind !== kind) return [];
-    const found = nearestOf(index, OTHER[kind], RANKED[kind]);
+    const found = bestOf(index);
     return [{ index, subject, found, group: subject.type, texts: [subject.id, subject.type, subject.family, subject.task, ...found.map((near) => near.id)] }];
   });
 }
@@ -99,7 +108,7 @@ function buildDatasetTable(root) {
     root, rows, folded: 6, title: "For each dataset", groupLabel: "All tasks", startWith: 1,
     columns: [
       { title: "Dataset", name: "who", sortBy: (row) => row.subject.id },
-      { title: "Nearest models", name: "near-cell", sortBy: bestScore, largestFirst: true },
+      { title: "Models that fit", name: "near-cell", sortBy: bestAccuracy, largestFirst: true },
     ],
   });
 }

@@ -50,10 +50,26 @@ class Tree:
     merges: tuple[tuple[int, int, float], ...] = ()
 
 
+class Accuracy(NamedTuple):
+    """How often a model will be right on a dataset, in 9 of 10 cases within `low` and `high`; or why that is unknown.
+
+    `better`: surely more often than always giving the most frequent label, which is right in `majority` of the texts.
+    """
+
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unknown: str | None = None
+    better: bool = False
+    always: str | None = None
+    majority: float | None = None
+
+
 class Neighbor(NamedTuple):
     """A subject near another one, with its score: see fute.unify.frame; in a space without a frame a cosine.
 
-    The interval is None where none was computed, the verdict where nothing is known of chance.
+    The interval is None where none was computed, the verdict where nothing is known of chance, the accuracy for all but
+    models near a dataset with classes.
     """
 
     id: str
@@ -62,6 +78,7 @@ class Neighbor(NamedTuple):
     ci_low: float | None = None
     ci_high: float | None = None
     verdict: Verdict | None = None
+    accuracy: Accuracy | None = None
 
 
 class Failure(NamedTuple):

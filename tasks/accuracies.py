@@ -1,0 +1,122 @@
+"""Expected accuracies of a space's models on its labelled datasets, each pair once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fute.errors import DataError
+from fute.json_text import json_text
+from fute.types import Outputs
+from storage.accuracies import accuracies, missing_accuracies, put_accuracies, ref_of
+from storage.store import Store
+from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
+from tasks import resources
+from tasks.embed import EmbeddingRef
+from tasks.engine import NO_CACHE, task
+from tasks.run import Failure, Run
+from tasks.surrogate import SpaceRef
+
+log = logging.getLogger(__name__)
+
+Missing = Sequence[tuple[StoredEmbedding, Sequence[StoredEmbedding]]]
+
+
+@task(cache_policy=NO_CACHE, task_run_name="accuracies-{space.id}")
+def expect_accuracies(run: Run, space: SpaceRef, embedded: list[EmbeddingRef] | None = None) -> list[Failure]:
+    """Judge the pairs of datasets and models that the store lacks, by texts that no model was trained on where there
+    are such; what could not be judged. Spaces of one pool and surrogate share what is found.
+
+    The kernel of the pool takes memory and time as `tasks.match.read_outs` says; where nothing is missing it is not
+    made.
+    """
+    store = run.open_store()
+    current: dict[SubjectKey, str] = {(e.kind, e.subject): e.fingerprint for e in embedded or () if e.space == space.id}
+    missing = missing_accuracies(store, space.columns(), VectorStore(store).population(space.id, current))
+    if not missing:
+        return []
+    outputs, failures = _outputs(store, space.pool, missing)
+    rows = list(_rows(run, space, missing, outputs, failures))
+    if rows:
+        put_accuracies(store, space.columns(), rows, run.stamp)
+    return failures
+
+
+def _outputs(store: Store, pool: str, missing: Missing) -> tuple[dict[str, Outputs], list[Failure]]:
+    """Outputs of the models, by id; one that cannot be read stops no other."""
+    found: dict[str, Outputs] = {}
+    failures = []
+    for model in {m.subject: m for _, models in missing for m in models}.values():
+        try:
+            found[model.subject] = store.outputs(pool, ref_of(model))
+        except Exception as exc:
+            log.warning("match of %s failed: %s", model.subject, exc)
+            failures.append(Failure(subject=model.subject, stage="match", reason=str(exc)))
+    return found, failures
+
+
+def _rows(
+    run: Run, space: SpaceRef, missing: Missing, outputs: dict[str, Outputs], failures: list[Failure]
+) -> Iterator[dict[str, Any]]:
+    from tasks.match import judged as judge
+    from tasks.match import read_outs
+    from tasks.match_target import Labelled, labelled_part  # scikit-learn, and only where something is missing
+
+    store = run.open_store()
+    targets: list[tuple[str, Labelled, list[StoredEmbedding]]] = []
+    for dataset, models in missing:
+        there = [m for m in models if m.subject in outputs]
+        try:
+            targets.append((ref_of(dataset), labelled_part(dataset.subject, store.dataset(ref_of(dataset))), there))
+        except DataError as exc:  # too few labels
+            yield from ({"dataset": ref_of(dataset), "model": ref_of(m), "accuracy_unknown": str(exc)} for m in there)
+        except Exception as exc:
+            log.warning("match of %s failed: %s", dataset.subject, exc)
+            failures.append(Failure(subject=dataset.subject, stage="match", reason=str(exc)))
+    judged = {m.subject: m for _, _, models in targets for m in models}
+    if not judged:
+        return
+    features = resources.features(store, space.surrogate, run.folder)
+    with resources.compute_lock:
+        read = read_outs(store.pool(space.pool), {name: outputs[name] for name in judged}, features)
+        for ref, target, models in targets:
+            for model, found in zip(models, judge(read, models, target, features), strict=True):
+                yield {
+                    "dataset": ref,
+                    "model": ref_of(model),
+                    "expected_accuracy": found.accuracy and found.accuracy.expected,
+                    "accuracy_low": found.accuracy and found.accuracy.low,
+                    "accuracy_high": found.accuracy and found.accuracy.high,
+                    "accuracy_unknown": found.unknown,
+                    "balanced_accuracy": found.balanced and found.balanced.expected,
+                    "balanced_low": found.balanced and found.balanced.low,
+                    "balanced_high": found.balanced and found.balanced.high,
+                    "balanced_chance": found.balanced and found.balanced.chance,
+                    "most_frequent": target.most_frequent,
+                    "majority": target.majority,
+                    "texts": len(target.split),
+                    "split": target.part,
+                    "agreement": found.agreement,
+                    "meaning": json_text(found.meaning),
+                    "turned": found.turned,
+                }
+
+
+def accuracy_metrics(store: Store, spaces: Sequence[str]) -> dict[str, float]:
+    """For MLflow: what the model that will be right most often on each dataset will reach."""
+    best: dict[str, dict[str, Any]] = {}
+    vectors = VectorStore(store)
+    for space in map(vectors.space, spaces[:1]):
+        counted = {ref_of(e) for e in vectors.population(space["space"])}
+        for (dataset, model), row in accuracies(store, space).items():
+            share, name = row["expected_accuracy"], dataset.rpartition("@")[0]
+            if share is None or not {dataset, model} <= counted:
+                continue
+            if name not in best or share > best[name]["expected_accuracy"]:
+                best[name] = row
+    return {
+        f"{measure}/{''.join(c if c.isalnum() or c in '_-./ ' else '_' for c in name)}": row[measure]
+        for name, row in best.items()
+        for measure in ("expected_accuracy", "accuracy_low", "accuracy_high")
+    }
