@@ -12,8 +12,8 @@ from flows.report import report
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
+from storage.accuracies import accuracy_metrics
 from storage.store import Store
-from tasks.accuracies import accuracy_metrics
 from tasks.endpoints import check_keys
 
 

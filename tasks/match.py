@@ -138,7 +138,7 @@ def labelled(dataset: Dataset) -> Labelled:
 class ReadOuts:
     """What models answered on a pool, read out: made once for any number of targets.
 
-    Inverts the kernel of the n texts of a pool: memory grows as n^2 and time as n^3 (4,000 texts, 20 models: 1.2 GiB and
+    Inverts the kernel of a pool of n texts: memory grows as n^2 and time as n^3 (4,000 texts, 20 models: 1.2 GiB and
     80 s on two busy cores).
     """
 
