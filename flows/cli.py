@@ -26,7 +26,7 @@ from flows.commands import Commands
 from flows.console import console, show_progress
 from flows.init_cli import init
 from flows.match_cli import match
-from flows.rows import print_rows, to_json
+from flows.rows import accuracy_told, print_rows, to_json
 from flows.run_command import (
     EXIT_FAILED,
     base_urls_option,
@@ -196,6 +196,7 @@ def show(subject: str, as_json: bool, store: Path) -> None:
     for kind, entries in found.items():
         if kind == "nearest":
             click.echo("nearest")
+            entries = accuracy_told(entries)
             print_rows(list(entries[0]) if entries else [], [tuple(e.values()) for e in entries], None)
             continue
         for entry in entries:

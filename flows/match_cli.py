@@ -99,8 +99,8 @@ def match(
     click.echo(
         f"\nNobody was asked: what a model of space {found.space} answered on the {found.pool_texts} texts of its\n"
         "pool says what it would answer here. Each of its classes is read as the label that it goes with\n"
-        "(--json says which). of each label: mean share of each label's texts. score, task: how near it is to the target, and whether it does the same, as\n"
-        "`fute nearest` says it."
+        "(--json says which). of each label: of the texts of one label, on average over labels. score, task:\n"
+        "how near it is to the target, and whether it does the same, as `fute nearest` says it."
     )
 
 

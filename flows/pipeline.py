@@ -13,8 +13,8 @@ from flows.run_names import run_name
 from flows.session import open_session
 from flows.surrogate import surrogate
 from flows.unify import unify
+from storage.accuracies import accuracy_metrics
 from storage.store import Store
-from tasks.accuracies import accuracy_metrics
 from tasks.endpoints import check_keys
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import click
@@ -33,6 +33,22 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple) and len(value) > 6:
         return f"[{', '.join(f'{v:.3g}' if isinstance(v, float) else str(v) for v in value[:4])}, ... {len(value)}]"
     return str(value)
+
+
+def accuracy_told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of neighbours for a reader: how often each will be right in one cell, before its score."""
+    from storage.nearest import ACCURACY
+    from storage.summary import right_in_words
+
+    judged = any(row[name] is not None for row in rows for name in ACCURACY)
+    return [
+        {
+            **{name: row[name] for name in ("space", "method", "candidate_kind", "rank", "candidate")},
+            "expected accuracy": right_in_words(row) if judged and row["candidate_kind"] == "model" else "",
+            **{name: value for name, value in row.items() if name not in (*ACCURACY, "candidate")},
+        }
+        for row in rows
+    ]
 
 
 def to_json(value: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from flows.console import show_progress
-from flows.rows import print_rows, write_rows
+from flows.rows import accuracy_told, print_rows, write_rows
 from flows.run_command import end_of_run
 from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
@@ -99,7 +99,11 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
     from storage.store import Store
 
     rows = find(Store(known_store(store)), subject, k, space)
-    print_rows(NEAREST.names, [tuple(row[name] for name in NEAREST.names) for row in rows], form)
+    names = NEAREST.names
+    if form is None and rows:
+        rows = accuracy_told(rows)
+        names = list(rows[0])
+    print_rows(names, [tuple(row[name] for name in names) for row in rows], form)
 
 
 @click.command()

@@ -17,9 +17,9 @@ from typing import Any
 from flows.base_urls import with_base_urls
 from flows.run_record import INTERRUPTED, RunRecord, start_run, tracker_of
 from fute.config import Study
+from storage.accuracies import accuracy_metrics
 from storage.store import Store
 from storage.vectors import VectorStore
-from tasks.accuracies import accuracy_metrics
 from tasks.pages import Pages, pages_of
 from tasks.plan import finished_spaces
 from tasks.ranking import note_on

@@ -19,7 +19,7 @@ from storage.files import read_parquet, write_parquet
 from storage.parts import files_of
 from storage.stamp import Stamp
 from storage.store import Store, to_json
-from storage.vectors import StoredEmbedding
+from storage.vectors import StoredEmbedding, VectorStore
 
 # Raised when the same outputs and labels would be judged otherwise.
 ACCURACY_VERSION = 1
@@ -84,3 +84,22 @@ def better(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         return [known[model], Accuracy(*told)]
 
     return [model for model in known if better_than_chance(measures(model), len(known))]
+
+
+def accuracy_metrics(store: Store, spaces: Sequence[str]) -> dict[str, float]:
+    """For MLflow: what the model that will be right most often on each dataset will reach."""
+    best: dict[str, dict[str, Any]] = {}
+    vectors = VectorStore(store)
+    for space in map(vectors.space, spaces[:1]):
+        counted = {ref_of(e) for e in vectors.population(space["space"])}
+        for (dataset, model), row in accuracies(store, space).items():
+            share, name = row["expected_accuracy"], dataset.rpartition("@")[0]
+            if share is None or not {dataset, model} <= counted:
+                continue
+            if name not in best or share > best[name]["expected_accuracy"]:
+                best[name] = row
+    return {
+        f"{measure}/{''.join(c if c.isalnum() or c in '_-./ ' else '_' for c in name)}": row[measure]
+        for name, row in best.items()
+        for measure in ("expected_accuracy", "accuracy_low", "accuracy_high")
+    }

@@ -83,7 +83,7 @@ def right_in_words(row: Mapping[str, Any] | None) -> str:
     accuracy = accuracy_of(row)
     if accuracy is None:
         return f"unknown: {row['accuracy_unknown']}"
-    turned = ", its classes in another order than named" if row["turned"] else ""
+    turned = ", its classes in another order than named" if row.get("turned") else ""
     return f"right in {accuracy.expected:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f}){turned}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fute.errors import DataError
 from fute.json_text import json_text
 from fute.types import Outputs
-from storage.accuracies import accuracies, missing_accuracies, put_accuracies, ref_of
+from storage.accuracies import missing_accuracies, put_accuracies, ref_of
 from storage.store import Store
 from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
 from tasks import resources
@@ -101,22 +101,3 @@ def _rows(
                     "meaning": json_text(found.meaning),
                     "turned": found.turned,
                 }
-
-
-def accuracy_metrics(store: Store, spaces: Sequence[str]) -> dict[str, float]:
-    """For MLflow: what the model that will be right most often on each dataset will reach."""
-    best: dict[str, dict[str, Any]] = {}
-    vectors = VectorStore(store)
-    for space in map(vectors.space, spaces[:1]):
-        counted = {ref_of(e) for e in vectors.population(space["space"])}
-        for (dataset, model), row in accuracies(store, space).items():
-            share, name = row["expected_accuracy"], dataset.rpartition("@")[0]
-            if share is None or not {dataset, model} <= counted:
-                continue
-            if name not in best or share > best[name]["expected_accuracy"]:
-                best[name] = row
-    return {
-        f"{measure}/{''.join(c if c.isalnum() or c in '_-./ ' else '_' for c in name)}": row[measure]
-        for name, row in best.items()
-        for measure in ("expected_accuracy", "accuracy_low", "accuracy_high")
-    }

@@ -218,7 +218,7 @@ def _nearest(summary: SpaceSummary, embedding: StoredEmbedding) -> list[page.Nei
     every = summary.nearest("dataset", dataset, "model", len(summary.population))
     near = [row for row in every if row["rank"] <= NEAREST or row["candidate"] in best]
     judged = summary.accuracies.get(dataset, {})
-    if embedding.row["subject_kind"] != "classification":  # a share of right answers says nothing of it
+    if not judged:  # of targets that are no classes, and in a store of an earlier version
         return [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
     return [
         _neighbor(row)._replace(accuracy=_accuracy(judged.get(row["candidate"]), row["candidate"] in better))
