@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fute.unify.frame import Frame
-from storage.accuracies import accuracies, accuracy_of, better, ref_of
+from storage.accuracies import accuracies, better, ref_of
 from storage.files import read_parquet
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -37,7 +37,7 @@ class SpaceSummary:
 
     def most_right(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
         """The models of known accuracy on a dataset, the one that is right most often first."""
-        known = [(m, row) for m, row in self.accuracies.get(dataset, {}).items() if accuracy_of(row) is not None]
+        known = [(m, row) for m, row in self.accuracies.get(dataset, {}).items() if row["expected_accuracy"] is not None]
         return sorted(known, key=lambda found: (-found[1]["expected_accuracy"], found[0]))
 
     def better(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -77,14 +77,14 @@ def summarise(store: Store, space: str) -> SpaceSummary:
 
 
 def right_in_words(row: Mapping[str, Any] | None) -> str:
-    """'right in 0.86 (0.81 to 0.90)', of a row of `accuracies`; 'unknown: ' and why; None: that nobody looked."""
+    """'right in 0.86 (0.81 to 0.90)', of a row of `accuracies` or `neighbors`; 'unknown: ' and why; None: that nobody looked."""
     if row is None:
         return "unknown: not looked at"
-    accuracy = accuracy_of(row)
-    if accuracy is None:
+    if row["expected_accuracy"] is None:
         return f"unknown: {row['accuracy_unknown']}"
+    within = f"{row['accuracy_low']:.2f} to {row['accuracy_high']:.2f}"
     turned = ", its classes in another order than named" if row.get("turned") else ""
-    return f"right in {accuracy.expected:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f}){turned}"
+    return f"right in {row['expected_accuracy']:.2f} ({within}){turned}"
 
 
 def shown_score(row: Mapping[str, Any]) -> float:

@@ -140,5 +140,5 @@ def test_one_model_that_cannot_be_read_stops_no_other(tmp_path: Path, monkeypatc
 def test_unknown_is_said_with_its_reason() -> None:
     row = {"expected_accuracy": None, "accuracy_low": None, "accuracy_high": None, "accuracy_unknown": "it is shy"}
     assert right_in_words(row) == "unknown: it is shy"
-    known = {"expected_accuracy": 0.86, "accuracy_low": 0.81, "accuracy_high": 0.9, "majority": 0.5, "turned": False}
+    known = {"expected_accuracy": 0.86, "accuracy_low": 0.81, "accuracy_high": 0.9}
     assert right_in_words(known) == "right in 0.86 (0.81 to 0.90)"

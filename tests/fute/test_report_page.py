@@ -144,7 +144,7 @@ def test_a_neighbor_that_is_not_on_the_page_keeps_its_name():
     (space,) = make_atlas().spaces
     near = [[Neighbor("elsewhere", "model", 0.5)], *space.nearest[1:]]
     shown = payload(render_atlas(make_atlas(spaces=[replace(space, nearest=near)])))
-    assert shown["spaces"][0]["nearest"][0] == [[["elsewhere", "model"], 0.5, None, None, None]]
+    assert shown["spaces"][0]["nearest"][0] == [[["elsewhere", "model"], 0.5, None, None, None, None]]
 
 
 def test_times_are_shown_in_utc():
