@@ -37,7 +37,8 @@ class SpaceSummary:
 
     def most_right(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
         """The models of known accuracy on a dataset, the one that is right most often first."""
-        known = [(m, row) for m, row in self.accuracies.get(dataset, {}).items() if row["expected_accuracy"] is not None]
+        judged = self.accuracies.get(dataset, {})
+        known = [(model, row) for model, row in judged.items() if row["expected_accuracy"] is not None]
         return sorted(known, key=lambda found: (-found[1]["expected_accuracy"], found[0]))
 
     def better(self, dataset: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -77,7 +78,11 @@ def summarise(store: Store, space: str) -> SpaceSummary:
 
 
 def right_in_words(row: Mapping[str, Any] | None) -> str:
-    """'right in 0.86 (0.81 to 0.90)', of a row of `accuracies` or `neighbors`; 'unknown: ' and why; None: that nobody looked."""
+    """'right in 0.86 (0.81 to 0.90)', or 'unknown: ' and why.
+
+    Args:
+        row: of `accuracies` or `neighbors`; None: nobody looked.
+    """
     if row is None:
         return "unknown: not looked at"
     if row["expected_accuracy"] is None:
