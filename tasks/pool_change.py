@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fute.data.duplicates import normalised
 from fute.data.pool import EvaluatedTexts
 from fute.did_you_mean import listed
+from fute.errors import FuteError
 from fute.types import Dataset, Pool
 from storage.store import Store
 
@@ -26,10 +27,14 @@ def pool_change(study: str, store: Store, pool: Pool, datasets: Sequence[Dataset
         return None
     from storage.catalog import query  # slow to import, and asked only of a new pool
 
-    last = query(store.root, LAST, {"study": study}).rows
-    if not last:
+    try:
+        last = query(store.root, LAST, {"study": study}).rows
+        # The same one: its file is gone or torn, and it is about to be made anew.
+        if not last or last[0][0] == pool.id:
+            return None
+        before = store.pool(last[0][0])
+    except FuteError:  # what is damaged is said where it is needed
         return None
-    before = store.pool(last[0][0])
     forms = normalised(before.inputs)
     found = {d.id: int(EvaluatedTexts.of([d]).matches(before.inputs, forms)[1].sum()) for d in datasets}
     hold = [f"{name} holds {count} of its {len(before)} texts" for name, count in found.items() if count]
