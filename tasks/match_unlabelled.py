@@ -187,8 +187,8 @@ def read_answers(
 
 
 def answers_of(model: str, kind: str, outputs: Outputs) -> Answers | None:
-    """Of outputs that are classes; None where they are not."""
-    if not is_classes(outputs):
+    """Of outputs that are classes; None where they are not, or there are none."""
+    if not is_classes(outputs) or not outputs.answered_mask.any():
         return None
     said = np.where(outputs.answered_mask, outputs.values.argmax(axis=1), NO_ANSWER)
     return Answers(model, kind, class_names(outputs), said)
@@ -203,7 +203,8 @@ def judged(answers: Sequence[Answers], labelled: Mapping[int, str] | None = None
     then the largest, first.
 
     Args:
-        labelled: text to label, where a person gave one. Each group counts those labels that are its own.
+        labelled: text to label, where a person gave one. On a text whose label is none of theirs all models of a group
+            are wrong.
     """
     known = {name for each in answers for name in each.classes}
     ours = {name.casefold() for name in known}
@@ -231,8 +232,9 @@ def _judged(members: Sequence[Answers], labelled: Mapping[int, str]) -> Group:
     names = members[0].classes
     ours = [name.casefold() for name in names]
     said = np.stack([_in_order(each, ours) for each in members])
-    rows = np.array([row for row, label in labelled.items() if label.casefold() in ours], np.int64)
-    labels = np.array([ours.index(labelled[row].casefold()) for row in rows.tolist()], np.int64)
+    rows = np.array(list(labelled), np.int64)
+    place = {name: i for i, name in enumerate(ours)}
+    labels = np.array([place.get(label.casefold(), len(ours)) for label in labelled.values()], np.int64)
     found = judge(said, len(names), rows, labels)
     models = []
     for i, each in enumerate(members):

@@ -61,7 +61,8 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
 
     Args:
         answers: (m, n) label of each text by each model; -1 where it has none, which is wrong.
-        rows, labels: (k,) texts with a label, and the labels.
+        rows, labels: (k,) texts with a label, and the labels; n_labels stands for one that no model answers, so that
+            all are wrong there.
     """
     m, n = answers.shape
     given = (answers[:, :, None] == np.arange(n_labels)).astype(np.float64)
@@ -91,7 +92,8 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
         expected = expected + of_all * together + of_one * (missed.mean(axis=1) - together)
         shared, own = shared * (1 - of_all) ** 0.5, own * (1 - of_one) ** 0.5
         posterior = posterior.copy()
-        posterior[rows] = np.eye(n_labels)[labels]
+        ours = labels < n_labels
+        posterior[rows[ours]] = np.eye(n_labels)[labels[ours]]
     expected = np.clip(expected, 0, 1)
     by_itself = Z_90 * (own**2 + expected * (1 - expected) / n) ** 0.5
     half = ((Z_90 * shared) ** 2 + by_itself**2) ** 0.5
@@ -99,9 +101,9 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
     if k == 0:  # all of them together are not worse than chance, nor better than the consensus
         low = np.maximum(low, np.minimum(chance, found) - by_itself)
         high = np.minimum(high, np.maximum(chance, found) + by_itself)
-    accuracies = tuple(
-        map(Accuracy, expected.tolist(), np.clip(low, 0, 1).tolist(), np.clip(high, 0, 1).tolist(), chance.tolist())
-    )
+    frequent = float(posterior.mean(axis=0).max())
+    ends = np.clip([low, high], 0, 1).T.tolist()
+    accuracies = tuple(Accuracy(e, *end, frequent) for e, end in zip(expected.tolist(), ends, strict=True))
     turned = tuple(_turned(g, posterior) for g in given) if agreed else (None,) * m
     return Judgement(accuracies, agreement, turned)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fute.errors import DataError
-from fute.types import TextTable
+from fute.types import Outputs, TextTable
 from tasks.labels_file import ask_for_labels
-from tasks.match_unlabelled import Answers, answered, counted, judged
+from tasks.match_unlabelled import Answers, answered, answers_of, counted, judged
 
 TEXTS = TextTable([f"text {i}" for i in range(60)])
 TRUTH = np.arange(60) % 2
@@ -39,6 +39,22 @@ def test_classes_in_another_order_and_case_are_the_same_question() -> None:
 def test_a_label_that_no_model_answers_is_refused() -> None:
     with pytest.raises(DataError, match="no model answers perhaps.*no, yes"):
         judged(GOOD, {3: "perhaps"})
+
+
+def test_where_no_model_of_a_group_answers_the_label_all_are_wrong() -> None:
+    spam = [model(f"spam{i}", ("ham", "spam"), 0.9, i) for i in range(4)]
+    labelled = {row: "yes" if TRUTH[row] else "no" for row in range(30)}
+    groups = {tuple(group.labels): group for group in judged([*GOOD, *spam], labelled)}
+    assert {group.labelled for group in groups.values()} == {30}
+    right, wrong = groups["no", "yes"].models[0], groups["ham", "spam"].models[0]
+    assert right.low is not None
+    assert wrong.high is not None
+    assert wrong.high < right.low
+
+
+def test_a_model_that_never_answered_says_nothing() -> None:
+    nothing = Outputs("labels", np.zeros((3, 2), np.float32), ("no", "yes"), np.zeros(3, bool))
+    assert answers_of("silent", "prompt", nothing) is None
 
 
 def test_a_file_of_labels_is_written_filled_in_and_read_again(tmp_path: Path) -> None:
