@@ -102,8 +102,8 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
         low = np.maximum(low, np.minimum(chance, found) - by_itself)
         high = np.minimum(high, np.maximum(chance, found) + by_itself)
     frequent = float(posterior.mean(axis=0).max())
-    ends = np.clip([low, high], 0, 1).T.tolist()
-    accuracies = tuple(Accuracy(e, *end, frequent) for e, end in zip(expected.tolist(), ends, strict=True))
+    low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+    accuracies = tuple(map(Accuracy, expected.tolist(), low.tolist(), high.tolist(), [frequent] * m))
     turned = tuple(_turned(g, posterior) for g in given) if agreed else (None,) * m
     return Judgement(accuracies, agreement, turned)
 
