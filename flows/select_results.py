@@ -55,7 +55,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             number(choice.score),
             interval(choice),
             f"{choice.best:.0%}",
-            number(choice.expected_accuracy, 2),
+            right_in(choice),
             choice.rows,
             f"{choice.answered:.0%}",
             choice.calls,
@@ -63,6 +63,15 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             *([choice.calibration] if calibrated else []),
         )
     return table
+
+
+def right_in(choice: Choice) -> str:
+    """How often it will be right, and within what that lies."""
+    if choice.expected_accuracy is None:
+        return "unknown"
+    return (
+        f"{number(choice.expected_accuracy, 2)} ({number(choice.accuracy_low, 2)} to {number(choice.accuracy_high, 2)})"
+    )
 
 
 def recommendation(selection: PromptSelection) -> str:

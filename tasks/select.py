@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from fute.config import PoolConfig, PromptModel, SelectConfig
@@ -15,6 +14,8 @@ from fute.data.sampling import generator
 from fute.errors import MethodError, ModelError, NotInStoreError
 from fute.fingerprint import fingerprint
 from fute.llm.budget import cost_usd
+from fute.match.accuracy import Accuracy
+from fute.match.unlabelled import judge
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.select.halving import successive_halving
 from fute.select.perplexity import rank_perplexities
@@ -23,6 +24,7 @@ from fute.select.ranking import (
     NEED_REFERENCES,
     Evidence,
     Ranking,
+    find_labels,
     find_merits,
     method,
     oriented_merits,
@@ -52,7 +54,7 @@ SPELL = "spell"
 """Looks at how probable the prompts are, and asks for no answers."""
 MIN_ROWS = 4
 """Texts that each candidate is asked about at least, however small the share: of fewer there is nothing to tell."""
-SELECTION_VERSION = 3
+SELECTION_VERSION = 4
 """Raised when the same answers would be ranked otherwise."""
 
 
@@ -75,8 +77,8 @@ class Choice(BaseModel):
     ci_low: float | None
     ci_high: float | None
     expected_accuracy: float | None
-    """Against the labels that candidates and references find together; too high where candidates err together. Null
-    where nobody was asked for an answer (spell)."""
+    """Share of the target's texts that it will answer rightly, by what candidates and references agree on
+    (fute.match.unlabelled). Null where they agree too little to say, or nobody was asked for an answer (spell)."""
     best: float
     """In how many resamples of the rows it came first, as a share."""
     rows: int
@@ -87,6 +89,9 @@ class Choice(BaseModel):
     """Calls paid for now; answers found in the store cost nothing."""
     tokens: int
     usd: float | None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    """Within which that lies in 9 of 10 cases."""
     calibration: str = "none"
     """How its answers were calibrated. Whoever uses the prompt elsewhere calibrates them too."""
     bias: dict[str, float] | None = None
@@ -202,8 +207,8 @@ def choose_prompts(
         reasons = "; ".join(f"{f.subject}: {f.reason}" for f in panel.failures) or "look at the verbalizers"
         raise ModelError(f"none of {len(models)} candidates answered a single text of {target.name}: {reasons}")
     evidence = Evidence(candidates, space)
-    accuracies = np.full(len(models), np.nan) if name == SPELL else _expected_accuracies(evidence, panel.asked)
     together = evidence.rows(np.flatnonzero(panel.asked.all(axis=0)))
+    accuracies = [None] * len(models) if name == SPELL else _expected_accuracies(together)
     others = {
         other: candidates.ids[int(np.nan_to_num(METHODS[other](together), nan=-np.inf).argmax())]
         for other in METHODS
@@ -216,7 +221,7 @@ def choose_prompts(
         references=used,
         # Who never answered has a score of nothing, which may be more than that of one who answers the opposite.
         choices=[
-            _choice(i, panel, ranking, accuracies, raw)
+            _choice(i, panel, ranking, accuracies[i], raw)
             for i in sorted(ranking.order.tolist(), key=lambda i: name != SPELL and not candidates.answered[i].any())
         ],
         others=others,
@@ -268,13 +273,17 @@ class Judge:
         return merits[:, asked]
 
 
-def _expected_accuracies(evidence: Evidence, asked: NDArray[np.bool_]) -> Doubles:
-    """(m,) by the consensus, over the rows that each was asked about."""
-    found = find_merits(evidence) * asked
-    return found.sum(axis=1) / np.maximum(asked.sum(axis=1), 1)
+def _expected_accuracies(together: Evidence) -> Sequence[Accuracy | None]:
+    """By the labels found together, over the rows that all were asked about; None where they agree too little."""
+    candidates = together.candidates
+    if candidates.n_rows == 0:
+        return [None] * len(candidates)
+    labels = find_labels(together).posterior
+    found = judge(candidates.labels, len(candidates.label_names), posterior=labels).accuracies
+    return found or [None] * len(candidates)
 
 
-def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, candidates: Candidates) -> Choice:
+def _choice(member: int, panel: Panel, ranking: Ranking, accuracy: Accuracy | None, candidates: Candidates) -> Choice:
     calls, tokens_in, tokens_out = (int(n) for n in panel.paid[member])
     rows = int(panel.asked[member].sum())
     calibration = panel.models[member].calibration
@@ -289,7 +298,9 @@ def _choice(member: int, panel: Panel, ranking: Ranking, accuracies: Doubles, ca
         score=_number(ranking.scores[member]),
         ci_low=_number(ranking.low[member]),
         ci_high=_number(ranking.high[member]),
-        expected_accuracy=_number(accuracies[member]),
+        expected_accuracy=None if accuracy is None else accuracy.expected,
+        accuracy_low=None if accuracy is None else accuracy.low,
+        accuracy_high=None if accuracy is None else accuracy.high,
         best=float(ranking.best[member]),
         rows=rows,
         answered=float(candidates.answered[member].sum()) / max(rows, 1),

@@ -56,13 +56,20 @@ class Judgement:
     turned: tuple[tuple[int, ...] | None, ...]
 
 
-def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels: Integers | None = None) -> Judgement:
+def judge(
+    answers: Integers,
+    n_labels: int,
+    rows: Integers | None = None,
+    labels: Integers | None = None,
+    posterior: Doubles | None = None,
+) -> Judgement:
     """Expected accuracies from answers, and from the labels of some of the texts.
 
     Args:
         answers: (m, n) label of each text by each model; -1 where it has none, which is wrong.
         rows, labels: (k,) texts with a label, and the labels; n_labels stands for one that no model answers, so that
             all are wrong there.
+        posterior: (n, c) how probable each label is for each text, where more is known of it than by the models.
     """
     m, n = answers.shape
     given = (answers[:, :, None] == np.arange(n_labels)).astype(np.float64)
@@ -72,7 +79,8 @@ def judge(answers: Integers, n_labels: int, rows: Integers | None = None, labels
     # A model with its labels turned knows as much; and what chance makes of so few texts is not counted.
     known = np.sqrt(np.maximum(others**2 - 1 / n, 0))
     agreed = m >= FEWEST_MODELS and float(np.median(known)) >= LEAST_AGREEMENT
-    posterior = consensus(answers, n_labels).posterior
+    if posterior is None:
+        posterior = consensus(answers, n_labels).posterior
     k = 0 if rows is None else len(rows)
     if not agreed and k == 0:
         return Judgement(None, agreement, (None,) * m)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.select_results import choices_table, recommendation
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
 from fute.errors import ConfigError, ModelError
 from fute.llm.budget import BudgetExhausted
+from fute.select.candidates import Candidates
+from fute.select.ranking import METHODS, Evidence
 from tasks.run import Run
-from tasks.select import TargetRef, choose_prompts, target_of_file
+from tasks.select import TargetRef, _expected_accuracies, choose_prompts, target_of_file
 from tasks.study import StudyParts
 from tests.llm_server import LlmServer, status
 
@@ -259,3 +262,17 @@ def test_where_no_answer_tells_how_sure_it_is_nothing_is_said_to_be_calibrated(t
         found = choose_prompts.fn(run_in(tmp_path), config, chosen, studied, target_in(tmp_path), [])
     assert {(c.calibration, c.bias) for c in found.choices} == {("none", None)}
     assert "calibrated" not in recommendation(found)
+
+
+def test_expected_accuracy_is_less_than_what_is_agreed_on_and_unknown_of_two() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=300)
+    said = np.where(rng.random((5, 300)) < 0.85, truth, 1 - truth)
+    everyone = Candidates(tuple("abcde"), np.eye(2)[said], np.ones((5, 300), bool), ("no", "yes"), np.ones(5, np.int64))
+    told = _expected_accuracies(Evidence(everyone))
+    for accuracy, by_agreement in zip(told, METHODS["consensus"](Evidence(everyone)), strict=True):
+        assert accuracy is not None
+        assert accuracy.low < accuracy.expected < by_agreement
+        assert accuracy.low <= 0.85 <= accuracy.high
+    assert _expected_accuracies(Evidence(everyone.some(np.arange(2)))) == [None, None]
+    assert _expected_accuracies(Evidence(everyone.rows(np.arange(0)))) == [None] * 5
