@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ AS_FOUND = Dialect()
 
 
 @dataclass(frozen=True)
-class FileFormat:
+class FileFormat(ABC):
     """One file of a format. What cannot be read is raised as DataError."""
 
     path: Path
@@ -34,13 +35,13 @@ class FileFormat:
     cells: ClassVar[bool] = False
     """Whether its values have no type, and come as text (`fute.data.cells`)."""
 
+    @abstractmethod
     def columns(self, wanted: Sequence[str]) -> list[str]:
         """Names of its columns, read no further than until the wanted ones were seen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns, which are there."""
-        raise NotImplementedError
 
     def remarks(self, columns: Sequence[str]) -> list[str]:
         """What had to be guessed in order to read these columns, in words."""
@@ -58,9 +59,9 @@ class FileFormat:
 class FolderFormat(FileFormat):
     """A folder that is read like one file."""
 
+    @abstractmethod
     def contents(self) -> list[tuple[str, Path]]:
         """The files that decide its rows, each with its place in the folder."""
-        raise NotImplementedError
 
     def digest(self) -> str:
         return fingerprint(files=[[name, digest_file(file)] for name, file in self.contents()])
