@@ -13,12 +13,15 @@ from flows.console import show_progress
 from flows.rows import print_rows, to_json
 from flows.run_command import base_urls_option, checked_study, print_plan, run_and_show
 from flows.store_option import known_store, store_option
+from fute.did_you_mean import listed
 
 if TYPE_CHECKING:
     from storage.store import Store
     from tasks.match import Match, Matched
     from tasks.match_target import Columns
 
+SHOWN = 5
+"""Names in a sentence."""
 COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "of each label", "note", "score", "task"]
 
 
@@ -151,7 +154,7 @@ def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:
         yield "No model is surely better than that."
     near = [m.model for m in found.models if m.accuracy is None and m.verdict in ("fits", "may fit")]
     if near:
-        yield f"Near the task by their scores, but how often they will be right is unknown: {_some(near)}."
+        yield f"Near the task by their scores, but how often they will be right is unknown: {listed(near, SHOWN)}."
     yield ""
 
 
@@ -171,13 +174,9 @@ def _best(better: Sequence[Matched]) -> Iterator[str]:
         )
     beside = [m.model for m in better[1:] if m.accuracy and m.accuracy.high >= first.accuracy.expected]
     if beside:
-        yield f"As good, as far as this tells: {_some(beside)}."
+        yield f"As good, as far as this tells: {listed(beside, SHOWN)}."
     if turned := [m.model for m in better if m.turned]:
-        yield f"They go with these labels in another order than their classes are named: {_some(turned)}."
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        yield f"They go with these labels in another order than their classes are named: {listed(turned, SHOWN)}."
 
 
 def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:

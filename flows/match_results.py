@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import click
 
 from flows.rows import print_rows
+from fute.did_you_mean import listed
 from fute.json_text import json_text
 from fute.terminal import printable
 from tasks.match_unlabelled import Answered, Group, Judged
 
+SHOWN = 5
+"""Names in a sentence."""
 COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "agreement", "answers", "note"]
 
 
@@ -29,18 +32,18 @@ def print_answered(found: Answered, k: int, as_json: bool) -> None:
     if unknown := [group for group in found.groups if group not in told]:
         click.echo("How often these are right is unknown (--classes shows one kind):")
         for group in unknown:
-            who = _some([m.model for m in group.models])
-            click.echo(printable(f"  {who} ({_some(group.labels)}): {group.models[0].unknown}"))
+            who = listed([m.model for m in group.models], SHOWN)
+            click.echo(printable(f"  {who} ({listed(group.labels, SHOWN)}): {group.models[0].unknown}"))
         click.echo("")
     if found.silent:
         click.echo(
-            printable(f"Nothing is known of {', '.join(found.silent)}: they answer no classes that can be told.")
+            printable(f"Nothing is known of {listed(found.silent, SHOWN)}: nothing says what they would answer here.")
         )
     click.echo(printable("\n".join(_next(found))))
 
 
 def _said(found: Answered, group: Group) -> Iterator[str]:
-    labels = _some(group.labels)
+    labels = listed(group.labels, SHOWN)
     if found.counted:
         yield f"{found.target}: {found.texts} labelled texts ({labels}), answered by {len(group.models)} models."
     else:
@@ -58,11 +61,7 @@ def _said(found: Answered, group: Group) -> Iterator[str]:
         yield f"{first.model} {about} {first.expected:.2f} ({first.low:.2f} to {first.high:.2f}){_by(found, group)}."
         beside = [m.model for m in group.models[1:] if m.high is not None and m.high >= first.expected]
         if beside:
-            yield f"Not told apart from it: {_some(beside)}."
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            yield f"Not told apart from it: {listed(beside, SHOWN)}."
 
 
 def _by(found: Answered, group: Group) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.console import PlainTable, say
+from fute.did_you_mean import listed
 from fute.errors import NotInStoreError
 from fute.unify.frame import legend
 from storage import catalog
@@ -120,14 +121,10 @@ def answer_lines(summary: SpaceSummary) -> list[str]:
     a_line = -(-len(fits) // MOST_LINES)
     lines = ["; ".join(fits[i : i + a_line]) for i in range(0, len(fits), max(a_line, 1))]
     if nothing:
-        lines.append(f"no model is surely better than always the most frequent label on: {_some(nothing)}")
+        lines.append(f"no model is surely better than always the most frequent label on: {listed(nothing, MOST_LINES)}")
     if unknown:
-        lines.append(f"not known of any model: {_some(unknown)}")
+        lines.append(f"not known of any model: {listed(unknown, MOST_LINES)}")
     return lines
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:MOST_LINES]) + (f" and {len(names) - MOST_LINES} more" if len(names) > MOST_LINES else "")
 
 
 def _unknown(summary: SpaceSummary, dataset: str) -> str:
