@@ -12,7 +12,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from fute.config import EndpointConfig
 from fute.terminal import printable
 from fute.unify.frame import legend
-from storage.summary import SpaceSummary, near_in_words, summarise
+from storage.summary import SpaceSummary, near_in_words, right_in_words, summarise
 from tasks.engine import NO_CACHE, task
 from tasks.page_links import page_link
 from tasks.pages import Pages, pages_of
@@ -63,11 +63,12 @@ def publish_pages(run: Run, pages: Pages, study_link: str | None = None) -> None
 
 def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:
     """The ranked tables in Markdown."""
-    lines = [legend(summary.frame), "", "| dataset | nearest models |", "| --- | --- |"]
+    lines = [legend(summary.frame), "", "| dataset | right most often | nearest models |", "| --- | --- | --- |"]
     for e in summary.population:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 3)
-            lines.append(f"| {literal(e.subject)} | {_near(near)} |")
+            right = [literal(f"{model} {right_in_words(row)}") for model, row in summary.most_right(e.subject)[:2]]
+            lines.append(f"| {literal(e.subject)} | {', '.join(right) or 'unknown'} | {_near(near)} |")
     lines += ["", "| model | nearest dataset |", "| --- | --- |"]
     for e in summary.population:
         if e.kind == "model":
