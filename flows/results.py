@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,7 +97,7 @@ def datasets_table(summary: SpaceSummary) -> PlainTable:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 1)
             best = summary.most_right(e.subject)[:RANKED]
-            told = [f"{model} {right_in_words(row)}" for model, row in best] or [_unknown(summary, e.subject)]
+            told = [f"{model} {right_in_words(row)}" for model, row in best] or [summary.unknown(e.subject)]
             told += [""] * (RANKED - len(told))
             nearest = (near_in_words(near[0]), lead_in_words(near[0])) if near else ("", "")
             table.add_row(e.subject, *told, *nearest)
@@ -125,12 +124,6 @@ def answer_lines(summary: SpaceSummary) -> list[str]:
     if unknown:
         lines.append(f"not known of any model: {listed(unknown, MOST_LINES)}")
     return lines
-
-
-def _unknown(summary: SpaceSummary, dataset: str) -> str:
-    """Why no model's accuracy is known: the reason that holds of the most models."""
-    why = Counter(right_in_words(row) for row in summary.accuracies.get(dataset, {}).values())
-    return why.most_common(1)[0][0] if why else right_in_words(None)
 
 
 def models_table(summary: SpaceSummary) -> PlainTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,11 @@ class SpaceSummary:
         """Of these the ones that are surely better than giving all texts the same label."""
         sure = better(self.accuracies.get(dataset, {}))
         return [(model, row) for model, row in self.most_right(dataset) if model in sure]
+
+    def unknown(self, dataset: str) -> str:
+        """Why no model's accuracy on a dataset is known: the reason that holds of the most models."""
+        why = Counter(map(right_in_words, self.accuracies.get(dataset, {}).values()))
+        return why.most_common(1)[0][0] if why else right_in_words(None)
 
     def nearest(self, kind: str, subject: str, candidate_kind: str, k: int) -> list[Mapping[str, Any]]:
         rows = self.neighbors.get((kind, subject), ())

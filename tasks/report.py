@@ -67,8 +67,9 @@ def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:
     for e in summary.population:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 3)
-            right = [literal(f"{model} {right_in_words(row)}") for model, row in summary.most_right(e.subject)[:2]]
-            lines.append(f"| {literal(e.subject)} | {', '.join(right) or 'unknown'} | {_near(near)} |")
+            best = [f"{model} {right_in_words(row)}" for model, row in summary.most_right(e.subject)[:2]]
+            right = literal(", ".join(best) or summary.unknown(e.subject))
+            lines.append(f"| {literal(e.subject)} | {right} | {_near(near)} |")
     lines += ["", "| model | nearest dataset |", "| --- | --- |"]
     for e in summary.population:
         if e.kind == "model":
