@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import ValidationError
 
 from flows.console import show_progress
 from flows.rows import print_rows, to_json
-from flows.run_command import base_urls_option, checked_study, print_plan, run_and_show
+from flows.run_command import EXIT_FAILED, base_urls_option, checked_study, end_of_run, print_plan
 from flows.store_option import known_store, store_option
 from fute.did_you_mean import listed
 
 if TYPE_CHECKING:
-    from storage.store import Store
-    from tasks.match import Match, Matched
     from tasks.match_target import Columns
+    from tasks.match_unlabelled import Answered
+    from tasks.matched import Match, Matched
 
 SHOWN = 5
 """Names in a sentence."""
@@ -30,12 +33,15 @@ COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "of each label", "note"
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts; text_pair, where there is one.")
 @click.option("--label", help="Column of a file's labels; label, where there is one.")
+@click.option("--separator", help="Between the cells of a CSV file, where it is not found by itself.")
+@click.option("--encoding", help="Of a text file, such as cp1251, where it is not found by itself.")
 @click.option("--rows", type=click.IntRange(20), help="Texts, at most: 1000; 200 with --ask.")
 @click.option("--space", help="Of this space; else of the one with the most models.")
 @click.option("--ask", "study", type=click.Path(dir_okay=False, path_type=Path), help="Ask the models of this study.")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Ask these only; prompt/* for several.")
 @click.option("--classes", default="", metavar="A,B", help="Without labels: look at models that answer these only.")
 @click.option("--labels", type=click.IntRange(0), default=0, metavar="N", help="Have N texts labelled by you (a CSV).")
+@click.option("--keep", metavar="ID", help="Keep a labelled file as a dataset of the store, with what is found of it.")
 @click.option("--dry-run", is_flag=True, help="With --ask: only say how many calls it would make, and what they cost.")
 @base_urls_option
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many models to show.")
@@ -46,12 +52,15 @@ def match(
     text: str,
     text_pair: str | None,
     label: str | None,
+    separator: str | None,
+    encoding: str | None,
     rows: int | None,
     space: str | None,
     study: Path | None,
     models: tuple[str, ...],
     classes: str,
     labels: int,
+    keep: str | None,
     dry_run: bool,
     base_urls: dict[str, str],
     k: int,
@@ -68,7 +77,12 @@ def match(
             raise click.UsageError(f"{option} is for --ask STUDY: nobody is asked without")
     from tasks.match_target import Columns
 
-    columns = Columns(text=text, text_pair=text_pair, label=label)
+    try:
+        columns = Columns(text=text, text_pair=text_pair, label=label, separator=separator, encoding=encoding)
+    except ValidationError as exc:
+        raise click.UsageError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in exc.errors())) from exc
+    if keep is not None and study is not None:
+        raise click.UsageError("--keep is for a match without --ask; a study keeps its datasets in its file")
     named = [name.strip() for name in classes.split(",") if name.strip()]
     # In the folder that the command runs in, which is where the same command finds it again.
     labels_file = Path.cwd() / f"{Path(target).stem}.to_label.csv"
@@ -82,15 +96,16 @@ def match(
 
     path = Path(target).expanduser()
     if path.is_file() and not columns.labelled(path):
-        from flows.match_results import print_answered
         from tasks.match_unlabelled import match_unlabelled
 
-        result = match_unlabelled(Store(root), path, columns, space, rows or 1000, labels_file, labels, named)
-        print_answered(result, k, as_json)
+        if keep is not None:
+            raise click.UsageError(f"--keep needs labels, and {target} has none (--label names their column)")
+        known = partial(match_unlabelled, Store(root), path, columns, space, rows or 1000, labels_file, labels, named)
+        _show_and_label(known, k, as_json)
         return
     from tasks.match import match as find
 
-    found = find(Store(root), target, columns=columns, space=space, rows=rows or 1000)
+    found = find(Store(root), target, columns=columns, space=space, rows=rows or 1000, keep=keep)
     better = found.better()
     if as_json:
         click.echo(to_json(asdict(found) | {"better": [m.model for m in better]}))
@@ -105,6 +120,8 @@ def match(
         "(--json says which). of each label: of the texts of one label, on average over labels. score, task:\n"
         "how near it is to the target, and whether it does the same, as `fute nearest` says it."
     )
+    if keep is not None:
+        click.echo(f"Kept as dataset {keep}: `fute nearest {keep}`, and the view accuracies in `fute sql`.")
 
 
 def _ask(
@@ -129,13 +146,31 @@ def _ask(
     click.echo(plan.summary() if plan.cost.calls else "It makes no LLM calls.", err=True)
     show_progress()
     from flows.match import match as flow
-    from flows.match_results import print_answered
+    from flows.signals import run_flow
+    from storage.store import Store
     from tasks.match_asked import read_asked
 
-    def show(store: Store, flow_run_id: str) -> None:
-        print_answered(read_asked(store, flow_run_id), k, as_json)
+    def run() -> Answered:
+        state = run_flow(loaded.store_address, flow, str(study), target, columns, *asked)
+        codes.append(end_of_run(state, lambda: None))
+        if codes[-1] == EXIT_FAILED:
+            sys.exit(EXIT_FAILED)
+        return read_asked(Store(loaded.store_address), str(state.state_details.flow_run_id))
 
-    run_and_show(loaded.store_address, flow, show, str(study), target, columns, *asked)
+    codes: list[int] = []
+    _show_and_label(run, k, as_json)
+    sys.exit(codes[-1])
+
+
+def _show_and_label(find: Callable[[], Answered], k: int, as_json: bool) -> None:
+    """Show what is found, and, in a terminal, once more with the labels that the person gives there."""
+    from flows.label_here import label_here
+    from flows.match_results import print_answered
+
+    found = find()
+    print_answered(found, k, as_json)
+    if found.to_label and not as_json and label_here(Path(found.to_label), found.labels):
+        print_answered(find(), k, as_json)
 
 
 def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:

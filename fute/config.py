@@ -54,6 +54,10 @@ def _codec(value: str) -> str:
     return value
 
 
+Codec = Annotated[str, AfterValidator(_codec)]
+Separator = Annotated[str, Field(min_length=1, max_length=1)]
+
+
 # ---------------------------------------------------------------------------------------------- where rows come from
 
 
@@ -69,9 +73,9 @@ class FileSource(Settings):
     glob: in a dataset its files are one split, in the order of their names; in a pool each of them is a source."""
     format: Literal["auto", "parquet", "csv", "tsv", "jsonl", "json", "xlsx"] = "auto"
     """auto: by the file's ending."""
-    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    separator: Separator | None = None
     """Between the cells of CSV files; default: whichever of , ; tab | makes the named columns of the first line."""
-    encoding: Annotated[str, AfterValidator(_codec)] | None = None
+    encoding: Codec | None = None
     """Of text files, for instance cp1251 or utf-16; default: UTF-8, else what their bytes say, else refused."""
 
 

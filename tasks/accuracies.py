@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fute.errors import DataError
-from fute.json_text import json_text
 from fute.types import Outputs
 from storage.accuracies import missing_accuracies, put_accuracies, ref_of
 from storage.store import Store
@@ -61,6 +60,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     from tasks.match import judged as judge
     from tasks.match import read_outs
+    from tasks.match_kept import accuracy_row
     from tasks.match_target import Labelled, labelled_part  # scikit-learn, and only where something is missing
 
     store = run.open_store()
@@ -82,22 +82,4 @@ def _rows(
         read = read_outs(store.pool(space.pool), {name: outputs[name] for name in judged}, features)
         for ref, target, models in targets:
             for model, found in zip(models, judge(read, models, target, features), strict=True):
-                yield {
-                    "dataset": ref,
-                    "model": ref_of(model),
-                    "expected_accuracy": found.accuracy and found.accuracy.expected,
-                    "accuracy_low": found.accuracy and found.accuracy.low,
-                    "accuracy_high": found.accuracy and found.accuracy.high,
-                    "accuracy_unknown": found.unknown,
-                    "balanced_accuracy": found.balanced and found.balanced.expected,
-                    "balanced_low": found.balanced and found.balanced.low,
-                    "balanced_high": found.balanced and found.balanced.high,
-                    "balanced_chance": found.balanced and found.balanced.chance,
-                    "most_frequent": target.most_frequent,
-                    "majority": target.majority,
-                    "texts": len(target.split),
-                    "split": target.part,
-                    "agreement": found.agreement,
-                    "meaning": json_text(found.meaning),
-                    "turned": found.turned,
-                }
+                yield accuracy_row(ref, ref_of(model), found, target)

@@ -107,7 +107,7 @@ def _target(study: Study, run: Run, config: SelectConfig, target: str, text: str
     """The texts that a selection would ask about."""
     dataset = next((d for d in study.datasets if d.id == target), None)
     if dataset is None:
-        return file_pool(str(study.path(target)), text, text_pair, config.rows, run.folder, run.seed).inputs
+        return file_pool({"files": str(study.path(target))}, text, text_pair, config.rows, run.folder, run.seed).inputs
     return target_rows(run, target, _read(study, dataset).train.inputs, config.rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fute.errors import DataError
@@ -34,6 +35,25 @@ def ask_for_labels(path: Path, inputs: TextTable, wanted: int, worth: Callable[[
         new = [row for row in worth(min(wanted + len(there), len(keys))) if row not in there][:missing]
         _write(path, [*lines, *((*keys[row], "") for row in new)])
     return {row: label for row, label in there.items() if label}
+
+
+def label_each(path: Path, ask: Callable[[str, str], str]) -> int:
+    """Ask for the label of each text of the file that has none, until asking raises EOFError; how many were given.
+
+    Each is written before the next is asked for.
+
+    Args:
+        ask: text and second text (or empty) -> label; empty: leave it for later.
+    """
+    lines = _read(path)
+    given = 0
+    with suppress(EOFError):
+        for i, (text, pair, label) in enumerate(lines):
+            if not label and (label := ask(text, pair)):
+                lines[i] = (text, pair, label)
+                _write(path, lines)
+                given += 1
+    return given
 
 
 def _read(path: Path) -> list[tuple[str, str, str]]:

@@ -10,92 +10,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from fute.config import Method, SurrogateConfig
+from fute.config import SurrogateConfig
 from fute.data.sampling import generator
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
-from fute.match.accuracy import Accuracy, better_than_chance, judge
+from fute.match.accuracy import judge
 from fute.match.kernel import TextKernel
 from fute.match.readout import ReadOut, read_out
-from fute.methods.crosscov.config import CrosscovConfig
-from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.whitening import Doubles
-from fute.types import Dataset, Features, Floats, Kind, Outputs, Pool, TextTable
-from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
+from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage.accuracies import ref_of
-from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
+from tasks.match_kept import keep_target
+from tasks.match_nearness import nearness, own_embedding
 from tasks.match_target import Columns, Labelled, labelled_part, read_labelled
+from tasks.matched import Match, Matched
 
 MOST_TEXTS = 4000
 """Of a pool that are looked at: a kernel of all takes memory as their square, and time as their cube."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
-
-
-@dataclass(frozen=True)
-class Matched:
-    """One model and a target.
-
-    Attributes:
-        accuracy: None where nothing can be vouched for; `unknown` then says why.
-        meaning: which label each of its classes was read as, the classes by name.
-        as_named: share of texts that would be right with its classes read by their own names; None where they are not
-            the target's.
-        turned: whether its classes go with the target's labels in another order than their names say.
-        agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
-        score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
-        balanced: mean share of each label's texts that it will answer rightly; None where accuracy is.
-    """
-
-    model: str
-    kind: str
-    accuracy: Accuracy | None
-    unknown: str | None
-    meaning: dict[str, str]
-    as_named: float | None
-    turned: bool
-    agreement: float | None
-    score: float | None
-    p_value: float | None
-    verdict: str | None
-    balanced: Accuracy | None = None
-
-    def better(self, candidates: int) -> bool:
-        """Whether it is better than giving all texts the same label, not by chance of so many models being there."""
-        return better_than_chance([a for a in (self.accuracy, self.balanced) if a], candidates)
-
-
-@dataclass(frozen=True)
-class Match:
-    """Attributes:
-    texts: labelled ones that were looked at.
-    left_out: rows of the file that are empty, without a label or there twice.
-    split: of a dataset of the store: which part of it was looked at; empty for a file.
-    most_frequent, majority: a label, and the share of texts that always answering it gets right.
-    models: the best first, those of unknown accuracy last.
-    """
-
-    target: str
-    texts: int
-    left_out: int
-    split: str
-    labels: tuple[str, ...]
-    most_frequent: str
-    majority: float
-    space: str
-    pool: str
-    pool_texts: int
-    models: tuple[Matched, ...]
-
-    def better(self) -> list[Matched]:
-        """Models that are better than giving all texts the same label, not by chance of being so many."""
-        known = [m for m in self.models if m.accuracy is not None]
-        return [m for m in known if m.better(len(known))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +57,7 @@ def match(
     columns: Columns | None = None,
     space: str | None = None,
     rows: int = 1000,
+    keep: str | None = None,
 ) -> Match:
     """Every model of a space on a labelled target, a dataset of the store or a file.
 
@@ -127,10 +65,12 @@ def match(
         columns: of a file.
         space: by default the one with the most models.
         rows: labelled texts at most, a stratified sample.
+        keep: id under which the file's texts become a dataset of the store; by default nothing of them is kept.
 
     Raises:
         NotInStoreError: no such space, dataset or file; no models.
-        DataError: the target has no labels, or too few texts.
+        DataError: the target has no labels, or too few texts; there is another dataset of the id to keep it by.
+        MethodError: it is to be kept, and the space's method gives it no embedding.
     """
     found, population = space_of(store, space)
     dataset, known = _target(store, target, columns or Columns(), rows, population)
@@ -139,8 +79,18 @@ def match(
     features = features_of(store, surrogate, [] if known else [labelled.split.inputs])
     models = [e for e in population if e.kind == "model"]
     read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)
-    near = _nearness(store, found, models, features, dataset)
-    models_ = [replace(m, **near.get(m.model, {})) for m in judged(read, models, labelled, features)]
+    judgements = judged(read, models, labelled, features)
+    near: dict[str, dict[str, Any]] = {}
+    try:
+        own = own_embedding(found, features, read.pool, dataset)
+    except MethodError:
+        if keep is not None:
+            raise
+    else:
+        near = nearness(store, found, models, features, own)
+        if keep is not None:
+            keep_target(store, found, population, replace(dataset, id=keep), own, judgements, labelled)
+    models_ = [replace(m, **near.get(m.model, {})) for m in judgements]
     known_models = sum(m.accuracy is not None for m in models_)
     models_.sort(key=lambda m: _place(m, known_models))
     return Match(
@@ -300,36 +250,3 @@ def _as_named(
     if set(ours) != set(theirs) or len(set(ours)) != len(ours):
         return None
     return float((np.array([ours.index(name) for name in theirs])[answers] == labels).mean())
-
-
-def _nearness(
-    store: Store, space: Mapping[str, Any], models: Sequence[StoredEmbedding], features: Features, dataset: Dataset
-) -> dict[str, dict[str, Any]]:
-    """Model to score, p_value and verdict; empty where the space's method would have to be trained for it, or the
-    labels have nothing to do with the texts."""
-    method: Method = TypeAdapter(Method).validate_python(json.loads(space["settings"])["method"])
-    if not isinstance(method, CrosscovConfig):
-        return {}
-    pool = store.pool(space["pool"])
-    embedder = Crosscov(method, features, pool)
-    made = store.cached_arrays(
-        "pseudo",
-        space["space"],
-        str(FRAME_VERSION),
-        lambda: embed_pseudo_tasks(embedder, features, pool, space["seed"]) or {},
-    )
-    if not made:
-        return {}
-    try:
-        own = embedder.dataset(dataset)
-    except MethodError:
-        return {}
-    frame = Frame.of(**made)
-    placed = np.concatenate([frame.place([own.vector]), placed_vectors(models, frame)])
-    kinds: list[Kind] = ["dataset", *(e.kind for e in models)]
-    scores = frame.chance(placed).scores(placed[:1] @ placed.T, kinds)[0, 1:]
-    found = {}
-    for model, score in zip(models, scores.tolist(), strict=True):
-        p = frame.p_value(score, ("dataset", "model"), len(models), (own.metrics, model.metrics))
-        found[model.subject] = {"score": max(0.0, score), "p_value": p, "verdict": verdict(p)}
-    return found

@@ -46,7 +46,8 @@ def texts_to_ask(
     """Texts, their labels where all have one, and the labels' names."""
     name = Path(target).name
     if dataset is None and not columns.labelled(Path(target)):
-        return file_pool(target, columns.text, columns.text_pair, rows, run.folder, run.seed), None, ()
+        data = columns.data(Path(target))
+        return file_pool(data, columns.text, columns.text_pair, rows, run.folder, run.seed), None, ()
     labelled = labelled_part(target, dataset or read_labelled(Path(target), columns, rows))
     split, names = labelled.split, labelled.names
     drawn = stratified_sample(split.targets, rows, generator(run.seed, "match", name))

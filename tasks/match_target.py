@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from fute.config import DatasetConfig
+from fute.config import Codec, DatasetConfig, Separator
 from fute.data.files import columns_of, file_format
+from fute.data.formats.base import Dialect
 from fute.data.ingest import ingest
 from fute.did_you_mean import listed
 from fute.errors import DataError
@@ -35,20 +37,27 @@ class Labelled:
 
 
 class Columns(BaseModel):
-    """Columns of a file. A label that was not named need not be there."""
+    """Columns of a file, and how to read it where it does not say so itself. A label that was not named need not be
+    there."""
 
     text: str = "text"
     text_pair: str | None = None
     label: str | None = None
+    separator: Separator | None = None
+    encoding: Codec | None = None
+
+    def data(self, path: Path) -> dict[str, Any]:
+        """Settings of a `FileSource`."""
+        return {"files": str(path.resolve()), "separator": self.separator, "encoding": self.encoding}
 
     def labelled(self, path: Path) -> bool:
         """Whether a file has labels."""
-        return self.label is not None or "label" in columns_of(path, file_format(path), [self.text])
+        return self.label is not None or "label" in self._there(path, [self.text])
 
     def of(self, path: Path) -> dict[str, str | None]:
         """Settings of a dataset; the second texts' column is taken where there is one of that name."""
         label = self.label or "label"
-        there = columns_of(path, file_format(path), [self.text, label])
+        there = self._there(path, [self.text, label])
         if self.text == label:
             raise DataError(f"{label!r} is named as the column of texts and of labels; they are two")
         if label not in there:
@@ -56,11 +65,13 @@ class Columns(BaseModel):
         pair = self.text_pair or (PAIR if PAIR in there else None)
         return {"text": self.text, "text_pair": pair, "label": label}
 
+    def _there(self, path: Path, wanted: list[str]) -> list[str]:
+        return columns_of(path, file_format(path), wanted, Dialect(self.separator, self.encoding))
+
 
 def read_labelled(path: Path, columns: Columns, rows: int) -> Dataset:
     """A file's labelled texts, a stratified sample; nothing of it is kept."""
-    files = {"files": str(path.resolve())}
-    settings = {"id": "target", "data": files, "max_rows": rows, "min_rows": 2, "skip_bad_rows": True}
+    settings = {"id": "target", "data": columns.data(path), "max_rows": rows, "min_rows": 2, "skip_bad_rows": True}
     return ingest(DatasetConfig.model_validate(settings | columns.of(path)), Path.cwd(), seed=0)
 
 

@@ -86,6 +86,11 @@ class Answered(BaseModel):
     to_label: str = ""
     """File with texts that wait for a label; empty where none does."""
 
+    @property
+    def labels(self) -> list[str]:
+        """What most of the models answer: the labels of the texts to label."""
+        return max(self.groups, key=lambda group: len(group.models)).labels
+
 
 def match_unlabelled(
     store: Store,
@@ -168,7 +173,7 @@ def read_answers(
         space: by default the one with the most models.
     """
     found, population = space_of(store, space)
-    inputs = file_pool(str(path.resolve()), columns.text, columns.text_pair, rows, Path.cwd(), 0).inputs
+    inputs = file_pool(columns.data(path), columns.text, columns.text_pair, rows, Path.cwd(), 0).inputs
     features = features_of(store, json.loads(found["settings"])["surrogate"], [inputs])
     models = [e for e in population if e.kind == "model"]
     read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)
@@ -204,7 +209,7 @@ def judged(answers: Sequence[Answers], labelled: Mapping[int, str] | None = None
 
     Args:
         labelled: text to label, where a person gave one. On a text whose label is none of theirs all models of a group
-            are wrong.
+            are wrong; where all are such, nothing is said of them.
     """
     known = {name for each in answers for name in each.classes}
     ours = {name.casefold() for name in known}
@@ -236,9 +241,12 @@ def _judged(members: Sequence[Answers], labelled: Mapping[int, str]) -> Group:
     place = {name: i for i, name in enumerate(ours)}
     labels = np.array([place.get(label.casefold(), len(ours)) for label in labelled.values()], np.int64)
     found = judge(said, len(names), rows, labels)
+    # A person who gives other labels only has another task than theirs.
+    strangers = len(labels) > 0 and bool((labels == len(ours)).all())
+    unknown = "none of the labels that you gave is among theirs" if strangers else _why_unknown(len(members))
     models = []
     for i, each in enumerate(members):
-        accuracy = found.accuracies[i] if found.accuracies else None
+        accuracy = found.accuracies[i] if found.accuracies and not strangers else None
         order, agreement = found.turned[i], float(found.agreement[i])
         models.append(
             Judged(
@@ -247,7 +255,7 @@ def _judged(members: Sequence[Answers], labelled: Mapping[int, str]) -> Group:
                 expected=accuracy.expected if accuracy else None,
                 low=accuracy.low if accuracy else None,
                 high=accuracy.high if accuracy else None,
-                unknown=None if accuracy else _why_unknown(len(members)),
+                unknown=None if accuracy else unknown,
                 agreement=None if np.isnan(agreement) else agreement,
                 turned=None if order is None else {names[k]: names[stands] for k, stands in enumerate(order)},
                 trust=each.trust,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -129,7 +130,9 @@ def target_of_dataset(run: Run, name: str, dataset: DatasetRef, rows: int) -> Ta
 @handed_in
 def target_of_file(run: Run, path: str, text: str, text_pair: str | None, rows: int) -> TargetRef:
     """Texts of a Parquet, CSV or JSONL file."""
-    return _kept(run, run.open_store(), Path(path).name, file_pool(path, text, text_pair, rows, run.folder, run.seed))
+    return _kept(
+        run, run.open_store(), Path(path).name, file_pool({"files": path}, text, text_pair, rows, run.folder, run.seed)
+    )
 
 
 def target_rows(run: Run, name: str, inputs: TextTable, rows: int) -> TextTable:
@@ -137,9 +140,13 @@ def target_rows(run: Run, name: str, inputs: TextTable, rows: int) -> TextTable:
     return inputs.take(np.sort(generator(run.seed, "target", name).permutation(len(inputs))[:rows]))
 
 
-def file_pool(path: str, text: str, text_pair: str | None, rows: int, folder: Path, seed: int) -> Pool:
-    """A seeded draw of a file's texts."""
-    source = {"id": "target", "data": {"files": path}, "text": text, "text_pair": text_pair}
+def file_pool(data: Mapping[str, Any], text: str, text_pair: str | None, rows: int, folder: Path, seed: int) -> Pool:
+    """A seeded draw of a file's texts.
+
+    Args:
+        data: settings of a `FileSource`.
+    """
+    source = {"id": "target", "data": data, "text": text, "text_pair": text_pair}
     config = PoolConfig.model_validate({"sources": [source], "rows_per_source": rows, "max_rows": max(rows, 8)})
     return build_pool(config, folder, seed, [])
 

@@ -130,13 +130,13 @@ def missing_columns(file: FileFormat, wanted: Iterable[str]) -> str | None:
     return describe_missing(file.path.name, file.columns(wanted), wanted)
 
 
-def columns_of(path: Path, form: str, wanted: Iterable[str]) -> list[str]:
+def columns_of(path: Path, form: str, wanted: Iterable[str], dialect: Dialect = AS_FOUND) -> list[str]:
     """Names of the columns of a file; of JSONL those up to the line where all the wanted ones were seen.
 
     Raises:
         DataError: unreadable.
     """
-    return open_file(path, form).columns(list(dict.fromkeys(wanted)))
+    return open_file(path, form, dialect).columns(list(dict.fromkeys(wanted)))
 
 
 def read_columns(file: FileFormat, wanted: Iterable[str]) -> pa.Table:

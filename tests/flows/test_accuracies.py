@@ -13,7 +13,7 @@ import pytest
 import tasks.match
 from flows.pipeline import pipeline
 from flows.unchanged import run_unchanged
-from fute.errors import StoreError
+from fute.errors import DataError, StoreError
 from fute.load_study import load_study
 from storage import catalog
 from storage.store import Store
@@ -101,6 +101,22 @@ def test_a_pair_is_judged_once_as_match_judges_it(tmp_path: Path, monkeypatch: p
             told = None if m.accuracy is None else (m.accuracy.expected, m.accuracy.low, m.accuracy.high)
             stored = tuple(row[name] for name in ("expected_accuracy", "accuracy_low", "accuracy_high"))
             assert stored == (told or (None, None, None))
+
+    # A file that is kept under an id of its own is a dataset like any other.
+    file = tmp_path / "mood-test.parquet"
+    found = match(Store(store), str(file), keep="ours")
+    assert found.models == match(Store(store), str(file)).models
+    assert [m.accuracy for m in found.models] == [m.accuracy for m in match(Store(store), "ours").models]
+    kept = {row["model"].partition("@")[0]: row for row in judged(store) if row["dataset"].startswith("ours@")}
+    assert {m.model: m.accuracy and m.accuracy.expected for m in found.models} == {
+        model: row["expected_accuracy"] for model, row in kept.items()
+    }
+    with pytest.raises(DataError, match="another dataset 'mood'"):
+        match(Store(store), str(file), keep="mood")
+    pipeline(str(study))
+    ranked = catalog.query(store, "SELECT DISTINCT query FROM neighbors WHERE query = 'ours'").records()
+    assert ranked == [{"query": "ours"}]
+    after = judged(store)
 
     # An older store has no such rows: it reads, and a run makes them.
     for path in (store / "accuracies").rglob("*.parquet"):

@@ -13,7 +13,8 @@ from fute.match.accuracy import interval
 from fute.match.readout import ReadOut
 from fute.types import Outputs
 from storage.vectors import StoredEmbedding
-from tasks.match import Match, Matched, _matched, _place
+from tasks.match import _matched, _place
+from tasks.matched import Match, Matched
 
 NAMES = ("bad", "good")
 MODEL = StoredEmbedding({"subject": "m", "subject_kind": "python"}, np.ones(1, np.float32))

@@ -41,15 +41,23 @@ def test_a_label_that_no_model_answers_is_refused() -> None:
         judged(GOOD, {3: "perhaps"})
 
 
-def test_where_no_model_of_a_group_answers_the_label_all_are_wrong() -> None:
+def test_on_a_text_whose_label_is_none_of_theirs_models_are_wrong() -> None:
     spam = [model(f"spam{i}", ("ham", "spam"), 0.9, i) for i in range(4)]
-    labelled = {row: "yes" if TRUTH[row] else "no" for row in range(30)}
+    labelled = {row: "yes" if TRUTH[row] else "no" for row in range(30)} | {30: "ham"}
     groups = {tuple(group.labels): group for group in judged([*GOOD, *spam], labelled)}
-    assert {group.labelled for group in groups.values()} == {30}
+    assert {group.labelled for group in groups.values()} == {31}
     right, wrong = groups["no", "yes"].models[0], groups["ham", "spam"].models[0]
     assert right.low is not None
     assert wrong.high is not None
     assert wrong.high < right.low
+
+
+def test_nothing_is_said_of_models_none_of_whose_labels_was_given() -> None:
+    spam = [model(f"spam{i}", ("ham", "spam"), 0.9, i) for i in range(8)]
+    ours, theirs = judged([*GOOD, *spam], {0: "no", 1: "yes", 2: "no"})
+    assert ours.models[0].expected is not None
+    assert {m.expected for m in theirs.models} == {None}
+    assert "none of the labels that you gave" in str(theirs.models[0].unknown)
 
 
 def test_a_model_that_never_answered_says_nothing() -> None:
