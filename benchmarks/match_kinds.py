@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from fute.config import SurrogateConfig, TrainedModel
 from fute.data.sampling import generator, stratified_sample
 from fute.fingerprint import fingerprint
-from fute.match.accuracy import interval, matched
+from fute.match.accuracy import judge, matched, unseen_in_pairs
 from fute.match.kernel import TextKernel
 from fute.match.readout import read_out
 from fute.surrogate.load import load_surrogate
@@ -218,10 +218,12 @@ def measure(
             classes = read.weights.shape[1]
             meaning, _ = matched(own[file], labels, classes, n_labels)
             truth = float((meaning[own[kept]] == target.labels[kept]).mean())
-            _, expected = matched(read.answers(texts).argmax(axis=1), labels, classes, n_labels)
-            told = interval(expected, majority, len(file), read.agreement)
+            judged = judge(read.answers(texts).argmax(axis=1), labels, classes, n_labels, read.agreement)
+            told, expected = judged.accuracy, judged.accuracy.expected
+            seen = target.inputs.pairs is None or not unseen_in_pairs(judged)
             pairs.append({
-                "group": target.group, "known": read.agreement >= LEAST_AGREEMENT, "own": model.home == target.id,
+                "group": target.group, "own": model.home == target.id,
+                "known": read.agreement >= LEAST_AGREEMENT and seen,
                 "related": expected > majority + RELATED, "agreement": read.agreement, "error": expected - truth,
                 "held": told.low <= truth <= told.high, "too_low": truth > told.high, "width": told.high - told.low,
                 "target": target.id, "model": model.id, "truth": truth, "expected": expected,

@@ -108,16 +108,24 @@ class PythonSource(Settings):
     """Change it when the function would return other rows."""
 
 
+def _database(value: str) -> str:
+    if "://" in value and "@" in decoded(value):
+        raise ValueError("no user name or password in it; put the URL into an environment variable, and write env:NAME")
+    return value
+
+
 class SqlSource(Settings):
-    """What a query answers from a DuckDB or SQLite file."""
+    """What a query answers from a DuckDB or SQLite file, or from a database server (through SQLAlchemy)."""
 
     source: Literal["sql"]
     """Says where the rows come from."""
-    database: str
-    """Path of the file; which of the two it is, its first bytes say. It is opened for reading only."""
+    database: Annotated[str, AfterValidator(_database)]
+    """Path of a file, opened for reading only; or a URL of SQLAlchemy without user name and password, such as
+    postgresql+psycopg2://host/tickets (its driver is yours to install); or env:NAME, for the URL that this environment
+    variable holds."""
     query: str | dict[str, str]
     """A SELECT (of the training split), or one for each split. End it in ORDER BY, or the order of rows is the
-    database's. Its text and the file's content are the rows' identity."""
+    database's. Its text and the file's content, or the server's answer, are the rows' identity."""
 
 
 def _files_by_default(value: Any) -> Any:

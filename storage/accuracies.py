@@ -22,7 +22,7 @@ from storage.store import Store, to_json
 from storage.vectors import StoredEmbedding, VectorStore
 
 # Raised when the same outputs and labels would be judged otherwise.
-ACCURACY_VERSION = 1
+ACCURACY_VERSION = 2
 
 Pair = tuple[str, str]
 """References of a dataset and a model."""

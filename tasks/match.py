@@ -15,7 +15,7 @@ from fute.config import SurrogateConfig
 from fute.data.sampling import generator
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
-from fute.match.accuracy import judge
+from fute.match.accuracy import judge, unseen_in_pairs
 from fute.match.kernel import TextKernel
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.whitening import Doubles
@@ -33,6 +33,7 @@ MOST_TEXTS = 4000
 """Of a pool that are looked at: a kernel of all takes memory as their square, and time as their cube."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
+UNSEEN = "what it makes of two texts cannot be read out of the pool; ask it (--ask)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +135,7 @@ def judged(read: ReadOuts, models: Sequence[StoredEmbedding], labelled: Labelled
     split = labelled.split
     texts = read.kernel.texts(split.inputs, features(split.inputs)) if read.kernel else np.empty((len(split), 0))
     found = read.found
-    return [
-        _matched(m, read.outputs[m.subject], found.get(m.subject), texts, split.targets, labelled.names) for m in models
-    ]
+    return [_matched(m, read.outputs[m.subject], found.get(m.subject), texts, labelled) for m in models]
 
 
 def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
@@ -200,8 +199,7 @@ def _matched(
     outputs: Outputs,
     read: ReadOut | None,
     texts: Doubles,
-    labels: NDArray[np.int64],
-    names: Sequence[str],
+    labelled: Labelled,
 ) -> Matched:
     """A model's expected accuracy; how near it is to the target is not known here."""
     bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
@@ -214,8 +212,11 @@ def _matched(
             unknown="its answers on the pool do not say what it answers on other texts",
         )
     classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
+    labels, names = labelled.split.targets, labelled.names
     answers = read.answers(texts).argmax(axis=1)
     found = judge(answers, labels, len(classes), len(names), read.agreement)
+    if labelled.split.inputs.pairs is not None and unseen_in_pairs(found):
+        return replace(bare, agreement=read.agreement, unknown=UNSEEN)
     meaning = {name: names[found.meaning[i]] for i, name in enumerate(classes)}
     return replace(
         bare,

@@ -17,7 +17,7 @@ from fute.data.label_column import is_text
 from fute.data.readers.files import FileReader
 from fute.data.readers.hub import HubReader
 from fute.data.readers.python import PythonReader
-from fute.data.readers.sql import SqlReader
+from fute.data.readers.sql import sql_reader
 from fute.did_you_mean import did_you_mean
 from fute.errors import ConfigError, DataError
 
@@ -55,7 +55,7 @@ READERS: dict[str, Callable[[Any, Path], Reader]] = {
     "files": FileReader,
     "hub": HubReader,
     "python": PythonReader,
-    "sql": SqlReader,
+    "sql": sql_reader,
 }
 """`source` of the settings (`fute.config.Source`) -> its reader."""
 

@@ -26,6 +26,8 @@ MISSED = 0.5
 """How far above its read-out a model may be that the read-out does not follow: times the square root of the same."""
 LEAST_LIFT = 0.02
 """A model that a read-out does not follow may be better than it says, where it says nothing too. Set by hand."""
+SEEN_IN_PAIRS = 0.05
+"""Lift above chance from which a read-out has seen what a model makes of pairs of texts. Set by hand."""
 # The others were chosen on 29 tasks of benchmarks/match.py with seed 0; how often intervals hold: benchmarks/README.md.
 
 Integers = NDArray[np.int64]
@@ -69,6 +71,16 @@ class Judged:
 def better_than_chance(measures: Sequence[Accuracy], candidates: int) -> bool:
     """Whether a model, one of so many, surely is by any of its measures."""
     return any(m.surely_above_chance(len(measures) * candidates) for m in measures)
+
+
+def unseen_in_pairs(judged: Judged) -> bool:
+    """Whether finding nothing says nothing, the texts being pairs.
+
+    What stands between two texts (that one follows from the other, or says the same) is hardly in a surrogate's
+    features: the read-out of a prompt that knows a task of pairs well may be at chance there. Where it finds something,
+    its intervals hold (benchmarks/match_kinds.py).
+    """
+    return all(m.expected < m.chance + SEEN_IN_PAIRS for m in (judged.accuracy, judged.balanced))
 
 
 def judge(answers: Integers, labels: Integers, n_answers: int, n_labels: int, agreement: float) -> Judged:

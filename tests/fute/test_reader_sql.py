@@ -85,3 +85,53 @@ def test_what_is_wrong_is_told_without_reading_rows(tmp_path):
     assert "no database 'gone.db'" in problems("gone.db")
     with pytest.raises(ConfigError, match="no database"):
         source_identity(SqlSource(source="sql", database="gone.db", query=QUERY), tmp_path)
+
+
+@pytest.mark.parametrize("named", ["sqlite:///{}", "env:TICKETS_URL"])
+def test_a_server_is_reached_by_a_url(tmp_path, monkeypatch, named):
+    file = database(tmp_path / "t.sqlite")
+    monkeypatch.setenv("TICKETS_URL", f"sqlite:///{file}")
+    asked = config(named.format(file))
+    dataset = ingest(asked, tmp_path, 0)
+    assert list(dataset.train.inputs.texts) == [f"ticket number {i}" for i in range(20)]
+    assert source_problems(asked.data, ["text", "label"], tmp_path) == []
+    assert "no column" in source_problems(asked.data, ["text", "topic"], tmp_path)[0]
+
+
+def test_what_a_server_answers_is_the_identity(tmp_path):
+    file = database(tmp_path / "t.sqlite")
+    asked = config(f"sqlite:///{file}")
+    first = source_identity(asked.data, tmp_path)
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE unasked (x INTEGER)")
+    assert source_identity(asked.data, tmp_path) == first
+    connection.execute("UPDATE tickets SET body = 'another' WHERE number = 3")
+    connection.commit()
+    connection.close()
+    assert source_identity(asked.data, tmp_path) != first
+
+
+def test_a_query_changes_nothing_on_a_server(tmp_path):
+    file = database(tmp_path / "t.sqlite")
+    deleting = "DELETE FROM tickets WHERE kind <> 'spam' RETURNING body AS text, kind AS label"
+    assert len(ingest(config(f"sqlite:///{file}", deleting), tmp_path, 0).train) == 20
+    assert sqlite3.connect(file).execute("SELECT count(*) FROM tickets").fetchone() == (21,)
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("env:NO_SUCH_URL", "NO_SUCH_URL is not set"),
+        ("postgresql+nodriver://host/x", "nodriver"),
+        ("sqlite:///no/such/folder/t.sqlite", "unable to open"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_says_why(tmp_path, named, why):
+    with pytest.raises((ConfigError, DataError), match=why):
+        ingest(config(named), tmp_path, 0)
+
+
+def test_a_password_in_a_study_is_refused_and_not_repeated():
+    with pytest.raises(ValueError, match="env:NAME") as caught:
+        config("postgresql://reader:hunter2@host/x")
+    assert "hunter2" not in str(caught.value)

@@ -11,22 +11,37 @@ import pytest
 from flows.match_cli import answer
 from fute.match.accuracy import interval
 from fute.match.readout import ReadOut
-from fute.types import Outputs
+from fute.types import Outputs, Split, TextTable
 from storage.vectors import StoredEmbedding
 from tasks.match import _matched, _place
+from tasks.match_target import Labelled
 from tasks.matched import Match, Matched
 
 NAMES = ("bad", "good")
 MODEL = StoredEmbedding({"subject": "m", "subject_kind": "python"}, np.ones(1, np.float32))
 
 
-def told(classes: tuple[str, ...], *, agreement: float = 0.9, kind: Any = "probabilities") -> Matched:
-    """Of a model whose first class is given to the second half of 40 texts, which are good."""
+def told(
+    classes: tuple[str, ...],
+    *,
+    agreement: float = 0.9,
+    kind: Any = "probabilities",
+    seen: bool = True,
+    pairs: bool = False,
+) -> Matched:
+    """Of a model whose first class is given to the second half of 40 texts, which are good.
+
+    Args:
+        seen: else one half of each of them gets it.
+    """
     good = np.arange(40) >= 20
-    kernel = np.stack([good, ~good], axis=1).astype(float)
+    given = good if seen else np.arange(40) % 2 == 0
+    kernel = np.stack([given, ~given], axis=1).astype(float)
     read = None if kind == "scores" else ReadOut(np.eye(2), np.zeros(2), 0.9, agreement)
     outputs = Outputs(kind, np.zeros((3, 2), np.float32), label_names=classes)
-    return _matched(MODEL, outputs, read, kernel, good.astype(np.int64), NAMES)
+    texts = [f"text {i}" for i in range(40)]
+    split = Split(TextTable(texts, texts if pairs else None), good.astype(np.int64))
+    return _matched(MODEL, outputs, read, kernel, Labelled("test", split, NAMES, "good", 0.5))
 
 
 def test_classes_are_read_as_the_labels_that_they_go_with() -> None:
@@ -54,12 +69,21 @@ def test_classes_of_other_names_are_neither_named_nor_turned() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"agreement": 0.1}, "do not say what it answers"), ({"kind": "scores"}, "scores, not with classes")],
+    [
+        ({"agreement": 0.1}, "do not say what it answers"),
+        ({"kind": "scores"}, "scores, not with classes"),
+        ({"pairs": True, "seen": False}, "what it makes of two texts"),
+    ],
 )
 def test_what_cannot_be_vouched_for_is_unknown_and_says_why(settings: dict[str, Any], why: str) -> None:
     unknown = told(NAMES, **settings)
     assert unknown.accuracy is None
     assert why in str(unknown.unknown)
+
+
+def test_finding_nothing_says_something_of_single_texts_and_finding_something_of_pairs() -> None:
+    for found in (told(NAMES, seen=False), told(NAMES, pairs=True)):
+        assert found.accuracy is not None
 
 
 def match(*models: Matched, split: str = "test") -> Match:
