@@ -23,6 +23,7 @@ from flows.runners import runner_name, tasks_run_by
 from flows.temporary_server import tie_to_this_process
 from fute import stopping
 from fute.check_study import check_study
+from fute.did_you_mean import listed
 from fute.load_study import load_study
 from storage.store import Store
 from tasks import resources
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 # Ctrl-C or SIGTERM under our command line (Stopped), Ctrl-C in a notebook, the cancelling of a deployment's run.
 INTERRUPTS = (stopping.Stopped, KeyboardInterrupt, TerminationSignal)
 POLL_S = 0.5
+SAY_EVERY_S = 30.0
 
 tie_to_this_process()  # here, for every flow imports this
 
@@ -125,8 +127,9 @@ def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tup
         Stopped: the run is being stopped.
     """
     results, failures = [], []
+    awaited = Awaited(futures, stage)
     for subject, future in futures:
-        _wait(future)
+        _wait(future, awaited)
         state = future.state
         if state.is_completed():
             results.append(future.result())
@@ -140,11 +143,30 @@ def settle(futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> tup
     return results, failures
 
 
-def _wait(future: PrefectFuture[Any]) -> None:
+class Awaited:
+    """Says now and then what a stage is waiting for."""
+
+    def __init__(self, futures: Sequence[tuple[str, PrefectFuture[Any]]], stage: str) -> None:
+        self._futures, self._stage = futures, stage
+        self._said_at = time.monotonic()
+
+    def say(self) -> None:
+        """Every SAY_EVERY_S, not more often."""
+        if time.monotonic() - self._said_at < SAY_EVERY_S:
+            return
+        states = [(subject, future.state) for subject, future in self._futures]
+        done = sum(state.is_final() for _, state in states)
+        running = listed([subject for subject, state in states if state.is_running()], 3)
+        log.info("%s: %d of %d done; at work: %s", self._stage, done, len(states), running)
+        self._said_at = time.monotonic()
+
+
+def _wait(future: PrefectFuture[Any], awaited: Awaited) -> None:
     """Wait for one, looking up now and then: tasks in other processes do not see that this one is being stopped."""
     future.wait(timeout=POLL_S)
     stopping.check()
     while not future.state.is_final():
+        awaited.say()
         future.wait(timeout=POLL_S)
         stopping.check()
     future.wait()  # final at the server, it may still be on its way here

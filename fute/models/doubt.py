@@ -97,7 +97,7 @@ class Doubt:
             raise ModelError(
                 f"the first {EQUAL} answers, to inputs from all over, are the same ({which[:60]!r}), and a constant "
                 "model has no task to embed; no more are paid for. Look at the prompt and its verbalizer; where they "
-                "are right, run again with --go-on, which asks about all inputs"
+                f"are right, run again with --go-on, which asks about the other {self.n_rows - EQUAL} inputs too"
             )
 
     def _in_doubt(self) -> bool:

@@ -220,7 +220,7 @@ class PromptedModel:
         verbalizer = self._conversation.verbalizer
         rows = self._askable_rows(table, part_of)
         content_free = self.content_free if part_of is None else ()
-        count = PromptedCount(len(rows) + len(content_free))
+        count = PromptedCount(self.id, len(rows) + len(content_free))
         bias = self._content_free_bias(count) if content_free else None
         values = np.zeros((len(table), len(verbalizer.label_names) if verbalizer else 0), np.float32)
         answered = np.zeros(len(table), bool)
@@ -261,8 +261,8 @@ class PromptedModel:
             **({} if bias is None else {"calibration": self.calibration, "bias": bias.round(6).tolist()}),
             "seconds": round(time.perf_counter() - started, 3),
         }
-        count.warn_if_many_are_missing(self.id)
-        count.warn_of_cut_prompts(self.id)
+        count.warn_if_many_are_missing()
+        count.warn_of_cut_prompts()
         if self._embedding is not None and not texts:
             raise NoAnswersError(
                 f"{self.id}: none of {len(rows)} inputs was answered ({count.reasons()})", details["calls"]
@@ -282,7 +282,7 @@ class PromptedModel:
         Raises:
             ModelError: no answer to a content-free input tells how sure it is, or the endpoint is at fault.
         """
-        return self._content_free_bias(PromptedCount(len(CONTENT_FREE)))
+        return self._content_free_bias(PromptedCount(self.id, len(CONTENT_FREE)))
 
     def _content_free_bias(self, count: PromptedCount) -> Doubles:
         heard: dict[int, Floats] = {}
@@ -327,7 +327,7 @@ class PromptedModel:
             )
         rows = self._askable_rows(table)
         values = np.full(len(table), np.nan, np.float32)
-        count = PromptedCount(len(rows))
+        count = PromptedCount(self.id, len(rows))
 
         def ask(row: int) -> None:
             answer = self._completer.complete(echo_request(self.request(*_input(table, row))))

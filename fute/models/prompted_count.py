@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -27,14 +28,18 @@ MISSING = {
 
 MOST_WORDS = 3  # different things that a server said about inputs that are kept
 
+SAY_EVERY_S = 30.0
+
 MANY = 0.2  # share of inputs without an answer that is worth a warning
 
 
 class PromptedCount:
     """Inputs by what their answer was read from, and the calls that were paid for. Safe between threads."""
 
-    def __init__(self, n_asked: int) -> None:
+    def __init__(self, model_id: str, n_asked: int) -> None:
         self.n_asked = n_asked
+        self._model_id = model_id
+        self._said_at = time.monotonic()
         self.done = 0
         self._failed = 0
         self._counts: Counter[str] = Counter()
@@ -75,6 +80,9 @@ class PromptedCount:
 
     def _add_answers(self, answers: Sequence[Answer]) -> None:
         self.done += 1
+        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            logger.info("%s: %d of %d inputs asked", self._model_id, self.done, self.n_asked)
         for answer in answers:
             self._counts["prompts cut"] += answer.prompt_cut and not answer.from_cache
             if answer.resolved_model:
@@ -123,16 +131,16 @@ class PromptedCount:
                 "Correct the endpoint's parameters, or take a model that reads longer prompts"
             )
 
-    def warn_of_cut_prompts(self, model_id: str) -> None:
+    def warn_of_cut_prompts(self) -> None:
         if self._counts["prompts cut"]:
             logger.warning(
                 "%s: %d prompts did not fit into the model and were cut in their middle; "
                 "take a model that reads longer ones, or shorter texts",
-                model_id,
+                self._model_id,
                 self._counts["prompts cut"],
             )
 
-    def warn_if_many_are_missing(self, model_id: str) -> None:
+    def warn_if_many_are_missing(self) -> None:
         missing = sum(self._counts[source] for source in MISSING)
         if missing <= MANY * self.n_asked and not self._counts["failed"]:
             return
@@ -144,7 +152,7 @@ class PromptedCount:
         elif self._counts["unparsable"] > missing / 2:
             hint = "; look at the answers in the store (fute sql) and add their words to the verbalizer"
         reasons = self.reasons() + hint
-        logger.warning("%s: %d of %d inputs have no answer: %s", model_id, missing, self.n_asked, reasons)
+        logger.warning("%s: %d of %d inputs have no answer: %s", self._model_id, missing, self.n_asked, reasons)
 
 
 def _cut_short(answers: Sequence[Answer]) -> bool:

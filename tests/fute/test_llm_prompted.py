@@ -19,6 +19,7 @@ from fute.llm.cache import MemoryLedger
 from fute.llm.types import Answer, ChatRequest
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
+from fute.models import prompted_count
 from fute.models.prompted import PromptedModel, TextEmbedding, missing_calls
 from fute.models.text_axes import on_leading_axes
 from fute.types import Pool, TextTable
@@ -348,7 +349,10 @@ def always_positive(prompt: str, system: str | None) -> list[tuple[str, float]]:
 def test_a_constant_model_is_told_with_its_answer_before_all_is_paid():
     texts = TextTable([f"thing {i}" for i in range(200)])
     with LlmServer(always_positive) as server:
-        with pytest.raises(ModelError, match=r"first 100 answers.*same \('positive'\).*--go-on.* 100 of 200 answers"):
+        with pytest.raises(
+            ModelError,
+            match=r"first 100 answers.*same \('positive'\).*--go-on.*the other 100 inputs.* 100 of 200 answers",
+        ):
             model(server, stop_if_constant=True, logprobs=False, max_concurrency=1).outputs(texts)
         assert server.n_requests == 100
         outputs = model(server, logprobs=False).outputs(texts)
@@ -378,6 +382,17 @@ def test_some_of_many_inputs_may_well_have_one_answer():
     with LlmServer(always_positive) as server:
         asked = model(server, stop_if_constant=True, logprobs=False)
         assert asked.outputs(texts, part_of=1000).answered.all()
+
+
+def test_how_far_asking_has_come_is_said_now_and_then(caplog, monkeypatch):
+    class Answers:
+        def complete(self, request: ChatRequest) -> Answer:
+            return Answer("good")
+
+    monkeypatch.setattr(prompted_count, "SAY_EVERY_S", 0.0)
+    caplog.set_level("INFO", logger="fute")
+    PromptedModel("m1", PROMPT, endpoint("http://127.0.0.1:1/v1"), completer=Answers()).outputs(TextTable(TEXTS))
+    assert f"m1: 1 of {len(TEXTS)} inputs asked" in caplog.messages
 
 
 def test_prompts_that_were_cut_are_counted_and_told(caplog):
