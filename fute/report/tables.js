@@ -108,7 +108,7 @@ function buildDatasetTable(root) {
     root, rows, folded: 6, title: "For each dataset", groupLabel: "All tasks", startWith: 1,
     columns: [
       { title: "Dataset", name: "who", sortBy: (row) => row.subject.id },
-      { title: "Models that fit", name: "near-cell", sortBy: bestAccuracy, largestFirst: true },
+      { title: "Models, best first", name: "near-cell", sortBy: bestAccuracy, largestFirst: true },
     ],
   });
 }
