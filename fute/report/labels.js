@@ -53,7 +53,9 @@ function placeLabels(labels, points, width, height) {
         const away = label.radius + reach;
         const place = { left: label.x + dx * away - anchor * label.width, middle: label.y + dy * (away + (dx === 0 ? label.height / 2 : 0)), far: reach > label.reaches[0] };
         const box = boxAt(place, label);
-        if (box.left < 2 || box.right > width - 2 || box.top < 2 || box.bottom > height - 2 || occupied.hits(box)) continue;
+        const apart = place.far ? 9 : 0; // from what it would be taken for the name of
+        if (box.left < 2 || box.right > width - 2 || box.top < 2 || box.bottom > height - 2) continue;
+        if (occupied.hits({ ...box, left: box.left - apart, right: box.right + apart })) continue;
         occupied.add(box);
         return place;
       }

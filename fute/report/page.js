@@ -86,7 +86,7 @@ function buildSpace(chosen) {
   const notes = [...space.notes, ...data.notes];
   byId("notes").hidden = !notes.length;
   byId("note-list").append(...notes.map((note) => el("li", {}, nameOf(note))));
-  for (const section of ["map", "heatmap", "reading"]) byId(section).hidden = !count;
+  for (const section of ["map", "heatmap", "reading", "everything"]) byId(section).hidden = !count;
   byId("headline").textContent = count ? headline() : "This space is empty: no dataset or model was embedded.";
   if (data.spaces.length > 1) byId("space").value = data.spaces.indexOf(space);
   if (!count) return;

@@ -104,7 +104,7 @@ function driftBlock(subject) {
 function showSubject(root, row) {
   const subject = data.subjects[row];
   const index = indexByRow.get(row) ?? null;
-  const back = el("a", { class: "back", href: `#${new URLSearchParams({ space: space.id })}` }, "← All subjects");
+  const back = el("a", { class: "back", href: `#${new URLSearchParams({ space: space.id })}` }, "← Overview");
   const onMap = el("button", { type: "button", class: "plain-button" }, "Show it on the map");
   onMap.addEventListener("click", () => { pin(index); location.hash = "map"; });
   root.replaceChildren(

@@ -31,7 +31,7 @@ function buildTable({ root, title, columns, rows, folded, groupLabel = null, sta
   const body = el("tbody", { role: "rowgroup" });
   const more = el("button", { type: "button", class: "more" });
   const told = el("span", { class: "found", "aria-live": "polite" });
-  const none = el("p", { class: "hint", hidden: true }, "Nothing matches.");
+  const none = el("p", { class: "hint", hidden: true }, rows.length ? "Nothing matches." : "None yet.");
   root.append(
     el("div", { class: "table-head" }, el("h3", {}, title), el("div", { class: "table-tools" }, told, choose, filter)),
     el("table", { role: "table", "aria-label": title },
@@ -167,7 +167,7 @@ function buildAllTable(root) {
       { title: "Held out", name: "figure", sortBy: (row) => row.subject.score, largestFirst: true },
       { title: "Nearest", name: "nearest", sortBy: (row) => row.near?.score ?? null, largestFirst: true },
       { title: "Cost", name: "figure", sortBy: (row) => row.subject.cost?.usd ?? null, largestFirst: true },
-      { title: "Embeddings", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
+      { title: "Versions", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
     ],
   });
 }
