@@ -127,7 +127,7 @@ class AtlasReader:
         subjects = {key: (made[key], subject) for key, subject in self._subjects.of(summary).items()}
         fields = {
             "id": space,
-            "about": f"{row['method']} on {row['surrogate']}, pool {row['pool']}, space {space}",
+            "about": ", ".join([f"{row['method']} on {_surrogate(row)}", *self._pool_in_words(row["pool"])]),
             "similarities": layout.similarities,
             "projections": layout.projections,
             "tree": layout.tree,
@@ -138,6 +138,10 @@ class AtlasReader:
         return SpaceContents(
             row, fields, subjects, [page.Command(*told) for told in next_commands(self.store, summary)]
         )
+
+    def _pool_in_words(self, pool: str) -> list[str]:
+        found = self._rows("SELECT n_rows FROM pools WHERE pool = $pool", {"pool": pool})
+        return [f"a pool of {row['n_rows']:,} texts" for row in found]
 
     def _rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return self._catalog.query(sql, parameters).records()
@@ -157,7 +161,8 @@ def write_store_page(reader: AtlasReader, failures: Sequence[page.Failure]) -> P
     store, spaces = reader.store, reader.spaces()
     if not spaces:
         raise NotInStoreError(f"nothing is embedded in {store.address}; run a study that stores there, then ask again")
-    shown = reader.atlas(f"Store {store.root.name}", spaces, failures)
+    name = "/".join(store.address.rstrip("/").split("/")[-2:])
+    shown = reader.atlas(f"All studies in {name}", spaces, failures)
     return store.put_report("store.html", render_atlas(shown))
 
 
@@ -206,24 +211,20 @@ def _each_once(spaces: Iterable[Mapping[Key, tuple[datetime, page.Subject]]]) ->
 
 
 def _nearest(summary: SpaceSummary, embedding: StoredEmbedding) -> list[page.Neighbor]:
-    """The nearest subjects; of a dataset those models too that will be right most often."""
-    if embedding.kind == "model":
-        near = [
-            row for kind in ("dataset", "model") for row in summary.nearest("model", embedding.subject, kind, NEAREST)
-        ]
-        return [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
-    dataset = embedding.subject
-    best = {model for model, _ in summary.most_right(dataset)[:NEAREST]}
-    better = {model for model, _ in summary.better(dataset)}
-    every = summary.nearest("dataset", dataset, "model", len(summary.population))
+    """The nearest subjects; of a dataset those models too that will be right most often, also where its ranking, which
+    keeps so many of the nearest, has no row of them."""
+    kind, subject = embedding.kind, embedding.subject
+    judged = summary.accuracies.get(subject, {}) if kind == "dataset" else {}
+    best = [model for model, _ in summary.most_right(subject)[:NEAREST]] if judged else []
+    better = {model for model, _ in summary.better(subject)} if judged else set()
+    candidates = ("model",) if kind == "dataset" else ("dataset", "model")
+    every = [row for of in candidates for row in summary.nearest(kind, subject, of, len(summary.population))]
     near = [row for row in every if row["rank"] <= NEAREST or row["candidate"] in best]
-    judged = summary.accuracies.get(dataset, {})
-    if not judged:  # of targets that are no classes, and in a store of an earlier version
-        return [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
-    return [
-        _neighbor(row)._replace(accuracy=_accuracy(judged.get(row["candidate"]), row["candidate"] in better))
-        for row in sorted(near, key=lambda row: -shown_score(row))
-    ]
+    found = [_neighbor(row) for row in sorted(near, key=lambda row: -shown_score(row))]
+    found += [page.Neighbor(model, "model") for model in best if model not in {one.id for one in found}]
+    if not judged:  # a model; a target that is no classes; a store of an earlier version
+        return found
+    return [one._replace(accuracy=_accuracy(judged.get(one.id), one.id in better)) for one in found]
 
 
 def _neighbor(row: Mapping[str, Any]) -> page.Neighbor:
@@ -240,11 +241,17 @@ def _accuracy(row: Mapping[str, Any] | None, better: bool) -> page.Accuracy:
 
 
 def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """By id: the method, and where several have one method what tells them apart."""
-    sizes = Counter(row["method"] for row in spaces)
-    return {
-        row["space"]: row["method"]
-        if sizes[row["method"]] == 1
-        else f"{row['method']}, {str(row['surrogate']).rpartition(':')[2]}, {row['space'][:6]}"
+    """By id: the method, and as much more as tells several of one method apart."""
+    told = {
+        row["space"]: (row["method"], _surrogate(row), f"since {row['created_at']:%Y-%m-%d %H:%M}", row["space"][:6])
         for row in spaces
     }
+    alike = Counter(parts[:n] for parts in told.values() for n in range(1, 5))
+    return {
+        space: ", ".join(next((parts[:n] for n in range(1, 5) if alike[parts[:n]] == 1), parts))
+        for space, parts in told.items()
+    }
+
+
+def _surrogate(space: Mapping[str, Any]) -> str:
+    return str(space["surrogate"]).rpartition(":")[2]

@@ -42,7 +42,7 @@ def publish_result(run: Run, unified: Unified, pages: Pages, failures: list[Fail
     create_markdown_artifact(
         markdown=told,
         key=f"fute-{summary.space['method']}-result",
-        description=f"Nearest subjects in space {unified.space}",
+        description=f"Which models fit, and what is nearest, by {summary.space['method']}",
     )
 
 

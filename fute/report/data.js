@@ -28,25 +28,27 @@ function openSpace(chosen) {
 /* The lower triangle lies row by row. */
 const similarity = (a, b) => packed[a >= b ? (a * (a + 1)) / 2 + b : (b * (b + 1)) / 2 + a] / 32767;
 
-/* Neighbors of a row of one kind in a space, nearest first. `row` and `index` are null for one that is not there. */
-function nearestIn(one, row, kind, limit) {
+/*
+ * Neighbors of a row of one kind in a space, nearest first, and behind them models that are right most often but beyond
+ * the nearest, whose score is null. `row` and `index` are null for one that is not there.
+ */
+function nearestIn(one, row, kind) {
   const found = one.nearest[one.members.indexOf(row)].map(([whose, score, low, high, verdict, accuracy]) => {
     const known = typeof whose === "number";
     const { id, kind: nearKind } = known ? data.subjects[whose] : { id: whose[0], kind: whose[1] };
     return { id, kind: nearKind, score, low, high, verdict, accuracy, row: known ? whose : null };
   });
-  return found.filter((near) => near.kind === kind).slice(0, limit)
-    .map((near) => ({ ...near, index: indexByRow.get(near.row) ?? null }));
+  return found.filter((near) => near.kind === kind).map((near) => ({ ...near, index: indexByRow.get(near.row) ?? null }));
 }
-const nearestOf = (index, kind, limit) => nearestIn(space, space.members[index], kind, limit);
+const nearestOf = (index, kind, limit) =>
+  nearestIn(space, space.members[index], kind).filter((near) => near.score !== null).slice(0, limit);
 
 /* Models for a dataset: those that will be right most often, and behind them those of which that is unknown, by nearness. */
 const mostRight = (found) =>
   found.toSorted((a, b) => (b.accuracy?.expected ?? -1) - (a.accuracy?.expected ?? -1));
 function bestOf(index) {
-  const kind = OTHER[subjects[index].kind];
-  const found = nearestOf(index, kind, Infinity);
-  return (kind === "model" ? mostRight(found) : found).slice(0, RANKED[kind === "model" ? "dataset" : "model"]);
+  const { kind } = subjects[index];
+  return mostRight(nearestIn(space, space.members[index], OTHER[kind])).slice(0, RANKED[kind]);
 }
 
 /* Categories that colour the models: the six largest of a field have colours of their own, the rest share grey. */

@@ -68,8 +68,8 @@ function renderPanel(panel) {
   const index = state.pinned;
   if (index === null) {
     panel.replaceChildren(
-      el("p", { class: "hint" }, "Point at a subject for its facts; click, tap or press Enter to keep them here. " +
-        "Wheel or pinch zooms, dragging moves, the arrow keys go from subject to subject."),
+      el("p", { class: "hint" }, "Point at a sign or its name for the facts; click, tap or press Enter to keep them here. " +
+        "Wheel or pinch zooms, dragging moves, the arrow keys go from one to the next. A kind below the map stands out when it is clicked."),
       ...farModels());
     return;
   }

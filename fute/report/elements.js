@@ -61,6 +61,7 @@ const VERDICTS = { fits: "fits", "may fit": "may fit", nothing: "chance" };
 
 /* A score as a bar with its interval as a whisker, as a number, and what it means. */
 function scoreBar({ score, low, high, verdict }) {
+  if (score === null) return el("span", { class: "score hint" }, "not among the nearest");
   const filled = el("span", { class: score < 0 ? "bar-fill below" : "bar-fill" });
   const track = el("span", { class: "bar", "aria-hidden": "true" }, filled);
   filled.style.left = onBar(Math.min(0, score));

@@ -1,17 +1,22 @@
 /* The heat map: every pair as a cell of a canvas, so that hundreds of subjects stay quick. */
 
-const MIN_LABEL_CELL = 11; // pixels of a cell from which on rows and columns carry names
+const MIN_LABEL_CELL = 11; // pixels of a cell from which on rows or columns carry names
+const MOST_NAMED = 100;    // rows that are made that high for their names, though their columns are narrower
 const MIN_VALUE_CELL = 27; // ... from which on cells carry their number
 
-/* The colours' ends: what most pairs lie between, so that the diagonal and single twins do not take all contrast. */
+/*
+ * The colours' ends: what most pairs lie between, so that the diagonal and single twins do not take all contrast. From
+ * zero on, and at least to a half, so that what unrelated subjects differ by stays pale; only where all are alike, apart.
+ */
 function heatRange() {
   const values = new Float32Array((count * (count - 1)) / 2);
   for (let row = 1, at = 0; row < count; row++) for (let column = 0; column < row; column++) values[at++] = similarity(row, column);
-  if (!values.length) return { low: -1, high: 1 };
+  if (!values.length) return { low: 0, high: 1 };
   values.sort();
   const at = (share) => values[Math.round(share * (values.length - 1))];
-  const upTo = (value) => Math.min(1, Math.max(0.1, Math.ceil(value * 10 - 1e-6) / 10));
-  if (values[0] >= 0) return { low: Math.max(0, Math.min(0.9, Math.floor(at(0.02) * 10 + 1e-6) / 10)), high: upTo(at(0.98)), sequential: true };
+  const upTo = (value) => Math.min(1, Math.max(0.5, Math.ceil(value * 10 - 1e-6) / 10));
+  const lowest = Math.floor(at(0.02) * 10 + 1e-6) / 10;
+  if (values[0] >= 0) return { low: lowest < 0.5 ? 0 : Math.min(0.9, lowest), high: upTo(at(0.98)) };
   const bound = upTo(Math.max(-at(0.01), at(0.99)));
   return { low: -bound, high: bound };
 }
@@ -24,12 +29,12 @@ function buildHeatmap(root) {
   const bands = ["band row", "band column", "cell"].map((name) => el("div", { class: `heat-${name}`, hidden: true }));
   const pinBands = ["band row pin", "band column pin"].map((name) => el("div", { class: `heat-${name}`, hidden: true }));
   const readout = el("p", { class: "readout", id: "heat-readout", "aria-live": "polite" });
-  const scale = el("div", { class: "heat-scale", "aria-hidden": "true" });
+  const scale = el("p", { class: "heat-scale key" });
   const branches = buildTree();
   const frame = el("div", { class: "heat-frame" }, canvas, ...(branches ? [branches.canvas, branches.block] : []), ...pinBands, ...bands);
   root.append(readout, frame, scale);
 
-  let grid = null;    // {left, top, cell, size, ratio} in CSS pixels
+  let grid = null;    // {left, top, wide, tall, across, down, ratio ...} in CSS pixels; a cell is wide x tall
   let cursor = null;  // [row, column] under the pointer or the keyboard, places in the order
 
   const colors = () => getComputedStyle(root).getPropertyValue("--heat").split(",").map((color) =>
@@ -38,7 +43,7 @@ function buildHeatmap(root) {
   function colorOf(value, stops) {
     const share = Math.min(1, Math.max(0, (value - range.low) / (range.high - range.low)));
     const last = stops.length - 1;
-    const at = (range.sequential ? 0.5 + share / 2 : share) * last;
+    const at = (range.low < 0 ? share : 0.5 + share / 2) * last;
     const lower = Math.min(last - 1, Math.floor(at));
     return stops[lower].map((part, channel) => Math.round(part + (stops[lower + 1][channel] - part) * (at - lower)));
   }
@@ -54,12 +59,17 @@ function buildHeatmap(root) {
     };
     pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const longest = Math.max(...subjects.map((subject) => pen.measureText(subject.id).width)) + 10;
-    const gutter = Math.min(longest, available * 0.34, 190);
-    let cell = Math.min(46, snapped(available - gutter - strip));
-    const labelled = cell >= MIN_LABEL_CELL;
-    if (!labelled) cell = snapped(available - strip);
-    const start = Math.ceil((labelled ? gutter : 0) + strip);
-    grid = { left: start, top: start, cell, size: cell * count, ratio, labelled, strip, treeWidth };
+    const gutterOf = (share) => Math.min(longest, available * share, 190);
+    const cellOf = (room) => Math.min(46, snapped(available - room - strip));
+    // Where cells are narrow the columns, which come in the order of the rows, go without names.
+    const columns = cellOf(gutterOf(0.34)) >= MIN_LABEL_CELL;
+    const gutter = gutterOf(columns ? 0.34 : 0.45);
+    let wide = cellOf(gutter);
+    const rows = columns || (count <= MOST_NAMED && wide >= 2);
+    if (!rows) wide = snapped(available - strip);
+    const tall = rows && !columns ? MIN_LABEL_CELL : wide;
+    const [left, top] = [rows, columns].map((named) => Math.ceil((named ? gutter : 0) + strip));
+    grid = { left, top, wide, tall, across: Math.ceil(left + wide * count), down: Math.ceil(top + tall * count), ratio, rows, columns, strip, treeWidth };
   }
 
   function fitted(pen, text, width) {
@@ -72,13 +82,12 @@ function buildHeatmap(root) {
   function draw() {
     const pen = canvas.getContext("2d");
     layout(pen);
-    const { left, top, cell, size, ratio, labelled, strip } = grid;
-    const extent = Math.ceil(left + size);
-    canvas.width = Math.round(extent * ratio);
-    canvas.height = Math.round(extent * ratio);
-    canvas.style.width = `${extent}px`;
-    frame.style.width = `${extent + grid.treeWidth}px`;
-    canvas.style.height = frame.style.height = `${extent}px`;
+    const { left, top, wide, tall, across, down, ratio, strip } = grid;
+    canvas.width = Math.round(across * ratio);
+    canvas.height = Math.round(down * ratio);
+    canvas.style.width = `${across}px`;
+    frame.style.width = `${across + grid.treeWidth}px`;
+    canvas.style.height = frame.style.height = `${down}px`;
 
     const stops = colors();
     const style = getComputedStyle(document.body);
@@ -98,38 +107,37 @@ function buildHeatmap(root) {
     const small = el("canvas", { width: count, height: count });
     small.getContext("2d").putImageData(image, 0, 0);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.imageSmoothingEnabled = cell * ratio < 1;
+    pen.imageSmoothingEnabled = wide * ratio < 1;
     pen.imageSmoothingQuality = "high";
-    pen.drawImage(small, left, top, size, size);
+    pen.drawImage(small, left, top, wide * count, tall * count);
 
     for (let at = 0; at < count; at++) {
       const slot = colorSlot(order[at]);
-      const offset = at * cell;
-      const gap = cell > 4 ? 1 : 0;
+      const gap = wide > 4 ? 1 : 0;
       pen.fillStyle = style.getPropertyValue(slot === null ? "--ink" : `--c${slot}`);
-      pen.fillRect(left - strip + 1, top + offset, strip - 4, cell - gap);
-      pen.fillRect(left + offset, top - strip + 1, cell - gap, strip - 4);
+      pen.fillRect(left - strip + 1, top + at * tall, strip - 4, tall - gap);
+      pen.fillRect(left + at * wide, top - strip + 1, wide - gap, strip - 4);
     }
-    if (labelled) drawNames(pen, style);
-    if (cell >= MIN_VALUE_CELL) drawValues(pen, style, stops);
-    branches?.draw(grid, extent, style);
+    if (grid.rows) drawNames(pen, style);
+    if (wide >= MIN_VALUE_CELL) drawValues(pen, style, stops);
+    branches?.draw(grid, style);
     drawScale(stops);
     showCursor();
   }
 
   function drawNames(pen, style) {
-    const { left, top, cell, strip } = grid;
+    const { left, top, wide, tall, columns, strip } = grid;
     pen.textBaseline = "middle";
     order.forEach((index, at) => {
       const dataset = subjects[index].kind === "dataset";
-      pen.font = `${dataset ? "600 " : ""}${Math.min(11.5, cell)}px ${style.fontFamily}`;
+      pen.font = `${dataset ? "600 " : ""}${Math.min(11.5, tall)}px ${style.fontFamily}`;
       pen.fillStyle = style.getPropertyValue(dataset ? "--ink" : "--muted");
       const name = fitted(pen, subjects[index].id, left - strip - 5);
-      const middle = (at + 0.5) * cell;
       pen.textAlign = "right";
-      pen.fillText(name, left - strip - 3, top + middle);
+      pen.fillText(name, left - strip - 3, top + (at + 0.5) * tall);
+      if (!columns) return;
       pen.save();
-      pen.translate(left + middle, top - strip - 3);
+      pen.translate(left + (at + 0.5) * wide, top - strip - 3);
       pen.rotate(-Math.PI / 2);
       pen.textAlign = "left";
       pen.fillText(name, 0, 0);
@@ -138,7 +146,7 @@ function buildHeatmap(root) {
   }
 
   function drawValues(pen, style, stops) {
-    const { left, top, cell } = grid;
+    const { left, top, wide: cell } = grid; // which is square by then
     pen.font = `${cell >= 36 ? 11.5 : 10}px ${style.fontFamily}`;
     pen.textAlign = "center";
     order.forEach((row, down) => order.forEach((column, across) => {
@@ -151,12 +159,14 @@ function buildHeatmap(root) {
   }
 
   function drawScale(stops) {
-    const ramp = el("span", { class: "ramp" });
+    const ramp = el("span", { class: "ramp", "aria-hidden": "true" });
     const samples = Array.from({ length: 9 }, (_, at) => colorOf(range.low + ((range.high - range.low) * at) / 8, stops));
     ramp.style.background = `linear-gradient(to right, ${samples.map((color) => `rgb(${color})`).join(", ")})`;
+    const meaning = range.low > 0 ? "similarity: all are much alike here" : "similarity: 1 is the same, 0 has nothing in common" +
+      (range.low < 0 ? "; below 0 is as unrelated, and does not mean opposite answers" : "");
     scale.replaceChildren(
-      el("span", {}, `${range.low > -1 ? "≤ " : ""}${decimals(range.low, 1)}`), ramp,
-      el("span", {}, `${range.high < 1 ? "≥ " : ""}${decimals(range.high, 1)}`), el("span", { class: "scale-name" }, "similarity"));
+      el("span", {}, `${range.low !== 0 && range.low > -1 ? "≤ " : ""}${decimals(range.low, 1)}`), ramp,
+      el("span", {}, `${range.high < 1 ? "≥ " : ""}${decimals(range.high, 1)}`), el("span", { class: "meaning" }, meaning));
   }
 
   const shown = () => cursor ?? (state.pair ? state.pair.map((index) => order.indexOf(index)) : null);
@@ -166,20 +176,21 @@ function buildHeatmap(root) {
   }
 
   function showCursor() {
-    const { left, top, cell, size } = grid;
+    const { left, top, wide, tall } = grid;
+    const [right, bottom] = [wide * count, tall * count];
     const at = shown();
     const [row, column, spot] = bands;
     for (const band of bands) band.hidden = at === null;
     if (at !== null) {
-      place(row, left, top + at[0] * cell, size, cell);
-      place(column, left + at[1] * cell, top, cell, size);
-      place(spot, left + at[1] * cell, top + at[0] * cell, cell, cell);
+      place(row, left, top + at[0] * tall, right, tall);
+      place(column, left + at[1] * wide, top, wide, bottom);
+      place(spot, left + at[1] * wide, top + at[0] * tall, wide, tall);
     }
     for (const band of pinBands) band.hidden = state.pinned === null;
     if (state.pinned !== null) {
-      const offset = order.indexOf(state.pinned) * cell;
-      place(pinBands[0], left, top + offset, size, cell);
-      place(pinBands[1], left + offset, top, cell, size);
+      const pinned = order.indexOf(state.pinned);
+      place(pinBands[0], left, top + pinned * tall, right, tall);
+      place(pinBands[1], left + pinned * wide, top, wide, bottom);
     }
     if (at === null) {
       readout.replaceChildren(el("span", { class: "hint" }, branches ? "Point at a cell, or at a branch of the tree beside it, to read it." : "Point at a cell, or tap it, to read it."));
@@ -194,7 +205,8 @@ function buildHeatmap(root) {
 
   function cellAt(event) {
     const box = canvas.getBoundingClientRect();
-    const [column, row] = [event.clientX - box.left - grid.left, event.clientY - box.top - grid.top].map((at) => Math.floor(at / grid.cell));
+    const column = Math.floor((event.clientX - box.left - grid.left) / grid.wide);
+    const row = Math.floor((event.clientY - box.top - grid.top) / grid.tall);
     return row >= 0 && column >= 0 && row < count && column < count ? [row, column] : null;
   }
   const moveTo = (at) => { cursor = at; showCursor(); };

@@ -34,24 +34,30 @@ class Occupied {
 const DIRECTIONS = [[1, 0, 0], [-1, 0, 1], [0, 1, 0.5], [0, -1, 0.5], [0.8, 0.8, 0], [0.8, -0.8, 0], [-0.8, 0.8, 1], [-0.8, -0.8, 1]];
 
 /*
- * labels: [{x, y, radius, width, height, reaches}] in order of importance; `reaches` lists the gaps in pixels to try.
- * Gives each label its place {left, middle, far} or null where nothing is free.
+ * labels: [{x, y, radius, width, height, reaches, stays}] in order of importance; `reaches` lists the gaps in pixels to
+ * try, `stays` is the place that it keeps. Gives each label its place {left, middle, far} or null where nothing is free.
  */
 function placeLabels(labels, points, width, height) {
   const occupied = new Occupied();
   for (const { x, y, radius } of points) {
     occupied.add({ left: x - radius, top: y - radius, right: x + radius, bottom: y + radius });
   }
+  const boxAt = ({ left, middle }, { width, height }) => ({ left, right: left + width, top: middle - height / 2, bottom: middle + height / 2 });
   return labels.map((label) => {
+    if (label.stays) {
+      occupied.add(boxAt(label.stays, label));
+      return label.stays;
+    }
     for (const reach of label.reaches) {
       for (const [dx, dy, anchor] of DIRECTIONS) {
         const away = label.radius + reach;
-        const left = label.x + dx * away - anchor * label.width;
-        const middle = label.y + dy * (away + (dx === 0 ? label.height / 2 : 0));
-        const box = { left, right: left + label.width, top: middle - label.height / 2, bottom: middle + label.height / 2 };
-        if (box.left < 2 || box.right > width - 2 || box.top < 2 || box.bottom > height - 2 || occupied.hits(box)) continue;
+        const place = { left: label.x + dx * away - anchor * label.width, middle: label.y + dy * (away + (dx === 0 ? label.height / 2 : 0)), far: reach > label.reaches[0] };
+        const box = boxAt(place, label);
+        const apart = place.far ? 9 : 0; // from what it would be taken for the name of
+        if (box.left < 2 || box.right > width - 2 || box.top < 2 || box.bottom > height - 2) continue;
+        if (occupied.hits({ ...box, left: box.left - apart, right: box.right + apart })) continue;
         occupied.add(box);
-        return { left, middle, far: reach > label.reaches[0] };
+        return place;
       }
     }
     return null;

@@ -30,12 +30,12 @@ function buildMap(root) {
       class: `point ${subject.kind}`, role: "option", tabindex: index ? -1 : 0, "data-index": index, "aria-selected": "false",
       "aria-label": `${subject.id}, ${facts}`,
     }, shape);
-    const text = svgEl("text", { class: `label ${subject.kind}` });
+    const text = svgEl("text", { class: `label ${subject.kind}`, "data-index": index });
     const leader = dataset ? svgEl("line", { class: "leader" }) : null;
     points.append(point);
     if (leader) labels.append(leader);
     labels.append(text);
-    return { point, text, leader, size, subject };
+    return { point, text, leader, size, subject, place: null };
   });
   // Datasets lie above models: they are what the models are placed against.
   nodes.filter(({ subject }) => subject.kind === "dataset").forEach(({ point }) => points.append(point));
@@ -53,7 +53,7 @@ function buildMap(root) {
 
   function fit() {
     const width = Math.max(240, root.clientWidth);
-    const height = Math.round(Math.min(640, Math.max(380, width * 0.74)));
+    const height = Math.round(Math.min(640, Math.max(440, width * 0.74)));
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     picture.setAttribute("height", height);
     measure(width);
@@ -83,13 +83,14 @@ function buildMap(root) {
     annotate();
   }
 
-  function annotate() {
-    drawLabels();
+  function annotate(standing = false) {
+    drawLabels(standing);
     drawEdges();
     placeTooltip();
   }
 
-  function drawLabels() {
+  /* standing: the names of what is lit stay where they are, so that one under the pointer does not run away from it. */
+  function drawLabels(standing) {
     const first = lit();
     const inside = (index) => {
       const [x, y] = view.position(index);
@@ -97,22 +98,26 @@ function buildMap(root) {
     };
     const all = nodes.map((_, index) => index).filter(inside);
     // Too many names say nothing: models get theirs when few are in view.
-    const roomForAll = all.length <= (view.width < NARROW ? 24 : 90);
+    const roomForAll = all.length <= (view.width < NARROW ? 45 : 90);
+    const far = roomForAll ? [3, 14, 26, 40] : [3, 14, 26];
     const visible = all.filter((index) => roomForAll || first?.has(index) || subjects[index].kind === "dataset");
-    const rank = (index) => (first?.has(index) ? 0 : subjects[index].kind === "dataset" ? 1 : 2);
+    const stays = (index) => (standing && first?.has(index) ? nodes[index].place : null);
+    const rank = (index) => (stays(index) ? 0 : first?.has(index) ? 1 : subjects[index].kind === "dataset" ? 2 : 3);
     visible.sort((a, b) => rank(a) - rank(b) || a - b);
     const spotOf = (index) => {
       const [x, y] = view.position(index);
       const { size, textWidth, textSize, subject } = nodes[index];
-      return { x, y, radius: size, width: textWidth, height: textSize + 3, reaches: subject.kind === "dataset" ? [3, 14, 26] : [3] };
+      return { x, y, radius: size, width: textWidth, height: textSize + 3, reaches: subject.kind === "dataset" ? far : [3] };
     };
-    const spots = visible.map(spotOf);
+    const spots = visible.map((index) => ({ ...spotOf(index), stays: stays(index) }));
     const placed = placeLabels(spots, all.map(spotOf), view.width, view.height);
-    for (const { text, leader } of nodes) {
-      text.classList.add("off");
-      leader?.classList.add("off");
+    for (const node of nodes) {
+      node.place = null;
+      node.text.classList.add("off");
+      node.leader?.classList.add("off");
     }
     placed.forEach((place, at) => {
+      nodes[visible[at]].place = place;
       if (!place) return;
       const { text, leader, textSize } = nodes[visible[at]];
       text.classList.remove("off");
@@ -242,7 +247,7 @@ function buildMap(root) {
     emphasise();
     if (changed.has("map")) { tellTruth(); fit(); }
     if (changed.has("pinned")) drawNow();
-    else if (changed.has("hovered")) annotate();
+    else if (changed.has("hovered")) annotate(true);
     if (changed.has("hovered")) showTooltip();
     if (changed.has("pinned")) renderPanel(byId("map-panel"));
   });

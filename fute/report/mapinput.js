@@ -12,8 +12,8 @@ function listenOnMap({ view, picture, nodes, draw }) {
     return [event.clientX - box.left, event.clientY - box.top];
   };
   const subjectAt = (event) => {
-    const point = event.target.closest?.(".point");
-    return point ? Number(point.dataset.index) : view.at(...where(event), REACH);
+    const named = event.target.closest?.(".point, .label");
+    return named ? Number(named.dataset.index) : view.at(...where(event), REACH);
   };
 
   picture.addEventListener("pointerdown", (event) => {

@@ -24,7 +24,7 @@ function headline() {
 function buildHead() {
   byId("title").replaceChildren(nameOf(data.title));
   const total = (kind) => data.subjects.filter((subject) => subject.kind === kind).length;
-  byId("counts").append(countLine("datasets", total("dataset")), countLine("models", total("model")));
+  byId("counts").append(...["dataset", "model"].map((kind) => countLine(plural(total(kind), kind).split(" ")[1], total(kind))));
   const drifted = data.subjects.filter((subject) => subject.drift.at(-1)?.drifted).length;
   if (drifted) byId("counts").append(countLine("drifted", drifted, "#drift"));
   if (data.failures.length) byId("counts").append(countLine("failed", data.failures.length, "#failed"));
@@ -35,7 +35,7 @@ function buildHead() {
     const kept = ["dataset", "model"].filter((kind) => parts.get(kind)).map((kind) => [kind, parts.get(kind)]);
     location.hash = new URLSearchParams([...kept, ["space", data.spaces[choice.value].id]]);
   });
-  byId("space-choice").append(el("label", { for: "space" }, "Space"), choice);
+  byId("space-choice").append(el("label", { for: "space" }, "Compared by"), choice);
 }
 
 function buildFoot() {
@@ -43,12 +43,36 @@ function buildFoot() {
     byId("failed").hidden = false;
     buildFailureTable(byId("failure-table"));
   }
-  const facts = [...(data.store === null ? [] : [["The store", data.store]]), ...data.commands.map(({ purpose, command }) => [purpose, command])];
+  const kept = data.store === null ? [] : [["the store", data.store], ...data.spaces.map((one) => [`the space ${one.name}, in SQL`, one.id])];
+  const facts = [...kept, ...data.commands.map(({ purpose, command }) => [purpose, command])];
   byId("next").hidden = !facts.length;
   byId("facts").append(...facts.flatMap(([name, value]) => [el("dt", {}, nameOf(name)), el("dd", {}, el("code", {}, value))]));
 }
 
-const RIGHT_IN = "“Right in” is the share of a dataset’s texts that a model will answer rightly, in brackets within what it lies in 9 of 10 cases, each of its classes read as the label that it goes with. ";
+/* What signs and figures mean, by examples of this very page. */
+function buildReading() {
+  const shown = subjects.flatMap((_, index) => bestOf(index));
+  const judged = shown.find(({ accuracy }) => accuracy?.expected != null);
+  const scored = shown.find(({ verdict, score }) => verdict !== null && score !== null) ?? shown.find(({ score }) => score !== null);
+  const of100 = (share) => Math.round(100 * share);
+  const signs = [
+    [[mark(null, "dataset"), " dataset"], "Texts with labels: a task that models may do."],
+    [[mark(null, "model"), " model"], "Anything that answers texts: a trained classifier, rules, a prompt on an LLM. Its colour says which kind."],
+    ["pool", "Unlabelled texts that every model answered, once. All that is said here follows from these answers and the datasets’ labels."],
+  ];
+  if (judged) {
+    const { expected, low, high } = judged.accuracy;
+    signs.push([rightIn(judged), `Of 100 texts like the dataset’s the model will answer about ${of100(expected)} rightly, and in 9 of 10 cases between ${of100(low)} and ${of100(high)}. ` +
+      "Each of its classes is read as the label that it goes with."]);
+  }
+  if (scored) {
+    signs.push([scoreBar(scored), (scored.verdict === null ? "How alike two are." : "How much more alike two are than tasks that have nothing to do with each other; 0 is chance. " +
+      "What “fits” is more than luck, what “may fit” could be luck, “chance” is nothing more.") + (scored.low === null ? "" : ` The thin line is the ${data.interval}.`)]);
+  }
+  byId("signs").replaceChildren(...signs.flatMap(([sign, meaning]) => [el("dt", {}, sign), el("dd", {}, meaning)]));
+  byId("legend").textContent = scored ? `In full: ${space.legend}` : "";
+}
+
 /* Everything that belongs to one space, anew. */
 const PARTS = ["dataset-table", "model-table", "map-view", "heatmap-view", "all-table", "subtitle", "note-list", "map-panel", "heatmap-panel"];
 function buildSpace(chosen) {
@@ -62,14 +86,11 @@ function buildSpace(chosen) {
   const notes = [...space.notes, ...data.notes];
   byId("notes").hidden = !notes.length;
   byId("note-list").append(...notes.map((note) => el("li", {}, nameOf(note))));
-  for (const section of ["map", "heatmap", "bar-key"]) byId(section).hidden = !count;
+  for (const section of ["map", "heatmap", "reading", "everything"]) byId(section).hidden = !count;
   byId("headline").textContent = count ? headline() : "This space is empty: no dataset or model was embedded.";
   if (data.spaces.length > 1) byId("space").value = data.spaces.indexOf(space);
   if (!count) return;
-  const anyInterval = space.nearest.some((near) => near.some((one) => one[2] !== null));
-  const anyAccuracy = space.nearest.some((near) => near.some((one) => one[5]?.expected != null));
-  byId("bar-key").textContent = (anyAccuracy ? RIGHT_IN : "") + space.legend +
-    (anyInterval ? ` The line across a bar is its ${data.interval}.` : "");
+  buildReading();
   buildDatasetTable(byId("dataset-table"));
   buildModelTable(byId("model-table"));
   buildMap(byId("map-view"));
@@ -115,13 +136,14 @@ function follow() {
 }
 
 buildHead();
+byId("reading").open = window.innerWidth > 640; // a phone has room for it or for the answer
 if (data.spaces.length) {
   buildSpace(data.spaces[0]);
   window.addEventListener("hashchange", follow);
   follow();
 } else {
   byId("headline").textContent = "There is no space here yet: no dataset or model was embedded.";
-  for (const section of ["map", "heatmap", "bar-key", "drift", "everything"]) byId(section).hidden = true;
+  for (const section of ["map", "heatmap", "reading", "drift", "everything"]) byId(section).hidden = true;
 }
 buildFoot();
 document.documentElement.dataset.ready = "true";

@@ -82,13 +82,17 @@ function historyBlock(subject) {
     charts, figures(plural(rows.length, "embedding"), ["made", "space", "counts", "similarity", "fingerprint", "MLflow run", "Prefect flow run"], rows));
 }
 
-const listed = (one, row, kind) => mostRight(nearestIn(one, row, kind, Infinity)).slice(0, 10);
+const LISTED = 10; // of each kind
 function nearestBlocks(row, subject) {
   return spacesOf(row).map((one) => {
-    const lists = [OTHER[subject.kind], subject.kind].map((kind) => [kind, listed(one, row, kind)]).filter(([, found]) => found.length);
-    const title = data.spaces.length > 1 ? `Nearest by ${one.name}` : "Nearest";
+    const lists = [OTHER[subject.kind], subject.kind].map((kind) => [kind, mostRight(nearestIn(one, row, kind)).slice(0, LISTED)]).filter(([, found]) => found.length);
+    const judged = lists.some(([, found]) => found.some((near) => near.accuracy?.expected != null));
+    const title = `${judged ? "Right most often" : "Nearest"}${data.spaces.length > 1 ? ` by ${one.name}` : ""}`;
+    const others = (kind) => one.members.filter((other) => other !== row && data.subjects[other].kind === kind).length;
     return block(title, lists.length ? null : el("p", { class: "hint" }, "Nothing to compare with."), lists.map(([kind, found]) => [
-      el("h4", {}, kind === "dataset" ? "Datasets" : "Models"), el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), rightIn(near), scoreBar(near))))]).flat());
+      el("h4", {}, kind === "dataset" ? "Datasets" : "Models", 
+        found.length < others(kind) ? `, ${found.length} of ${others(kind)}; fute ${judged ? "match" : "nearest"} lists all` : ""),
+      el("ol", { class: "near-list" }, found.map((near) => el("li", {}, subjectLink(near), rightIn(near), scoreBar(near))))]).flat());
   });
 }
 
@@ -100,7 +104,7 @@ function driftBlock(subject) {
 function showSubject(root, row) {
   const subject = data.subjects[row];
   const index = indexByRow.get(row) ?? null;
-  const back = el("a", { class: "back", href: `#${new URLSearchParams({ space: space.id })}` }, "← All subjects");
+  const back = el("a", { class: "back", href: `#${new URLSearchParams({ space: space.id })}` }, "← Overview");
   const onMap = el("button", { type: "button", class: "plain-button" }, "Show it on the map");
   onMap.addEventListener("click", () => { pin(index); location.hash = "map"; });
   root.replaceChildren(

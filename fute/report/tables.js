@@ -31,7 +31,7 @@ function buildTable({ root, title, columns, rows, folded, groupLabel = null, sta
   const body = el("tbody", { role: "rowgroup" });
   const more = el("button", { type: "button", class: "more" });
   const told = el("span", { class: "found", "aria-live": "polite" });
-  const none = el("p", { class: "hint", hidden: true }, "Nothing matches.");
+  const none = el("p", { class: "hint", hidden: true }, rows.length ? "Nothing matches." : "None yet.");
   root.append(
     el("div", { class: "table-head" }, el("h3", {}, title), el("div", { class: "table-tools" }, told, choose, filter)),
     el("table", { role: "table", "aria-label": title },
@@ -108,7 +108,7 @@ function buildDatasetTable(root) {
     root, rows, folded: 6, title: "For each dataset", groupLabel: "All tasks", startWith: 1,
     columns: [
       { title: "Dataset", name: "who", sortBy: (row) => row.subject.id },
-      { title: "Models that fit", name: "near-cell", sortBy: bestAccuracy, largestFirst: true },
+      { title: "Models, best first", name: "near-cell", sortBy: bestAccuracy, largestFirst: true },
     ],
   });
 }
@@ -167,7 +167,7 @@ function buildAllTable(root) {
       { title: "Held out", name: "figure", sortBy: (row) => row.subject.score, largestFirst: true },
       { title: "Nearest", name: "nearest", sortBy: (row) => row.near?.score ?? null, largestFirst: true },
       { title: "Cost", name: "figure", sortBy: (row) => row.subject.cost?.usd ?? null, largestFirst: true },
-      { title: "Embeddings", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
+      { title: "Versions", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
     ],
   });
 }

@@ -76,18 +76,18 @@ function buildTree() {
   };
   const shown = () => pointed ?? state.group;
 
-  function draw(newGrid, extent, newStyle) {
+  function draw(newGrid, newStyle) {
     [grid, style] = [newGrid, newStyle];
-    const { ratio, treeWidth } = grid;
+    const { ratio, treeWidth, across, down } = grid;
     canvas.width = Math.round(treeWidth * ratio);
-    canvas.height = Math.round(extent * ratio);
-    Object.assign(canvas.style, { width: `${treeWidth}px`, height: `${extent}px`, left: `${extent}px` });
+    canvas.height = Math.round(down * ratio);
+    Object.assign(canvas.style, { width: `${treeWidth}px`, height: `${down}px`, left: `${across}px` });
     paint();
   }
 
   function paint() {
     const pen = canvas.getContext("2d");
-    const { top, cell, ratio, treeWidth } = grid;
+    const { left, top, wide, tall, ratio, treeWidth } = grid;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, treeWidth, canvas.height);
     const chosen = shown();
@@ -99,11 +99,11 @@ function buildTree() {
         const of = inside !== null && first >= inside.first && last <= inside.last;
         if (of !== emphasised) continue;
         const x = xOf(height, false);
-        const [y1, y2] = parts.map((part) => top + nodes[part].middle * cell);
+        const [y1, y2] = parts.map((part) => top + nodes[part].middle * tall);
         parts.forEach((part, at) => {
           const y = at ? y2 : y1;
           // Of hundreds of leaves the stems would be one grey bar.
-          if (part < count && cell < 4) pen.moveTo(x - 3, y);
+          if (part < count && tall < 4) pen.moveTo(x - 3, y);
           else pen.moveTo(xOf(nodes[part].height, part < count), y);
           pen.lineTo(x, y);
         });
@@ -112,13 +112,15 @@ function buildTree() {
         if (parent === null) { pen.moveTo(x, (y1 + y2) / 2); pen.lineTo(x + ROOM - 2, (y1 + y2) / 2); }
       }
       pen.strokeStyle = style.getPropertyValue(emphasised ? "--accent" : "--muted");
-      pen.lineWidth = cell < 3 ? (emphasised ? 1 : 0.6) : emphasised ? 1.6 : 1;
+      pen.lineWidth = tall < 3 ? (emphasised ? 1 : 0.6) : emphasised ? 1.6 : 1;
       pen.stroke();
     }
     block.hidden = inside === null;
     if (inside) {
-      const [from, side] = [inside.first * cell, (inside.last - inside.first + 1) * cell];
-      Object.assign(block.style, { left: `${grid.left + from}px`, top: `${top + from}px`, width: `${side}px`, height: `${side}px` });
+      const size = inside.last - inside.first + 1;
+      Object.assign(block.style, {
+        left: `${left + inside.first * wide}px`, top: `${top + inside.first * tall}px`, width: `${size * wide}px`, height: `${size * tall}px`,
+      });
     }
   }
 
@@ -132,7 +134,7 @@ function buildTree() {
   /* The pointer cuts the tree where it is: the group of the row it is on, at that height. */
   function nodeAt(event) {
     const box = canvas.getBoundingClientRect();
-    const at = Math.floor((event.clientY - box.top - grid.top) / grid.cell);
+    const at = Math.floor((event.clientY - box.top - grid.top) / grid.tall);
     if (at < 0 || at >= count) return null;
     let node = nodes[space.order[at]].parent;
     while (nodes[node].parent !== null && xOf(nodes[nodes[node].parent].height, false) <= event.clientX - box.left + 3) node = nodes[node].parent;

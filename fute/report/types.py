@@ -68,13 +68,14 @@ class Accuracy(NamedTuple):
 class Neighbor(NamedTuple):
     """A subject near another one, with its score: see fute.unify.frame; in a space without a frame a cosine.
 
-    The interval is None where none was computed, the verdict where nothing is known of chance, the accuracy for all but
-    models near a dataset with classes.
+    The score is None for a model that will be right most often on a dataset, but is beyond the nearest that the ranking
+    keeps. The interval is None where none was computed, the verdict where nothing is known of chance, the accuracy for
+    all but models near a dataset with classes.
     """
 
     id: str
     kind: Kind
-    score: float
+    score: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
     verdict: Verdict | None = None
@@ -182,7 +183,7 @@ class SpaceMap:
 
     Attributes:
         name: what the chooser calls it: the method, and what tells it apart where several have one method.
-        about: the space in words: surrogate, method, pool.
+        about: the space in words: method, surrogate, pool.
         members: n subjects, as rows of `Atlas.subjects`.
         similarities: (n, n), cosine similarity of the members.
         projections: maps, the one to start with first; each with n places.

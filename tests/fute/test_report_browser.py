@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from fute.report.page import render_atlas
-from fute.report.types import Atlas, Neighbor
+from fute.report.types import Accuracy, Atlas, Neighbor
 from fute.unify.frame import NO_LEGEND
 
 from .browser import Browser, browser
@@ -138,7 +138,11 @@ def test_scores_say_what_they_mean(browser: Browser, tmp_path):
     page = tmp_path / "lost.html"
     page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=nearest)])), encoding="utf-8")
     driver = browser.open(page)
-    assert driver.find_element(By.ID, "bar-key").text.startswith("Scores say how far two subjects are above chance")
+    assert driver.find_element(By.ID, "legend").text.startswith("In full: Scores say how far two subjects are above")
+    signs = driver.find_element(By.ID, "signs").text
+    for sign in ("dataset", "a prompt on an LLM", "pool", "0 is chance", "“fits” is more than luck"):
+        assert sign in signs
+    assert "right in" not in signs  # nobody looked
     rows = {row.splitlines()[0]: row for row in visible_rows(driver, "#dataset-table")}
     assert "nothing here fits" in rows["mail_intents"]
     assert "1.3" in rows["mail_intents"]
@@ -160,7 +164,8 @@ def test_a_space_without_a_frame_shows_cosines(browser: Browser, tmp_path):
     page = tmp_path / "cosines.html"
     page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=nearest, legend=NO_LEGEND)])), "utf-8")
     driver = browser.open(page)
-    assert driver.find_element(By.ID, "bar-key").text == NO_LEGEND
+    assert driver.find_element(By.ID, "legend").text == f"In full: {NO_LEGEND}"
+    assert "chance" not in driver.find_element(By.ID, "signs").text
     first = data.spaces[0].nearest[0][0]
     (row,) = (row for row in visible_rows(driver, "#dataset-table") if row.splitlines()[0] == data.subjects[0].id)
     assert f"{first.score / 12:.2f}" in row
@@ -193,7 +198,28 @@ def test_click_pins_and_a_second_place_unpins(browser: Browser, pages):
     hover(driver, driver.find_element(By.ID, "map-title"))
     assert "court_topics" in panel.text
     panel.find_element(By.CSS_SELECTOR, ".close").click()
-    assert "Point at a subject" in panel.text
+    assert "Point at a sign" in panel.text
+
+
+def test_a_name_on_the_map_is_as_good_as_its_sign(browser: Browser, pages):
+    driver = browser.open(pages["zoo"])
+    for name in ("recipe_cuisine", "tfidf/hotel_reviews"):
+        (label,) = (one for one in driver.find_elements(By.CSS_SELECTOR, ".label:not(.off)") if one.text == name)
+        place = [label.get_attribute(axis) for axis in "xy"]
+        hover(driver, label)
+        assert name in driver.find_element(By.ID, "tooltip").text
+        assert [label.get_attribute(axis) for axis in "xy"] == place  # it does not run away from the pointer
+        ActionChains(driver).click().perform()
+        assert name in driver.find_element(By.CSS_SELECTOR, ".point.pinned").get_attribute("aria-label")
+        assert name in driver.find_element(By.ID, "map-panel").text
+
+
+def test_how_to_read_the_page_is_a_key_away_on_a_phone(browser: Browser, pages):
+    driver = browser.open(pages["zoo"], **PHONE)
+    assert not driver.find_element(By.ID, "signs").is_displayed()
+    driver.find_element(By.CSS_SELECTOR, "#reading summary").send_keys(Keys.ENTER)
+    assert "Texts with labels" in driver.find_element(By.ID, "signs").text
+    assert browser.run(FITS)
 
 
 def test_a_tap_on_a_phone_shows_and_pins(browser: Browser, pages):
@@ -231,7 +257,7 @@ def test_the_keyboard_reaches_every_subject_and_pins(browser: Browser, pages):
     assert name in driver.find_element(By.ID, "map-panel").text
     assert driver.find_element(By.ID, "tooltip").is_displayed()
     ActionChains(driver).send_keys(Keys.ESCAPE).perform()
-    assert "Point at a subject" in driver.find_element(By.ID, "map-panel").text
+    assert "Point at a sign" in driver.find_element(By.ID, "map-panel").text
 
 
 def test_the_wheel_zooms_and_show_all_comes_back(browser: Browser, pages):
@@ -265,7 +291,7 @@ def test_dragging_moves_a_zoomed_map_and_pins_nothing(browser: Browser, pages):
     ActionChains(driver).move_to_element(picture).click_and_hold().move_by_offset(40, 25).release().perform()
     browser.settle()
     assert browser.run(place) != before
-    assert "Point at a subject" in driver.find_element(By.ID, "map-panel").text
+    assert "Point at a sign" in driver.find_element(By.ID, "map-panel").text
 
 
 def test_labels_cover_neither_each_other_nor_points(browser: Browser, pages):
@@ -332,9 +358,10 @@ def test_a_cell_of_the_heat_map_is_read_on_hover_and_selected_on_click(browser: 
     assert driver.find_element(By.ID, "subject-name").text == expected
 
 
-def test_like_pairs_are_blue_and_opposite_ones_brown(browser: Browser, pages):
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_like_pairs_are_blue_and_those_below_zero_pale(browser: Browser, pages, dark):
     (space,) = make_atlas().spaces
-    driver = browser.open(pages["zoo"])
+    driver = browser.open(pages["zoo"], dark=dark)
     off = space.similarities[np.ix_(space.tree.order, space.tree.order)].copy()
     np.fill_diagonal(off, 0)
     high, low = np.unravel_index(off.argmax(), off.shape), np.unravel_index(off.argmin(), off.shape)
@@ -344,9 +371,44 @@ def test_like_pairs_are_blue_and_opposite_ones_brown(browser: Browser, pages):
         const cell = Math.min(46, Math.floor(size / n)), start = size - cell * n;
         return [...canvas.getContext("2d").getImageData(start + column * cell + 3, start + row * cell + 3, 1, 1).data];
     """
-    blue, brown = (browser.run(pick, canvas, len(off), [int(a) for a in place]) for place in (high, low))
-    assert blue[2] > blue[0]
-    assert brown[0] > brown[2]
+    blue, pale = (browser.run(pick, canvas, len(off), [int(a) for a in place])[:3] for place in (high, low))
+    assert off[low] < -0.5
+    assert blue[2] > blue[0] + 60
+    assert max(pale) - min(pale) < 20
+    told = driver.find_element(By.CSS_SELECTOR, ".heat-scale").text
+    assert "1 is the same, 0 has nothing in common; below 0 is as unrelated" in told
+
+
+def test_a_phone_names_the_rows_of_the_heat_map(browser: Browser, pages):
+    driver = browser.open(pages["middle"], **PHONE)
+    names, top, tall = 42, 9, 11
+    canvas = driver.find_element(By.CSS_SELECTOR, "canvas.heat")
+    assert canvas.size["height"] == top + names * tall
+    inked = browser.run(
+        """
+        const [canvas, top, tall, names] = arguments, pen = canvas.getContext("2d");
+        const row = (at) => [...pen.getImageData(0, top + at * tall, 100, tall).data];
+        return Array.from({length: names}, (_, at) => row(at).filter((part, i) => i % 4 === 3 && part > 128).length);
+        """,
+        canvas, top, tall, names,
+    )  # fmt: skip
+    assert min(inked) > 30
+    hover(driver, canvas)
+    ActionChains(driver).move_to_element_with_offset(
+        canvas, canvas.size["width"] // 2 - 1, canvas.size["height"] // 2 - 5
+    ).click().perform()
+    data = many_tasks(14)
+    last = data.subjects[data.spaces[0].tree.order[-1]].id
+    picked = driver.find_elements(By.CSS_SELECTOR, "#heatmap-panel .pair-member .subject")
+    assert [one.text for one in picked] == [last]  # the diagonal's end
+    assert browser.run(FITS)
+
+
+def test_a_phone_names_what_is_on_the_map(browser: Browser, pages):
+    driver = browser.open(pages["zoo"], **PHONE)
+    shown = [label.text for label in driver.find_elements(By.CSS_SELECTOR, ".label:not(.off)")]
+    assert set(TASKS) <= set(shown)
+    assert len(shown) >= 10
 
 
 def test_tables_filter_choose_sort_and_unfold(browser: Browser, pages):
@@ -531,6 +593,31 @@ def test_a_subject_has_a_page_with_an_address(browser: Browser, pages):
     driver.get("about:blank")
     driver.get(address)
     assert driver.find_element(By.ID, "subject-name").text == "tfidf/hotel_reviews"
+    assert browser.console() == []
+
+
+def test_models_right_most_often_are_listed_though_they_are_not_among_the_nearest(browser: Browser, tmp_path):
+    data = make_atlas()
+    (space,) = data.spaces
+    row = next(row for row, one in enumerate(data.subjects) if one.id == "mail_intents")
+    near = list(space.nearest)
+    near[row] = [
+        near[row][0]._replace(accuracy=Accuracy(0.81, 0.7, 0.9, better=True)),
+        Neighbor("probe/court_topics", "model", accuracy=Accuracy(0.93, 0.85, 0.98, better=True)),
+    ]
+    page = tmp_path / "beyond.html"
+    page.write_text(render_atlas(replace(data, spaces=[replace(space, nearest=near)])), encoding="utf-8")
+    driver = browser.open(page, at=urlencode({"dataset": "mail_intents"}))
+    shown = driver.find_element(By.ID, "subject").text
+    assert "Right most often\nModels, 2 of 8; fute match lists all\nprobe/court_topics\nright in 0.93" in shown
+    assert "not among the nearest" in shown
+    assert "Nearest" not in shown
+    browser.open(page)
+    (told,) = (one for one in visible_rows(driver, "#dataset-table") if one.startswith("mail_intents"))
+    assert told.index("probe/court_topics") < told.index(space.nearest[row][0].id)
+    assert "about 93 rightly, and in 9 of 10 cases between 85 and 98" in driver.find_element(By.ID, "signs").text
+    hover(driver, subject(driver, "mail_intents"))
+    assert "probe/court_topics" not in driver.find_element(By.ID, "tooltip").text  # which tells the nearest
     assert browser.console() == []
 
 

@@ -14,9 +14,10 @@ import pytest
 from fute.errors import NotInStoreError
 from fute.report.page import render_atlas
 from fute.report.types import Atlas, Neighbor
-from fute.types import Dataset, Outputs, Split, TaskEmbedding, TextTable
+from fute.types import Dataset, Outputs, Pool, Split, TaskEmbedding, TextTable
 from fute.unify.frame import LEGEND, NO_LEGEND
 from storage import schemas
+from storage.accuracies import put_accuracies
 from storage.drift import DriftStore
 from storage.stamp import Stamp
 from storage.store import Store
@@ -144,6 +145,28 @@ def test_a_ranking_without_a_frame_shows_cosines(store: Store) -> None:
     assert read(store, ["one"]).spaces[0].nearest[0] == [Neighbor("plain/api", "model", 0.5)]
 
 
+def test_models_that_are_right_most_often_are_told_beyond_the_nearest_that_are_kept(store: Store) -> None:
+    vectors = VectorStore(store)
+    row = {"space": "one", "method": "crosscov", "surrogate": "embedded:tiny", "revision": "r", "pool": "p", "seed": 0,
+           "settings": "{}", "kind": "model", "subject_kind": "python", "task": None}  # fmt: skip
+    told = {"most_frequent": "good", "majority": 0.5, "balanced_chance": 0.5}
+    judged = []
+    for name, share in (("plain/api", 0.6), ("rules", 0.9)):
+        fingerprint = "m2" if name == "plain/api" else "r1"
+        if name == "rules":
+            store.put_model({"ref": "rules@r1", "id": "rules", "fingerprint": "r1", "kind": "python"}, SECOND)
+            whose = {"fingerprint": "one-rules-r1", "subject": name, "subject_fingerprint": "r1"}
+            vectors.put({**row, **whose}, vector(0, 1, 1), SECOND)
+        shares = {f"balanced_{what}": share for what in ("accuracy", "low", "high")}
+        judged.append({"dataset": "soups@d1", "model": f"{name}@{fingerprint}", "expected_accuracy": share,
+                       "accuracy_low": share - 0.05, "accuracy_high": share + 0.05, **shares, **told})  # fmt: skip
+    put_accuracies(store, vectors.space("one"), judged, SECOND)
+    assert len(vectors.neighbors("one")) == 1  # the ranking keeps one: the prompt
+    near = read(store, ["one"]).spaces[0].nearest[0]
+    assert [(one.id, one.score) for one in near] == [("plain/api", 7.5), ("rules", None)]
+    assert [one.accuracy.expected for one in near if one.accuracy] == [0.6, 0.9]
+
+
 def test_what_asking_cost_is_reckoned_with_the_prices_of_its_run(store: Store) -> None:
     cost = read(store, ["one"]).subjects[1].cost
     assert cost is not None
@@ -182,14 +205,38 @@ def test_two_spaces_of_one_method_are_told_apart(store: Store) -> None:
                  "subject_kind": "classification", "task": None}, vector(1, 2), FIRST)  # fmt: skip
     with AtlasReader(store) as reader:
         names = [space.name for space in reader.atlas("zoo", reader.spaces(), []).spaces]
-    assert names == ["crosscov, tiny, one", "crosscov, other, three0", "tupate"]
+    assert names == ["crosscov, tiny", "crosscov, other", "tupate"]
+
+
+def test_spaces_that_differ_in_their_pool_are_told_apart_by_their_time(store: Store) -> None:
+    space = {"method": "crosscov", "surrogate": "embedded:tiny"}
+    times = [datetime(2026, 3, day, 9, 26, tzinfo=UTC) for day in (1, 14, 14)]
+    rows = [{**space, "space": f"{i}0ffee1234", "created_at": at} for i, at in enumerate(times)]
+    assert list(atlas._space_names(rows).values()) == [
+        "crosscov, tiny, since 2026-03-01 09:26",
+        "crosscov, tiny, since 2026-03-14 09:26, 10ffee",
+        "crosscov, tiny, since 2026-03-14 09:26, 20ffee",
+    ]
+
+
+def test_a_space_is_told_in_words(store: Store) -> None:
+    pool, vectors = Pool(TextTable(["broth", "stew", "bread"]), ("a", "a", "b")), VectorStore(store)
+    store.put_pool(pool, SECOND)
+    row = {"space": "three", "method": "taskemb", "surrogate": "embedded:tiny", "revision": "r", "pool": pool.id,
+           "seed": 0, "settings": "{}"}  # fmt: skip
+    vectors.put_space(row, SECOND)
+    vectors.put({**row, "kind": "dataset", "fingerprint": "f", "subject": "soups", "subject_fingerprint": "d1",
+                 "subject_kind": "classification", "task": None}, vector(1, 2), SECOND)  # fmt: skip
+    assert [space.about for space in read(store, ["one", "three"]).spaces] == [
+        "crosscov on tiny", "taskemb on tiny, a pool of 3 texts",
+    ]  # fmt: skip
 
 
 def test_the_page_of_a_store_lies_among_its_reports(store: Store, tmp_path: Path) -> None:
     with AtlasReader(store) as reader:
         path = write_store_page(reader, [])
     assert path == store.root / "reports" / "store.html"
-    assert "<title>Store zoo</title>" in path.read_text(encoding="utf-8")
+    assert f"<title>All studies in {tmp_path.name}/zoo</title>" in path.read_text(encoding="utf-8")
     assert datetime.now(UTC).strftime("%Y-%m-%d") in path.read_text(encoding="utf-8")
     with AtlasReader(Store(tmp_path / "empty")) as reader, pytest.raises(NotInStoreError, match="nothing is embedded"):
         write_store_page(reader, [])
