@@ -201,6 +201,12 @@ def steps(
             yield _step("embed", f"{subject} [{method}]", embedded)
     for config in study.methods:
         space = spaces[config.method]
+        if cautions is not None and (frame := vectors.frame(space)) is not None:
+            found = frame.own_first["dataset", "model"]
+            cautions.append(
+                f"what this pool tells ({config.method}): of {frame.tasks} tasks made of its own texts {found:.0%} "
+                "find their own model first"
+            )
         population = vectors.population(space, current[space])
         key = ranking_key(population, config, study.unify)
         ranked = whole[space] and vectors.has_ranked(space, key)
