@@ -181,6 +181,7 @@ def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:
     )
     if found.left_out:
         yield f"{found.left_out} rows were left out: empty, without a label, or there twice."
+    yield from (f"note: {caution}" for caution in found.cautions)
     if found.split == "train":
         yield "It has no test split: these are the texts that models may have been trained on."
     if better:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fute.config import SurrogateConfig
+from fute.data.cautions import dataset_cautions
 from fute.data.sampling import generator
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
@@ -106,6 +107,7 @@ def match(
         pool=read.pool.id,
         pool_texts=len(read.pool),
         models=tuple(models_),
+        cautions=tuple(dataset_cautions(replace(dataset, id=target))),
     )
 
 

@@ -61,18 +61,28 @@ class Columns(BaseModel):
         if self.text == label:
             raise DataError(f"{label!r} is named as the column of texts and of labels; they are two")
         if label not in there:
-            raise DataError(f"{path} has no column {label!r}. Columns there: {listed(there, 30)}")
+            raise DataError(f"{path} has no column {label!r} of labels. Columns there: {listed(there, 30)}")
         pair = self.text_pair or (PAIR if PAIR in there else None)
         return {"text": self.text, "text_pair": pair, "label": label}
 
     def _there(self, path: Path, wanted: list[str]) -> list[str]:
-        return columns_of(path, file_format(path), wanted, Dialect(self.separator, self.encoding))
+        there = columns_of(path, file_format(path), wanted, Dialect(self.separator, self.encoding))
+        if self.text not in there:
+            raise DataError(
+                f"{path} has no column {self.text!r}; --text names the one of the texts. Columns there: "
+                f"{listed(there, 30)}"
+            )
+        return there
 
 
 def read_labelled(path: Path, columns: Columns, rows: int) -> Dataset:
     """A file's labelled texts, a stratified sample; nothing of it is kept."""
     settings = {"id": "target", "data": columns.data(path), "max_rows": rows, "min_rows": 2, "skip_bad_rows": True}
-    return ingest(DatasetConfig.model_validate(settings | columns.of(path)), Path.cwd(), seed=0)
+    config = DatasetConfig.model_validate(settings | columns.of(path))
+    try:
+        return ingest(config, Path.cwd(), seed=0)
+    except DataError as exc:  # which speaks of a study's datasets
+        raise DataError(str(exc).replace(f"dataset {config.id}", str(path), 1)) from exc
 
 
 def labelled_part(target: str, dataset: Dataset) -> Labelled:

@@ -46,6 +46,7 @@ class Match:
     texts: labelled ones that were looked at.
     left_out: rows of the file that are empty, without a label or there twice.
     split: of a dataset of the store: which part of it was looked at; empty for a file.
+    cautions: what to know of its texts and labels (`fute.data.cautions`).
     most_frequent, majority: a label, and the share of texts that always answering it gets right.
     models: the best first, those of unknown accuracy last.
     """
@@ -61,6 +62,7 @@ class Match:
     pool: str
     pool_texts: int
     models: tuple[Matched, ...]
+    cautions: tuple[str, ...] = ()
 
     def better(self) -> list[Matched]:
         """Models that are better than giving all texts the same label, not by chance of being so many."""

@@ -139,7 +139,7 @@ def matched(
         np.add.at(rest, (answers[out], labels[out]), -1)
         right += float(values[labels[out]] @ (stands_for(rest, values)[answers[out]] == labels[out]))
     always = float((values * counts.sum(axis=0)).max())
-    return stands_for(counts, values), max(right, always) / float(values[labels].sum())
+    return stands_for(counts, values), min(1.0, max(right, always) / float(values[labels].sum()))
 
 
 def stands_for(counts: Values, values: Values | float = 1.0) -> Integers:

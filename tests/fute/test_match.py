@@ -247,3 +247,13 @@ def test_intervals_narrow_with_texts_and_agreement() -> None:
 def test_a_counted_share_has_wilsons_interval() -> None:
     low, high = wilson(1.0, 25)  # z^2 / (n + z^2) above 0 or below 1
     assert (low, high) == pytest.approx((25 / (25 + 2.7055), 1.0), abs=1e-4)
+
+
+@pytest.mark.parametrize("rare", range(1, 12))
+def test_a_model_that_is_always_right_is_right_in_all_texts_and_no_more(rare: int) -> None:
+    # Weights that make labels count the same sum to 1 but for rounding, and a share above 1 has no interval.
+    labels = np.array([0] * 29 + [1] * rare)
+    found = judge(labels, labels, 2, 2, 0.9)
+    for told in (found.accuracy, found.balanced):
+        assert told.expected <= 1.0
+        assert 0.0 <= told.low <= told.high <= 1.0

@@ -87,7 +87,8 @@ def test_finding_nothing_says_something_of_single_texts_and_finding_something_of
 
 
 def match(*models: Matched, split: str = "test") -> Match:
-    return Match("file.csv", 40, 2, split, NAMES, "bad", 0.5, "space", "pool", 3000, models)
+    cautions = ("file.csv: the labels 'a', 'A' differ",)
+    return Match("file.csv", 40, 2, split, NAMES, "bad", 0.5, "space", "pool", 3000, models, cautions)
 
 
 def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> None:
@@ -95,7 +96,8 @@ def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> Non
     said = list(answer(match(best), [best]))
     assert said[0] == "file.csv: 40 labelled texts, 2 labels; always 'bad' would be right in 0.50."
     assert said[1] == "2 rows were left out: empty, without a label, or there twice."
-    assert said[2].startswith("m will be right in about 1.00 of such texts (0.")
+    assert said[2] == "note: file.csv: the labels 'a', 'A' differ"
+    assert said[3].startswith("m will be right in about 1.00 of such texts (0.")
     nobody = list(answer(match(chance, split="train"), []))
     assert "It has no test split: these are the texts that models may have been trained on." in nobody
     assert "No model is surely better than that." in nobody
