@@ -116,9 +116,9 @@ def match(
         click.echo(f"of {len(found.models)} models; -k shows more")
     click.echo(
         f"\nNobody was asked: what a model of space {found.space} answered on the {found.pool_texts} texts of its\n"
-        "pool says what it would answer here. Each of its classes is read as the label that it goes with\n"
-        "(--json says which). of each label: of the texts of one label, on average over labels. score, task:\n"
-        "how near it is to the target, and whether it does the same, as `fute nearest` says it."
+        "pool says what it would answer here. A class is the label that it is called like, or else the one that\n"
+        "it goes with (--json says which). of each label: of the texts of one label, on average over labels.\n"
+        "score, task: how near it is to the target, and whether it does the same, as `fute nearest` says it."
     )
     if keep is not None:
         click.echo(f"Kept as dataset {keep}: `fute nearest {keep}`, and the view accuracies in `fute sql`.")
@@ -221,6 +221,7 @@ def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:
         return model.model, model.kind, "unknown", "", "", model.unknown, *near
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
     perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
-    told = "" if better else f"{perhaps}no better than always {found.most_frequent!r}"
+    counted = "counted on its held-out texts" if model.agreement is None else ""
+    told = counted if better else f"{perhaps}no better than always {found.most_frequent!r}"
     of_each = "" if model.balanced is None else f"{model.balanced.expected:.2f}"
     return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, of_each, told, *near

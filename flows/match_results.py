@@ -25,7 +25,7 @@ def print_answered(found: Answered, k: int, as_json: bool) -> None:
     told = [group for group in found.groups if group.models[0].expected is not None] or found.groups[:1]
     for group in told:
         click.echo(printable("\n".join(_said(found, group))))
-        print_rows(COLUMNS, [_cells(m) for m in group.models[:k]], None)
+        print_rows(COLUMNS, [_cells(m, group) for m in group.models[:k]], None)
         if len(group.models) > k:
             click.echo(f"of {len(group.models)} models; -k shows more")
         click.echo("")
@@ -45,7 +45,10 @@ def print_answered(found: Answered, k: int, as_json: bool) -> None:
 def _said(found: Answered, group: Group) -> Iterator[str]:
     labels = listed(group.labels, SHOWN)
     if found.counted:
-        yield f"{found.target}: {found.texts} labelled texts ({labels}), answered by {len(group.models)} models."
+        yield (
+            f"{found.target}: {found.texts} labelled texts ({labels}), answered by {len(group.models)} models; always "
+            f"{group.most_frequent!r} would be right in {group.majority:.2f}."
+        )
     else:
         have = (
             f"{group.labelled} of {found.texts} texts have a label"
@@ -54,7 +57,9 @@ def _said(found: Answered, group: Group) -> Iterator[str]:
         )
         yield f"{found.target}: {have}; {len(group.models)} models answer {labels}."
     first = group.models[0]
-    if first.expected is None:
+    if found.counted and not any(map(group.better, group.models)):
+        yield "None of them is surely better than that."
+    elif first.expected is None:
         yield f"Nothing says how often they are right: {first.unknown}."
     elif first.low is not None and first.high is not None:
         about = "was right in" if found.counted else "will be right in about"
@@ -71,10 +76,13 @@ def _by(found: Answered, group: Group) -> str:
     return f", by what they agree on{labels}"
 
 
-def _cells(model: Judged) -> tuple[object, ...]:
+def _cells(model: Judged, group: Group) -> tuple[object, ...]:
     shares = ", ".join(f"{name} {share:.2f}" for name, share in sorted(model.shares.items(), key=lambda s: -s[1])[:3])
     within = "" if model.low is None else f"{model.low:.2f} to {model.high:.2f}"
     note = model.unknown or ""
+    if group.majority is not None and not group.better(model):
+        perhaps = "perhaps " if (model.expected or 0) > group.majority else ""
+        note = f"{perhaps}no better than always {group.most_frequent!r}"
     if model.turned:
         order = ", ".join(f"{said} for {true}" for said, true in model.turned.items() if said != true)
         note = f"turned: seems to say {order}"
@@ -85,7 +93,10 @@ def _cells(model: Judged) -> tuple[object, ...]:
 
 def _next(found: Answered) -> Iterator[str]:
     if found.counted:
-        yield "The models answered these texts themselves; each class is read as the label that it goes with."
+        yield (
+            "The models answered these texts themselves; a class is the label that it is called like, or else the one\n"
+            "that it goes with."
+        )
         return
     if found.to_label:
         yield (

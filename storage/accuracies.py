@@ -81,7 +81,7 @@ def better(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     def measures(model: str) -> list[Accuracy]:
         told = [rows[model][f"balanced_{name}"] for name in ("accuracy", "low", "high", "chance")]
-        return [known[model], Accuracy(*told)]
+        return [known[model]] if told[0] is None else [known[model], Accuracy(*told)]
 
     return [model for model in known if better_than_chance(measures(model), len(known))]
 

@@ -230,7 +230,7 @@ ACCURACIES = pa.schema(
         pa.field("majority", pa.float64()),  # accuracy of always answering it
         pa.field("texts", pa.int32()),  # labelled ones that it was judged on
         pa.field("split", pa.string()),  # that they are of
-        pa.field("agreement", pa.float64()),  # of the read-out with the model on the pool
+        pa.field("agreement", pa.float64()),  # of the read-out with the model on the pool; null: counted
         pa.field("meaning", pa.string()),  # JSON {class: label that it was read as}
         pa.field("turned", pa.bool_()),  # its classes go with the labels in another order than their names say
         *STAMP,

@@ -58,28 +58,30 @@ def _outputs(store: Store, pool: str, missing: Missing) -> tuple[dict[str, Outpu
 def _rows(
     run: Run, space: SpaceRef, missing: Missing, outputs: dict[str, Outputs], failures: list[Failure]
 ) -> Iterator[dict[str, Any]]:
+    from tasks.match import held_out_scores, read_outs
     from tasks.match import judged as judge
-    from tasks.match import read_outs
     from tasks.match_kept import accuracy_row
     from tasks.match_target import Labelled, labelled_part  # scikit-learn, and only where something is missing
 
     store = run.open_store()
-    targets: list[tuple[str, Labelled, list[StoredEmbedding]]] = []
+    targets: list[tuple[str, Labelled, list[StoredEmbedding], dict[str, float]]] = []
     for dataset, models in missing:
         there = [m for m in models if m.subject in outputs]
         try:
-            targets.append((ref_of(dataset), labelled_part(dataset.subject, store.dataset(ref_of(dataset))), there))
+            whole = store.dataset(ref_of(dataset))
+            target = labelled_part(dataset.subject, whole)
+            targets.append((ref_of(dataset), target, there, held_out_scores(store, whole, there)))
         except DataError as exc:  # too few labels
             yield from ({"dataset": ref_of(dataset), "model": ref_of(m), "accuracy_unknown": str(exc)} for m in there)
         except Exception as exc:
             log.warning("match of %s failed: %s", dataset.subject, exc)
             failures.append(Failure(subject=dataset.subject, stage="match", reason=str(exc)))
-    judged = {m.subject: m for _, _, models in targets for m in models}
+    judged = {m.subject: m for _, _, models, _ in targets for m in models}
     if not judged:
         return
     features = resources.features(store, space.surrogate, run.folder)
     with resources.compute_lock:
         read = read_outs(store.pool(space.pool), {name: outputs[name] for name in judged}, features)
-        for ref, target, models in targets:
-            for model, found in zip(models, judge(read, models, target, features), strict=True):
+        for ref, target, models, held_out in targets:
+            for model, found in zip(models, judge(read, models, target, features, held_out), strict=True):
                 yield accuracy_row(ref, ref_of(model), found, target)

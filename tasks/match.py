@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fute.config import SurrogateConfig
 from fute.data.cautions import dataset_cautions
 from fute.data.sampling import generator
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
-from fute.match.accuracy import judge, unseen_in_pairs
+from fute.match.accuracy import Accuracy, judge, named_alike, unseen_in_pairs, wilson
 from fute.match.kernel import TextKernel
+from fute.match.novelty import MOST_UNLIKE, Novelty
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.whitening import Doubles
+from fute.train.split import KEPT_ASIDE
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage.accuracies import ref_of
 from storage.store import Store
@@ -34,6 +35,7 @@ MOST_TEXTS = 4000
 """Of a pool that are looked at: a kernel of all takes memory as their square, and time as their cube."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
+UNLIKE = "these texts are unlike the pool's, where it answered; ask it (--ask), or add such texts to the pool"
 UNSEEN = "what it makes of two texts cannot be read out of the pool; ask it (--ask)"
 
 
@@ -42,14 +44,26 @@ class ReadOuts:
     """What the models of a space would answer on other texts: made once, for any number of targets.
 
     Attributes:
-        kernel: None where no model answers with classes.
+        kernel, novelty: None where no model answers with classes.
         outputs, found: by model; one that does not answer with classes has no read-out.
     """
 
     pool: Pool
     kernel: TextKernel | None
+    novelty: Novelty | None
     outputs: Mapping[str, Outputs]
     found: Mapping[str, ReadOut]
+
+    def unlike(self, inputs: TextTable, features: Features, kernel: Doubles) -> bool:
+        """Whether these texts are so unlike the pool's that read-outs say nothing of them.
+
+        Args:
+            kernel: (m, n) of the texts with the pool.
+        """
+        if self.kernel is None or self.novelty is None:
+            return False
+        own = self.kernel.own(inputs, features(inputs))
+        return float(self.novelty.unlike(kernel, own).mean()) > MOST_UNLIKE
 
 
 def match(
@@ -81,7 +95,8 @@ def match(
     features = features_of(store, surrogate, [] if known else [labelled.split.inputs])
     models = [e for e in population if e.kind == "model"]
     read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)
-    judgements = judged(read, models, labelled, features)
+    held_out = held_out_scores(store, dataset, models) if known else {}
+    judgements = judged(read, models, labelled, features, held_out)
     near: dict[str, dict[str, Any]] = {}
     try:
         own = own_embedding(found, features, read.pool, dataset)
@@ -121,23 +136,46 @@ def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) ->
     """
     classed = {name: each for name, each in outputs.items() if is_classes(each)}
     if not classed:
-        return ReadOuts(pool, None, outputs, {})
+        return ReadOuts(pool, None, None, outputs, {})
     rows = np.sort(generator(0, "texts of a match").permutation(len(pool))[:MOST_TEXTS])
     kernel = TextKernel(pool.inputs.take(rows), features(pool.inputs)[rows])
     found = read_out(kernel.pool, [each.take(rows) for each in classed.values()])
-    return ReadOuts(pool, kernel, outputs, dict(zip(classed, found, strict=True)))
+    return ReadOuts(pool, kernel, Novelty(kernel.pool), outputs, dict(zip(classed, found, strict=True)))
 
 
 def is_classes(outputs: Outputs) -> bool:
     return outputs.kind in ("probabilities", "labels") and outputs.values.shape[1] > 1
 
 
-def judged(read: ReadOuts, models: Sequence[StoredEmbedding], labelled: Labelled, features: Features) -> list[Matched]:
-    """How often some of the models will be right on labelled texts; not how near they are to them."""
+def judged(
+    read: ReadOuts,
+    models: Sequence[StoredEmbedding],
+    labelled: Labelled,
+    features: Features,
+    held_out: Mapping[str, float],
+) -> list[Matched]:
+    """How often some of the models will be right on labelled texts; not how near they are to them.
+
+    Args:
+        held_out: by model, its accuracy on these very texts, where it was counted when the model was trained.
+    """
     split = labelled.split
     texts = read.kernel.texts(split.inputs, features(split.inputs)) if read.kernel else np.empty((len(split), 0))
-    found = read.found
-    return [_matched(m, read.outputs[m.subject], found.get(m.subject), texts, labelled) for m in models]
+    unlike = read.unlike(split.inputs, features, texts)
+
+    def one(model: StoredEmbedding) -> Matched:
+        if model.subject in held_out:
+            return _counted(model, held_out[model.subject], labelled)
+        return _matched(model, read.outputs[model.subject], read.found.get(model.subject), texts, labelled, unlike)
+
+    return [one(model) for model in models]
+
+
+def held_out_scores(store: Store, dataset: Dataset, models: Sequence[StoredEmbedding]) -> dict[str, float]:
+    """By model, its accuracy on those texts of a dataset on whose others it was trained."""
+    own = [m for m in models if m.row["task"] == dataset.id and m.row["subject_kind"].startswith("trained ")]
+    cards = {m.subject: store.model_card(ref_of(m)) for m in own}
+    return {name: card["score"] for name, card in cards.items() if card["score_name"] == "accuracy"}  # not leaked
 
 
 def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
@@ -202,9 +240,14 @@ def _matched(
     read: ReadOut | None,
     texts: Doubles,
     labelled: Labelled,
+    unlike: bool,
 ) -> Matched:
-    """A model's expected accuracy; how near it is to the target is not known here."""
-    bare = Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
+    """A model's expected accuracy; how near it is to the target is not known here.
+
+    Args:
+        unlike: the texts are of another kind than the pool's.
+    """
+    bare = _bare(model)
     if read is None:
         return replace(bare, unknown=f"it answers with {outputs.kind}, not with classes")
     if read.agreement < LEAST_AGREEMENT:
@@ -214,9 +257,12 @@ def _matched(
             unknown="its answers on the pool do not say what it answers on other texts",
         )
     classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
+    if unlike:
+        return replace(bare, agreement=read.agreement, unknown=UNLIKE)
     labels, names = labelled.split.targets, labelled.names
     answers = read.answers(texts).argmax(axis=1)
-    found = judge(answers, labels, len(classes), len(names), read.agreement)
+    named = named_alike(classes, names)
+    found = judge(answers, labels, len(classes), len(names), read.agreement, named)
     if labelled.split.inputs.pairs is not None and unseen_in_pairs(found):
         return replace(bare, agreement=read.agreement, unknown=UNSEEN)
     meaning = {name: names[found.meaning[i]] for i, name in enumerate(classes)}
@@ -226,9 +272,20 @@ def _matched(
         balanced=found.balanced,
         agreement=read.agreement,
         meaning=meaning,
-        as_named=_as_named(answers, labels, classes, names),
+        as_named=None if named is None else float((named[answers] == labels).mean()),
         turned=turned(meaning),
     )
+
+
+def _counted(model: StoredEmbedding, score: float, labelled: Labelled) -> Matched:
+    """A trained model's accuracy on its own held-out texts: a part that was kept aside, where there is no other."""
+    texts = len(labelled.split) * (KEPT_ASIDE if labelled.part == "train" else 1)
+    accuracy = Accuracy(score, *wilson(score, texts), labelled.majority)
+    return replace(_bare(model), accuracy=accuracy, as_named=score, meaning={name: name for name in labelled.names})
+
+
+def _bare(model: StoredEmbedding) -> Matched:
+    return Matched(model.subject, model.row["subject_kind"], None, None, {}, None, False, None, None, None, None)
 
 
 def _place(model: Matched, candidates: int) -> tuple[Any, ...]:
@@ -243,13 +300,3 @@ def turned(meaning: Mapping[str, str]) -> bool:
     """Whether the classes are the labels, each once, in another order."""
     ours = {name.casefold(): label.casefold() for name, label in meaning.items()}
     return set(ours) == set(ours.values()) and len(ours) == len(meaning) and any(a != b for a, b in ours.items())
-
-
-def _as_named(
-    answers: NDArray[np.intp], labels: NDArray[np.int64], classes: Sequence[str], names: Sequence[str]
-) -> float | None:
-    ours = [name.casefold() for name in names]
-    theirs = [name.casefold() for name in classes]
-    if set(ours) != set(theirs) or len(set(ours)) != len(ours):
-        return None
-    return float((np.array([ours.index(name) for name in theirs])[answers] == labels).mean())

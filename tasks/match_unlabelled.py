@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from fute.did_you_mean import listed
 from fute.errors import DataError, ModelError
-from fute.match.accuracy import matched, wilson
+from fute.match.accuracy import Accuracy, by_name, matched, named_alike, wilson
 from fute.match.unlabelled import FEWEST_MODELS, judge, worth_labelling
 from fute.select.candidates import NO_ANSWER
 from fute.types import Outputs, TextTable
@@ -69,6 +69,17 @@ class Group(BaseModel):
     models: list[Judged]
     labelled: int
     """Texts whose label a person gave."""
+    most_frequent: str | None = None
+    """Of the labels, where all texts have one."""
+    majority: float | None = None
+    """Share of texts that always answering it gets right."""
+
+    def better(self, model: Judged) -> bool:
+        """Whether a counted model is better than that, not by chance of so many being there."""
+        if model.expected is None or model.low is None or model.high is None or self.majority is None:
+            return False
+        told = Accuracy(model.expected, model.low, model.high, self.majority)
+        return told.surely_above_chance(len(self.models))
 
 
 class Answered(BaseModel):
@@ -180,6 +191,11 @@ def read_answers(
     if read.kernel is None:
         return inputs, [], [m.subject for m in models]
     texts = read.kernel.texts(inputs, features(inputs))
+    if read.unlike(inputs, features, texts):
+        raise DataError(
+            f"{path.name}: most of its texts are unlike the {len(read.pool)} of pool {read.pool.id}, and what models "
+            "answered there says nothing of them. Ask the models (--ask STUDY), or add such texts to the study's pool"
+        )
     answers, silent = [], []
     for model in models:
         name, one = model.subject, read.found.get(model.subject)
@@ -279,12 +295,16 @@ def _why_unknown(models: int) -> str:
 
 
 def counted(answers: Sequence[Answers], labels: NDArray[np.int64], names: Sequence[str]) -> Group:
-    """How often models are right on texts that all have labels, each of their classes read as the label that it goes
-    with; no answer is wrong."""
+    """How often models are right on texts that all have labels: each of their classes is the label that it is called
+    like, or else the one that it goes with; no answer is wrong."""
     models = []
     for each in answers:
         there = each.said != NO_ANSWER
-        meaning, right = matched(each.said[there], labels[there], len(each.classes), len(names))
+        named = named_alike(each.classes, names)
+        if named is None:
+            meaning, right = matched(each.said[there], labels[there], len(each.classes), len(names))
+        else:
+            meaning, right = by_name(each.said[there], labels[there], named)
         right *= float(there.mean())
         low, high = wilson(right, len(labels))
         order = dict(zip(each.classes, (names[k] for k in meaning), strict=True))
@@ -303,4 +323,11 @@ def counted(answers: Sequence[Answers], labels: NDArray[np.int64], names: Sequen
             )
         )
     models.sort(key=lambda m: (-(m.expected or 0), m.model))
-    return Group(labels=list(names), models=models, labelled=len(labels))
+    often = np.bincount(labels, minlength=len(names))
+    return Group(
+        labels=list(names),
+        models=models,
+        labelled=len(labels),
+        most_frequent=names[int(often.argmax())],
+        majority=float(often.max() / len(labels)),
+    )

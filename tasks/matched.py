@@ -17,7 +17,8 @@ class Matched:
         as_named: share of texts that would be right with its classes read by their own names; None where they are not
             the target's.
         turned: whether its classes go with the target's labels in another order than their names say.
-        agreement: of the read-out with the model on the pool (`ReadOut.agreement`).
+        agreement: of the read-out with the model on the pool (`ReadOut.agreement`); None with an accuracy: it was
+            counted on held-out texts when the model was trained.
         score, p_value, verdict: how near it is to the target, as `fute nearest` says it.
         balanced: mean share of each label's texts that it will answer rightly; None where accuracy is.
     """

@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from fute.data.sampling import generator
 
@@ -26,6 +27,8 @@ MISSED = 0.5
 """How far above its read-out a model may be that the read-out does not follow: times the square root of the same."""
 LEAST_LIFT = 0.02
 """A model that a read-out does not follow may be better than it says, where it says nothing too. Set by hand."""
+TURNED = 0.2
+"""More of the texts right with the labels in another order, from which a model is said to be turned."""
 SEEN_IN_PAIRS = 0.05
 """Lift above chance from which a read-out has seen what a model makes of pairs of texts. Set by hand."""
 # The others were chosen on 29 tasks of benchmarks/match.py with seed 0; how often intervals hold: benchmarks/README.md.
@@ -83,7 +86,14 @@ def unseen_in_pairs(judged: Judged) -> bool:
     return all(m.expected < m.chance + SEEN_IN_PAIRS for m in (judged.accuracy, judged.balanced))
 
 
-def judge(answers: Integers, labels: Integers, n_answers: int, n_labels: int, agreement: float) -> Judged:
+def judge(
+    answers: Integers,
+    labels: Integers,
+    n_answers: int,
+    n_labels: int,
+    agreement: float,
+    named: Integers | None = None,
+) -> Judged:
     """What labelled texts, and what a read-out says that a model answers on them, say of the model.
 
     Where one label is so frequent that all classes go with it, the meaning is the one of the balanced accuracy.
@@ -91,11 +101,15 @@ def judge(answers: Integers, labels: Integers, n_answers: int, n_labels: int, ag
     Args:
         answers, labels: (n,).
         agreement: of the read-out with the model (`ReadOut.agreement`).
+        named: (n_answers,) the label that each class is called like, where the classes are called like the labels.
     """
     texts = np.bincount(labels, minlength=n_labels)
     found = []
     for values in (np.ones(n_labels), alike(texts)):
-        meaning, expected = matched(answers, labels, n_answers, n_labels, values)
+        if named is None:
+            meaning, expected = matched(answers, labels, n_answers, n_labels, values)
+        else:
+            meaning, expected = by_name(answers, labels, named, values)
         weights = values[labels]
         chance = float((values * texts).max() / weights.sum())
         # Texts that count unevenly say as much as so many that count alike (Kish's effective sample size).
@@ -140,6 +154,30 @@ def matched(
         right += float(values[labels[out]] @ (stands_for(rest, values)[answers[out]] == labels[out]))
     always = float((values * counts.sum(axis=0)).max())
     return stands_for(counts, values), min(1.0, max(right, always) / float(values[labels].sum()))
+
+
+def by_name(
+    answers: Integers, labels: Integers, named: Integers, values: Values | None = None
+) -> tuple[Integers, float]:
+    """As `matched`, of a model whose classes are called like the labels: they are what they are called, unless another
+    order is right in TURNED more of the texts."""
+    n_labels = len(named)
+    counts = np.zeros((n_labels, n_labels))
+    np.add.at(counts, (answers, labels), 1)
+    counts *= np.ones(n_labels) if values is None else values
+    said, true = linear_sum_assignment(-counts)
+    as_named, turned = counts[np.arange(n_labels), named].sum(), counts[said, true].sum()
+    meaning, right = (named, as_named) if turned - as_named <= TURNED * counts.sum() else (true, turned)
+    return np.asarray(meaning, np.int64), float(min(1.0, right / counts.sum()))
+
+
+def named_alike(classes: Sequence[str], labels: Sequence[str]) -> Integers | None:
+    """(c,) the label that each class is called like, capitals aside; None where one of either has no counterpart."""
+    places = {name.casefold(): i for i, name in enumerate(labels)}
+    ours = [name.casefold() for name in classes]
+    if set(ours) != places.keys() or not len(ours) == len(labels) == len(places):
+        return None
+    return np.array([places[name] for name in ours], np.int64)
 
 
 def stands_for(counts: Values, values: Values | float = 1.0) -> Integers:

@@ -35,6 +35,13 @@ class _Part:
     def texts(self, rows: Any) -> Doubles:
         return self._centred(_dense(rows @ self._rows.T))
 
+    def own(self, rows: Any) -> Doubles:
+        """(m,) products of other texts with themselves."""
+        with_pool = _dense(rows @ self._rows.T)
+        squares = rows.multiply(rows).sum(axis=1) if hasattr(rows, "multiply") else (rows**2).sum(axis=1)
+        own: Doubles = (np.asarray(squares).ravel() - 2 * with_pool.mean(axis=1) + self._mean) / self._own
+        return own
+
     def _centred(self, products: Doubles) -> Doubles:
         return (products - products.mean(axis=1, keepdims=True) - self._means + self._mean) / self._own
 
@@ -51,6 +58,9 @@ class _Counts:
 
     def texts(self, table: TextTable) -> Doubles:
         return self._part.texts(self._weights.transform(self._counted(table)))
+
+    def own(self, table: TextTable) -> Doubles:
+        return self._part.own(self._weights.transform(self._counted(table)))
 
     def _counted(self, table: TextTable) -> Any:
         return self._vectorizer.transform([text[:MAX_CHARACTERS] for text in table.joined(" ")])
@@ -76,6 +86,10 @@ class TextKernel:
     def texts(self, table: TextTable, features: Floats) -> Doubles:
         """(m, n) of other texts, given their (m, width) features."""
         return _mixed(self._features.texts(unit_rows(features)), self._words.texts(table), self._letters.texts(table))
+
+    def own(self, table: TextTable, features: Floats) -> Doubles:
+        """(m,) products of other texts with themselves."""
+        return _mixed(self._features.own(unit_rows(features)), self._words.own(table), self._letters.own(table))
 
 
 def _mixed(features: Doubles, words: Doubles, letters: Doubles) -> Doubles:

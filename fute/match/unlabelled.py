@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from fute.data.sampling import generator
-from fute.match.accuracy import Z_90, Accuracy
+from fute.match.accuracy import TURNED, Z_90, Accuracy
 from fute.select.consensus import consensus
 
 LEAST_AGREEMENT = 0.15
@@ -32,8 +32,6 @@ SPREAD_OF_ONE, SPREAD_OF_ONE_UNAGREED = 0.08, 0.12
 """Of one model's accuracy about what is expected of it, beside what all share."""
 ONE_TEXT = 0.2
 """Variance of whether a model is right on a text, about how probable that was."""
-TURNED = 0.2
-"""More of the texts right with the labels in another order, from which a model is said to be turned."""
 # Set by hand on 66 small models and the prompts of 11 targets: benchmarks/match_unlabelled.py.
 
 Integers = NDArray[np.int64]

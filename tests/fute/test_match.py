@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fute.match.accuracy import alike, better_than_chance, interval, judge, matched, stands_for, wilson
+from fute.match.accuracy import (
+    alike,
+    better_than_chance,
+    by_name,
+    interval,
+    judge,
+    matched,
+    named_alike,
+    stands_for,
+    wilson,
+)
 from fute.match.kernel import TextKernel
+from fute.match.novelty import RIDGE, Novelty
 from fute.match.readout import RIDGES, beyond_chance, log_probabilities, read_out
 from fute.types import Outputs, TextTable
 
@@ -257,3 +268,42 @@ def test_a_model_that_is_always_right_is_right_in_all_texts_and_no_more(rare: in
     for told in (found.accuracy, found.balanced):
         assert told.expected <= 1.0
         assert 0.0 <= told.low <= told.high <= 1.0
+
+
+def test_classes_called_like_the_labels_are_those_labels_unless_they_are_turned() -> None:
+    named = named_alike(("Good", "bad"), ("bad", "good"))
+    assert named is not None
+    assert named.tolist() == [1, 0]
+    labels = np.array([1] * 74 + [0] * 26)
+    rather_bad = np.concatenate([[0] * 48, [1] * 26, [0] * 12, [1] * 14])  # right in 48 + 14
+    meaning, right = by_name(rather_bad, labels, named)
+    assert (meaning.tolist(), right) == ([1, 0], 0.62)
+    # Not the 0.74 that it would be right in, were both of its classes "good".
+    assert judge(rather_bad, labels, 2, 2, 0.9, named).accuracy.expected == 0.62
+    assert judge(rather_bad, labels, 2, 2, 0.9).accuracy.expected == 0.74
+    meaning, right = by_name(1 - rather_bad, labels, named)
+    assert (meaning.tolist(), right) == ([0, 1], 0.62)
+    assert named_alike(("good", "poor"), ("bad", "good")) is None
+    assert named_alike(("good", "Good"), ("bad", "good")) is None
+
+
+def test_novelty_is_what_the_pool_does_not_explain_and_other_texts_are_told(
+    pool: tuple[TextTable, np.ndarray],
+) -> None:
+    inputs, features = pool
+    kernel = TextKernel(inputs, features)
+    novelty = Novelty(kernel.pool)
+    # A text left out, by a pool without it.
+    for row in (0, 7):
+        rest = np.setdiff1d(np.arange(len(inputs)), [row])
+        inner = kernel.pool[np.ix_(rest, rest)] + RIDGE * np.eye(len(rest))
+        across = kernel.pool[row, rest]
+        slow = kernel.pool[row, row] - across @ np.linalg.solve(inner, across)
+        np.testing.assert_allclose(novelty.of_pool[row], slow, rtol=1e-6)
+    # The pool's own texts are known, whatever is asked beside them.
+    with_pool, own = kernel.texts(inputs, features), kernel.own(inputs, features)
+    np.testing.assert_allclose(own, np.diag(kernel.pool), rtol=1e-5)
+    assert not novelty.unlike(with_pool, own).any()
+    other = TextTable([f"qz{i} xv{i} jk{i} wq{i}" for i in range(20)])
+    strange = np.random.default_rng(5).normal(size=(20, features.shape[1])).astype(np.float32)
+    assert novelty.unlike(kernel.texts(other, strange), kernel.own(other, strange)).mean() > 0.9

@@ -24,6 +24,7 @@ MODEL = StoredEmbedding({"subject": "m", "subject_kind": "python"}, np.ones(1, n
 def told(
     classes: tuple[str, ...],
     *,
+    unlike: bool = False,
     agreement: float = 0.9,
     kind: Any = "probabilities",
     seen: bool = True,
@@ -41,7 +42,7 @@ def told(
     outputs = Outputs(kind, np.zeros((3, 2), np.float32), label_names=classes)
     texts = [f"text {i}" for i in range(40)]
     split = Split(TextTable(texts, texts if pairs else None), good.astype(np.int64))
-    return _matched(MODEL, outputs, read, kernel, Labelled("test", split, NAMES, "good", 0.5))
+    return _matched(MODEL, outputs, read, kernel, Labelled("test", split, NAMES, "good", 0.5), unlike)
 
 
 def test_classes_are_read_as_the_labels_that_they_go_with() -> None:
@@ -73,6 +74,7 @@ def test_classes_of_other_names_are_neither_named_nor_turned() -> None:
         ({"agreement": 0.1}, "do not say what it answers"),
         ({"kind": "scores"}, "scores, not with classes"),
         ({"pairs": True, "seen": False}, "what it makes of two texts"),
+        ({"unlike": True}, "unlike the pool's"),
     ],
 )
 def test_what_cannot_be_vouched_for_is_unknown_and_says_why(settings: dict[str, Any], why: str) -> None:
