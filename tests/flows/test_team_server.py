@@ -65,9 +65,9 @@ class Team:
         for file in (self.calls, self.started, self.go):
             file.unlink(missing_ok=True)
 
-    def prefect(self, *arguments: str) -> str:
-        return subprocess.run([command("prefect"), *arguments], env=self.environment, cwd=REPOSITORY, check=True,
-                              capture_output=True, text=True).stdout  # fmt: skip
+    def change(self, path: str, **fields: Any) -> None:
+        """As the UI does, or a command of `prefect`."""
+        self.api.patch(path, json=fields).raise_for_status()
 
     def run(self, deployment: str, **parameters: Any) -> str:
         """Ask for a run, as the UI does; its id."""
@@ -135,7 +135,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         prepared = (REPOSITORY / "deploy" / "databases.sql").read_text()
         psql(binaries, f"{databases}/prefect", prepared)
         try:
-            tracking, server = start("mlflow"), start("prefect")
+            tracking, server = start("mlflow", "--workers", "1"), start("prefect")
             wait_until_up(f"http://127.0.0.1:{ports['prefect']}/api/health", server)
             register = [here(word, ports) for word in SERVICES["register"]["command"]]
             paths = {"PATH": f"{Path(command('prefect')).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -264,7 +264,7 @@ def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> Non
 
     until(lambda: coming() == {"nightly", "weekly"}, lambda: f"runs are coming of {coming()}")
     hourly = team.api.get("/deployments/name/drift/hourly").raise_for_status().json()  # off as shipped
-    team.prefect("deployment", "schedule", "resume", "drift/hourly", hourly["schedules"][0]["id"])
+    team.change(f"/deployments/{hourly['id']}/schedules/{hourly['schedules'][0]['id']}", active=True)
     until(lambda: coming() == {"nightly", "weekly", "hourly"}, lambda: f"runs are coming of {coming()}")
 
 
@@ -272,16 +272,17 @@ def test_a_paused_pool_waits_and_a_cancelled_run_leaves_the_store_whole(team: Te
     study = write_slow_study(tmp_path / "study", workers=1)  # one after the other
     team.nothing_asked_yet()
 
-    team.prefect("work-pool", "pause", "fute")
+    team.change("/work_pools/fute", is_paused=True)
     run = team.run("embed/adhoc", study=str(study))
     time.sleep(6)  # a worker looks every 2 s here
     assert team.state(run) in ("Scheduled", "Late")
-    team.prefect("work-pool", "resume", "fute")
+    team.change("/work_pools/fute", is_paused=False)
     until(team.started.exists, lambda: f"run {run} is {team.state(run)}, and asks no model")
 
     outputs = study.parent / "store" / "outputs"
     until(lambda: bool(list(outputs.glob("*/counted@*.parquet"))), lambda: f"nothing below {outputs}")
-    team.prefect("flow-run", "cancel", run)
+    cancelling = {"type": "CANCELLING", "name": "Cancelling"}
+    team.api.post(f"/flow_runs/{run}/set_state", json={"state": cancelling}).raise_for_status()
     team.wait(run, "Cancelled")
     assert not vectors(study)
     team.go.touch()
