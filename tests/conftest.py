@@ -1,4 +1,4 @@
-"""Set before anything imports Prefect, torch or NumPy: no telemetry, no hub, a Prefect home of the tests' own, one thread."""
+"""Set before anything imports Prefect or torch: no telemetry, no hub, a Prefect home of the tests' own, one thread."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from flows.pipeline import pipeline
 from fute import stopping
 from storage import catalog
 from tests.conftest import REPOSITORY
-from tests.flows.test_faults_servers import descendants, processes, until
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
+from tests.processes import descendants, processes, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 

@@ -9,8 +9,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from storage import catalog
 from tests.conftest import REPOSITORY
 from tests.flows.small_study import write_small_study
 from tests.postgres import PASSWORD, USER, postgres, programs
-from tests.s3_server import free_ports
+from tests.processes import ASK_S, free_ports
+from tests.processes import until as reached
 
 pytestmark = pytest.mark.slow
 
+until = partial(reached, every_s=ASK_S)
 SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
-PATIENCE_S = 240
 SLOW = '''
 
 def slow(texts, pairs):
@@ -81,14 +83,6 @@ class Team:
 
     def wait(self, run: str, state: str) -> None:
         until(lambda: self.state(run) == state, lambda: f"run {run} is {self.state(run)}, not {state}")
-
-
-def until(reached: Callable[[], bool], told: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not reached():
-        if time.monotonic() > deadline:
-            pytest.fail(told())
-        time.sleep(0.3)
 
 
 def here(text: str, ports: dict[str, int]) -> str:
@@ -257,6 +251,10 @@ def test_the_databases_that_docs_operate_md_makes_by_hand_belong_to_a_role_that_
 
 
 def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
+    listed = team.api.post("/deployments/filter", json={}).raise_for_status().json()
+    written = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+    assert {each["entrypoint"] for each in listed} == {each["entrypoint"] for each in written}
+
     def coming() -> set[str]:
         found = team.api.post("/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
         deployments = {run["deployment_id"] for run in found.raise_for_status().json() if run["auto_scheduled"]}
