@@ -7,12 +7,12 @@ import random
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from tests.flows.embeddings import assert_same, vectors
 from tests.flows.fork_runs import Forker, files_below
-from tests.flows.quick_study import assert_same_store, log_of, vectors, write_quick_study
+from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -50,10 +50,7 @@ def test_what_a_killed_run_has_trained_is_not_trained_again(tmp_path: Path, fork
     assert trained
     assert forker.run(killed) == 0, log_of(killed)[-3000:]
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    expected, found = vectors(whole), vectors(killed)
-    assert found.keys() == expected.keys()
-    for key, vector in expected.items():
-        np.testing.assert_array_equal(found[key], vector, err_msg=str(key))
+    assert_same(vectors(store), vectors(whole.parent / "store"))
 
 
 def test_two_runs_of_one_study_at_once_end_with_one_store(tmp_path: Path, forker: Forker, undisturbed: Path) -> None:

@@ -17,14 +17,13 @@ from typing import Any
 
 import httpx
 import mlflow
-import numpy as np
 import pytest
 import yaml
 
 from flows.embed import embed
 from flows.services import command, end, wait_until_up
-from storage import catalog
 from tests.conftest import REPOSITORY
+from tests.flows.embeddings import assert_same, subjects, vectors
 from tests.flows.small_study import write_small_study
 from tests.postgres import PASSWORD, USER, postgres, programs
 from tests.processes import ASK_S, free_ports
@@ -163,12 +162,6 @@ def write_slow_study(folder: Path, **overrides: Any) -> Path:
     return study
 
 
-def vectors(study: Path) -> dict[str, np.ndarray]:
-    rows = catalog.query(study.parent / "store", "SELECT subject, vector FROM embeddings").rows
-    assert len({subject for subject, _ in rows}) == len(rows)  # nothing double
-    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
-
-
 def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,10 +178,7 @@ def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     assert embed(str(alone), return_state=True).is_completed()
     for run in runs:
         team.wait(run, "Completed")
-    expected, found = vectors(alone), vectors(study)
-    assert found.keys() == expected.keys()
-    for subject, vector in expected.items():  # to rounding: processes may differ in their number of threads
-        np.testing.assert_allclose(found[subject], vector, atol=1e-6, rtol=0, err_msg=subject)
+    assert_same(vectors(study.parent / "store"), vectors(alone.parent / "store"), atol=1e-6)
     # Both are tracked on the MLflow server, with Prefect's ids; and both servers keep their records in PostgreSQL.
     client = mlflow.MlflowClient(tracking_uri=team.mlflow_uri)
     experiment = client.get_experiment_by_name("small")
@@ -282,11 +272,11 @@ def test_a_paused_pool_waits_and_a_cancelled_run_leaves_the_store_whole(team: Te
     cancelling = {"type": "CANCELLING", "name": "Cancelling"}
     team.api.post(f"/flow_runs/{run}/set_state", json={"state": cancelling}).raise_for_status()
     team.wait(run, "Cancelled")
-    assert not vectors(study)
+    assert not vectors(study.parent / "store")
     team.go.touch()
     again = team.run("embed/adhoc", study=str(study))
     team.wait(again, "Completed")
     datasets = {"mood", "topic", "asks"}
-    assert set(vectors(study)) == {*datasets, *(f"tfidf/{name}" for name in datasets), "counted", "slow"}
+    assert subjects(study.parent / "store") == {*datasets, *(f"tfidf/{name}" for name in datasets), "counted", "slow"}
     # Two lines: one of each model. What the cancelled run had asked was not asked again.
     assert len(team.calls.read_text().splitlines()) == 2
