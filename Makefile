@@ -25,12 +25,15 @@ $(VENV)/.docs: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo
 
+# In the order of the folders, where flows come first: else files of few tests come last, and those are the longest.
+TWO_AT_A_TIME = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(TWO_AT_A_TIME) -m "not slow"
 
 # Kills, faults, real servers, a browser; then, with nothing beside them, what measures how soon something happens.
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not alone"
+	$(TWO_AT_A_TIME) -m "slow and not alone"
 	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.dev

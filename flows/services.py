@@ -81,6 +81,7 @@ def environment(folder: Path, ports: Ports) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # evaluations by LLMs, which fute has none of, in nine processes
         page_links.FOLDER: str(home.resolve() / "fute-pages"),  # links in the server's database outlive this process
         page_links.ADDRESS: ports.pages_url,
     }
@@ -123,7 +124,7 @@ def services(folder: Path, store: Path, ports: Ports, *, with_mlflow: bool = Tru
         start("the Prefect worker", command("prefect"), "worker", "start", "--pool", POOL)
         if with_mlflow:
             make_whole(store / TRACKING_FILE)  # MLflow's own server would make it in its place
-            serving = f"ui --host 127.0.0.1 --port {ports.mlflow} --backend-store-uri".split()
+            serving = f"ui --workers 1 --host 127.0.0.1 --port {ports.mlflow} --backend-store-uri".split()
             ui = start("the MLflow UI", command("mlflow"), *serving, default_uri(store))
             wait_until_up(f"http://127.0.0.1:{ports.mlflow}/health", ui)
             Path(env[page_links.FOLDER]).mkdir(parents=True, exist_ok=True)

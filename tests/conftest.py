@@ -1,10 +1,9 @@
-"""Set before anything imports Prefect or transformers: no telemetry, no hub, and a Prefect home of the tests' own."""
+"""Set before anything imports Prefect or torch: no telemetry, no hub, a Prefect home of the tests' own, one thread."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,8 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Of models so small, threads only wait for each other: two of them take three times the processor time of one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,14 +28,3 @@ def shared() -> Path:
     if not (folder / "data" / "MANIFEST.json").is_file():
         pytest.skip(f"the real tasks are not at {folder}; set FUTE_SHARED to the folder that holds data/MANIFEST.json")
     return folder
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """For models so small that several threads only wait for each other."""
-    import torch  # not above: it takes seconds, and most tests need none of it
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -15,21 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import free_port, free_ports
+
 ADMIN = {"AWS_ACCESS_KEY_ID": "team", "AWS_SECRET_ACCESS_KEY": "the-teams-own-secret"}
 READER = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "a-readers-secret"}
 START_TIMEOUT_S = 60
 PARTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
          "s3.port", "s3.port.grpc")  # fmt: skip
-
-
-def free_ports(n: int) -> list[int]:
-    probes = [socket.socket() for _ in range(n)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class S3Server:
@@ -122,7 +114,7 @@ class Line:
 
     def __init__(self, port: int) -> None:
         self._to = ("127.0.0.1", port)
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self._open: list[socket.socket] = []
         self._listener: socket.socket | None = None
 

@@ -28,7 +28,7 @@ from fute.types import Dataset, Pool, Split, TextTable
 from tests.fute.slow_surrogates import SLOW
 from tests.fute.tiny_surrogates import NOUNS, OTHERS, VERBS, build_model, load_tiny, save_tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 TEXTS = ["the cat sat", "a big red dog ran", "bird", "fish swam under the old log and", "blue mat on"]
 SOFT = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]], dtype=np.float32)

@@ -129,6 +129,23 @@ def test_studies_lie_where_a_path_in_a_deployment_says_for_who_registers_and_who
     assert "studies/prefect.yaml" in (REPOSITORY / "deploy" / "register.sh").read_text()
 
 
+def test_every_flow_has_a_deployment_and_three_have_a_schedule() -> None:
+    flows = {d["entrypoint"].partition(":")[2] for d in DEPLOYMENTS}
+    chain = {"ingest", "surrogate", "embed", "unify", "report", "pipeline"}
+    assert flows == {*chain, "transfer", "drift", "select_prompts", "maintain"}
+    scheduled = {d["entrypoint"]: d["schedules"][0]["cron"] for d in DEPLOYMENTS if d.get("schedules")}
+    assert scheduled == {
+        "flows/pipeline.py:pipeline": "0 2 * * *",
+        "flows/drift.py:drift": "17 * * * *",
+        "flows/maintain.py:maintain": "37 4 * * 0",
+    }
+    for deployment in DEPLOYMENTS:
+        assert (REPOSITORY / deployment["parameters"]["study"]).is_file()
+        # Loaded by its path, a file has another `__name__`, and a logger of that would be nobody's.
+        file = REPOSITORY / deployment["entrypoint"].partition(":")[0]
+        assert set(re.findall(r"getLogger\((.*?)\)", file.read_text())) <= {f'"flows.{file.stem}"'}
+
+
 def test_schedules_have_names_and_what_costs_money_is_off() -> None:
     schedules = {d["name"]: d["schedules"] for d in DEPLOYMENTS if d.get("schedules")}
     assert {name: [s["slug"] for s in each] for name, each in schedules.items()} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
+from storage import tracker
 from tests.flows.fork_runs import Forker
 from tests.flows.quick_study import log_of, write_quick_study
 
@@ -16,6 +18,22 @@ from tests.flows.quick_study import log_of, write_quick_study
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow makes its tables once, which takes it seconds: each store of this process begins with a copy."""
+    made = tmp_path_factory.mktemp("mlflow") / tracker.TRACKING_FILE
+    make_tables = tracker._make_tables
+
+    def copied(path: Path) -> None:
+        if not made.exists():
+            make_tables(made)
+        shutil.copyfile(made, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker, "_make_tables", copied)
         yield
 
 

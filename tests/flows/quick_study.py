@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from storage import catalog
+from tests.flows.embeddings import assert_same, vectors
 from tests.flows.small_study import write_small_study
 
 SUBJECTS = {"mood", "topic", "asks", "tfidf/mood", "tfidf/topic", "tfidf/asks", "counted"}
@@ -34,21 +33,11 @@ def log_of(study: Path) -> str:
     return (study.parent / "run.log").read_text()
 
 
-def vectors(study: Path) -> dict[tuple[str, str], np.ndarray]:
-    """Every embedding by method and subject. A subject that stands twice in a space is a fault in itself."""
-    rows = catalog.query(study.parent / "store", "SELECT method, subject, vector FROM embeddings").rows
-    found = {(method, subject): np.array(vector, dtype=np.float32) for method, subject, vector in rows}
-    assert len(found) == len(rows), "something is in the store twice"
-    return found
-
-
 def assert_same_store(study: Path, undisturbed: Path) -> None:
     """Nothing is lost, nothing is double, and every embedding and ranking equals that of the undisturbed run."""
-    expected, found = vectors(undisturbed), vectors(study)
+    expected = vectors(undisturbed.parent / "store")
     assert {subject for _, subject in expected} == SUBJECTS
-    assert found.keys() == expected.keys()
-    for key, vector in expected.items():
-        np.testing.assert_array_equal(found[key], vector, err_msg=str(key))
+    assert_same(vectors(study.parent / "store"), expected)
     for view, columns in (
         ("neighbors", "space, query, candidate, rank, score, ci_low, ci_high, verdict, similarity"),
         ("outputs", "pool, model, row, label, values"),

@@ -15,7 +15,7 @@ from storage import catalog
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 PANEL = 60  # calls of one asking: one prompt, the whole of a small pool
 

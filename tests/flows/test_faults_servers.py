@@ -7,8 +7,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from storage.tracker import GAP_TAG
 from tests.conftest import REPOSITORY
 from tests.flows.fork_runs import Forker, files_below
 from tests.flows.quick_study import assert_same_store, log_of, write_quick_study
-from tests.flows.test_deployments import free_port
+from tests.processes import alive, descendants, free_port, until
 
 pytestmark = pytest.mark.slow
 
@@ -191,33 +191,8 @@ def once(env: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 300
-    while not reached():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
 def written(study: Path) -> dict[Path, bytes]:
     """Files of the store that are never changed, with the time in each at which it was made."""
     store = study.parent / "store"
     folders = (store / name for name in ("datasets", "pools", "outputs", "embeddings"))
     return {file: file.read_bytes() for folder in folders for file in folder.rglob("*.parquet")}
-
-
-def processes() -> Iterator[tuple[int, int, int]]:
-    """Id, parent and process group of each process that has not ended."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
-            state, parent, group = stat.read_text().rpartition(")")[2].split()[:3]
-            if state != "Z":
-                yield int(stat.parent.name), int(parent), int(group)
-
-
-def descendants(pid: int) -> set[int]:
-    children = [child for child, parent, _ in processes() if parent == pid]
-    return set(children).union(*(descendants(child) for child in children))
-
-
-def alive(groups: set[int]) -> list[int]:
-    return [pid for pid, _, group in processes() if group in groups]

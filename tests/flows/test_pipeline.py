@@ -19,6 +19,7 @@ from flows.pipeline import pipeline
 from flows.surrogate import surrogate
 from flows.unify import unify
 from storage import catalog
+from tests.flows.embeddings import assert_same, subjects, vectors
 from tests.flows.small_study import FAULTS, write_small_study
 
 
@@ -29,11 +30,6 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.touch()
     monkeypatch.setenv("FUTE_TEST_CALLS", str(file))
     return file
-
-
-def vectors(store: Path) -> dict[tuple[str, str], np.ndarray]:
-    rows = catalog.query(store, "SELECT method, subject, vector FROM embeddings").rows
-    return {(method, subject): np.array(vector, dtype=np.float32) for method, subject, vector in rows}
 
 
 def run(study: Path) -> State:
@@ -62,8 +58,9 @@ def test_a_failing_model_stops_no_other_and_is_listed_with_its_reason(finished: 
     assert "NaN" in reasons["nan"]
     assert "60 inputs" in reasons["short"]
     assert "constant" in reasons["constant"]
-    subjects = {subject for _, subject in vectors(study.parent / "store")}
-    assert subjects == {"mood", "topic", "asks", "tfidf/mood", "tfidf/topic", "tfidf/asks", "finetune/mood", "counted"}
+    datasets = {"mood", "topic", "asks"}
+    trained = {"finetune/mood", *(f"tfidf/{name}" for name in datasets)}
+    assert subjects(study.parent / "store") == {*datasets, *trained, "counted"}
 
 
 def test_every_subject_is_embedded_by_both_methods(finished: tuple[Path, State, Path]) -> None:
@@ -145,10 +142,7 @@ def test_a_second_run_asks_no_model_and_trains_nothing(
     assert asked.count("\n") == 1
     run(study)
     assert calls_file.read_text() == asked
-    after = vectors(store)
-    assert after.keys() == before.keys()
-    for key, vector in before.items():
-        np.testing.assert_array_equal(after[key], vector)
+    assert_same(vectors(store), before)
 
 
 def test_the_stages_run_alone_one_after_the_other(tmp_path: Path, calls: Path) -> None:

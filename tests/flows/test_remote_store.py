@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -21,6 +20,7 @@ from storage import catalog, remote
 from storage.parts import singles_of
 from storage.stamp import Stamp
 from storage.store import Store
+from tests.flows.embeddings import Vectors, assert_same, vectors
 from tests.flows.small_study import write_small_study
 from tests.flows.test_prompted_study import CANARY, answer, everything_written
 from tests.flows.test_prompted_study import write_study as write_prompted
@@ -64,9 +64,8 @@ def stored_in(study: Path, address: str) -> Path:
     return study
 
 
-def vectors(address: str) -> dict[str, np.ndarray]:
-    rows = catalog.query(Store(address).pull().root, "SELECT subject, vector FROM embeddings").rows
-    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
+def pulled(address: str) -> Vectors:
+    return vectors(Store(address).pull().root)
 
 
 def test_a_budget_ends_on_one_machine_and_another_goes_on_without_asking_twice(
@@ -123,13 +122,10 @@ def test_a_network_that_goes_away_loses_nothing_and_the_next_run_goes_on(
     s3.line.mend()
     assert embed(str(study), return_state=True).is_completed()
     assert (tmp_path / "calls.txt").read_text().splitlines() == ["60"]
-    here = vectors(address)
+    here = pulled(address)
     machine("second")
-    there = vectors(address)
-    assert here.keys() == there.keys()
-    assert len(there) == 7
-    for subject, vector in here.items():
-        np.testing.assert_array_equal(there[subject], vector, err_msg=subject)
+    assert_same(pulled(address), here)
+    assert len(here) == 7
     assert embed(str(study), return_state=True).is_completed()
     assert (tmp_path / "calls.txt").read_text().splitlines() == ["60"]
 
@@ -153,13 +149,13 @@ def test_dask_workers_with_mirrors_of_their_own_hand_in_what_they_made_and_paid_
             assert embed(str(study), return_state=True).is_completed()
         assert server.n_requests == 120
         assert list((tmp_path / "workers").glob("*/responses/*.parquet"))
-        made = vectors(address)
+        made = pulled(address)
         monkeypatch.setenv("FUTE_TASK_RUNNER", "threads")
         machine("third")
         assert embed(str(study), return_state=True).is_completed()
         assert server.n_requests == 120
     assert len(made) == 5
-    assert vectors(address).keys() == made.keys()
+    assert pulled(address).keys() == made.keys()
 
 
 def test_machines_that_fold_one_bucket_at_once_lose_nothing_and_show_nothing_twice(machine: Machine) -> None:

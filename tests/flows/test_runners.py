@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from flows.embed import embed
 from flows.runners import runner_name
 from fute.errors import ConfigError
 from fute.load_study import load_study
-from storage import catalog
+from tests.flows.embeddings import Vectors, assert_same, vectors
 from tests.flows.small_study import write_small_study
 
 pytestmark = pytest.mark.slow
@@ -28,33 +27,21 @@ def write_study(folder: Path) -> Path:
     return write_small_study(folder, methods=[{"method": "crosscov", "components": 16}], models=MODELS)
 
 
-def vectors(study: Path) -> dict[str, np.ndarray]:
-    rows = catalog.query(study.parent / "store", "SELECT subject, vector FROM embeddings").rows
-    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
-
-
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    for subject, vector in expected.items():
-        # Another process may have another number of threads or another alignment, and so other last bits.
-        np.testing.assert_allclose(found[subject], vector, atol=1e-6, rtol=0, err_msg=subject)
-
-
 @pytest.fixture(scope="module")
-def on_threads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def on_threads(tmp_path_factory: pytest.TempPathFactory) -> Vectors:
     folder = tmp_path_factory.mktemp("threads")
     study = write_study(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FUTE_TEST_CALLS", str(folder / "calls.txt"))
         assert embed(str(study), return_state=True).name == "CompletedWithFailures"
-    made = vectors(study)
+    made = vectors(study.parent / "store")
     assert len(made) == 7
     return made
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_workers_in_other_processes_make_the_same_embeddings(
-    runner: str, on_threads: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runner: str, on_threads: Vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed (pip install 'fute[{runner}]')")
@@ -66,7 +53,7 @@ def test_workers_in_other_processes_make_the_same_embeddings(
     assert state.name == "CompletedWithFailures"
     assert "1 failed: raises (outputs): " in str(state.message)
     assert "a fault of the model's own" in str(state.message)
-    assert_same(vectors(study), on_threads)
+    assert_same(vectors(study.parent / "store"), on_threads, atol=1e-6)
     assert (tmp_path / "calls.txt").read_text().splitlines() == ["60"]
 
 

@@ -14,14 +14,18 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.cli import main
 from flows.services import Ports, services
 from tests.flows.small_study import write_small_study
-from tests.flows.test_deployments import free_port
-from tests.flows.test_faults_servers import until
+from tests.processes import ASK_S, free_port, until
 
 pytestmark = pytest.mark.slow
 
+PROGRESS = "embed: 6 embeddings (0 from the store), 0 failed"
 
-def test_a_study_is_scheduled_listed_run_and_taken_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_a_study_is_scheduled_listed_run_and_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")  # as it is in `fute up`
     monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
     models = [{"kind": "trained", "dataset": "*", "recipe": "tfidf"}]
     methods = [{"method": "crosscov", "components": 16}]
@@ -49,7 +53,7 @@ def test_a_study_is_scheduled_listed_run_and_taken_out(tmp_path: Path, monkeypat
                 answers.append(api.request(method, path, json={} if method == "POST" else None))
                 return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 
-            until(answered, f"an answer to {path}")
+            until(answered, f"an answer to {path}", ASK_S)
             return answers[-1].raise_for_status().json()
 
         assert {entry["name"] for entry in ask("/deployments/filter")} == {"adhoc"}
@@ -83,8 +87,13 @@ def test_a_study_is_scheduled_listed_run_and_taken_out(tmp_path: Path, monkeypat
         def state() -> Any:
             return ask(f"/flow_runs/{run['id']}", "GET")
 
-        until(lambda: state()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), "the run")
+        until(lambda: state()["state_type"] in ("COMPLETED", "FAILED", "CRASHED"), "the run", ASK_S)
         assert (state()["state_type"], state()["name"]) == ("COMPLETED", "small pipeline")
+        # Its progress is told, to Prefect (the last lines are sent when the run has ended) and on the worker's console.
+        until(lambda: any(log["message"] == PROGRESS for log in ask("/logs/filter")), PROGRESS, ASK_S)
+        told = [(log["name"], log["message"]) for log in ask("/logs/filter")]
+        assert told.count(("flows.embed", PROGRESS)) == 1, told
+        assert PROGRESS in capfd.readouterr().err
         links = {each["key"]: each["data"] for each in ask("/artifacts/filter")}
         assert f"]({ports.pages_url}/" in links["fute-store-page"]
 

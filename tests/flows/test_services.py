@@ -1,4 +1,4 @@
-"""`fute up`: what it refuses before it starts, and how it ends when a service does."""
+"""`fute up`: what it refuses, how it ends when a service does, and what an operator has set stays when it registers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+import yaml
 
-from flows.services import Ports, ServiceError, Services, command, end, services
-from tests.flows.test_deployments import free_port, scheduled_only
-from tests.flows.test_faults_servers import alive, descendants, processes, until
+from flows.services import Ports, ServiceError, Services, command, end, once, services
+from tests.conftest import REPOSITORY
+from tests.processes import alive, descendants, free_port, processes, until
 
 pytestmark = pytest.mark.slow
+
+SCHEDULED = ("pipeline/nightly", "drift/hourly", "maintain/weekly")
+
+
+def scheduled_only(folder: Path) -> Path:
+    """As a checkout, with those deployments only that have a schedule, which is quick."""
+    folder.mkdir()
+    for name in ("flows", "deploy"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    content = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+    content["deployments"] = [each for each in content["deployments"] if each.get("schedules")]
+    (folder / "prefect.yaml").write_text(yaml.safe_dump(content))
+    return folder
 
 
 def test_a_port_that_another_server_has_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -69,3 +85,55 @@ def test_up_ends_with_an_error_and_all_that_it_started_when_its_worker_dies(tmp_
             up.wait(timeout=60)
     assert re.search(rf"^error: the Prefect worker \(process {worker}\) was killed by SIGKILL", said(), re.MULTILINE)
     assert not alive(groups)
+
+
+def test_registering_again_keeps_pauses_and_limits_and_a_file_of_ones_own_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL", raising=False)
+    here = scheduled_only(tmp_path / "fute")
+    (here / "studies").mkdir()
+    deployments = yaml.safe_load((here / "prefect.yaml").read_text())
+    with (
+        services(here, tmp_path / "store", Ports(prefect=free_port()), with_mlflow=False) as running,
+        httpx.Client(base_url=running.environment["PREFECT_API_URL"], timeout=120) as api,
+    ):
+
+        def deployed(name: str) -> Any:
+            return api.get(f"/deployments/name/{name}").raise_for_status().json()
+
+        def schedules() -> dict[str, tuple[str, bool]]:
+            """The id of each, and whether it is active."""
+            found = {name: deployed(name)["schedules"] for name in SCHEDULED}
+            assert {len(each) for each in found.values()} == {1}
+            return {name: (each[0]["id"], each[0]["active"]) for name, each in found.items()}
+
+        def switch(name: str, active: bool) -> None:
+            path = f"/deployments/{deployed(name)['id']}/schedules/{at_first[name][0]}"
+            api.patch(path, json={"active": active}).raise_for_status()
+
+        # Drift asks endpoints that cost money: as shipped it does not run by the clock.
+        at_first = schedules()
+        assert [at_first[name][1] for name in SCHEDULED] == [True, False, True]
+
+        # What an operator does in the UI.
+        api.patch("/work_pools/fute", json={"is_paused": True, "concurrency_limit": 3}).raise_for_status()
+        switch("pipeline/nightly", False)
+        switch("drift/hourly", True)
+        # As docs/operate.md says: a copy with studies of one's own, without `active: false`.
+        for deployment in deployments["deployments"]:
+            deployment["parameters"]["study"] = "studies/mine.yaml"
+            deployment["schedules"][0].pop("active", None)
+        (here / "studies" / "prefect.yaml").write_text(yaml.safe_dump(deployments))
+        once(running.environment, here, "sh", "deploy/register.sh")
+
+        pool = api.get("/work_pools/fute").raise_for_status().json()
+        assert (pool["is_paused"], pool["concurrency_limit"]) == (True, 3)
+        now = schedules()
+        assert [now[name][1] for name in SCHEDULED] == [False, True, True]
+        assert [now[name][0] for name in SCHEDULED] == [at_first[name][0] for name in SCHEDULED]  # none made anew
+        for name in SCHEDULED:
+            assert deployed(name)["parameters"] == {"study": "studies/mine.yaml"}
+            (step,) = deployed(name)["pull_steps"]
+            assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(here)

@@ -11,10 +11,9 @@ import yaml
 
 from flows.services import Ports, services
 from tests.conftest import REPOSITORY
-from tests.flows.test_deployments import free_port
-from tests.flows.test_faults_servers import until
+from tests.processes import ASK_S, free_port, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 FLOW = '''
 import os, time
@@ -81,5 +80,5 @@ def test_the_next_run_of_a_deployment_starts_after_one_that_ended_with_all_servi
         assert renewed.status_code == 204, renewed.text
         (here / "go").touch()
         following = run()
-        until(lambda: state(following)["name"] == "AwaitingConcurrencySlot", "a run that waits for the slot")
-        until(lambda: state(following)["name"] == "Completed", "the run that waited")
+        until(lambda: state(following)["name"] == "AwaitingConcurrencySlot", "a run that waits for the slot", ASK_S)
+        until(lambda: state(following)["name"] == "Completed", "the run that waited", ASK_S)

@@ -11,7 +11,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient
 from prefect.exceptions import TerminationSignal
@@ -20,9 +19,10 @@ from flows.pipeline import pipeline
 from fute import stopping
 from storage import catalog
 from tests.conftest import REPOSITORY
-from tests.flows.test_faults_servers import descendants, processes, until
+from tests.flows.embeddings import assert_same, vectors
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
+from tests.processes import descendants, processes, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -65,11 +65,6 @@ class Terminal:
 
 def gone(pids: set[int]) -> bool:
     return not pids & {pid for pid, _, _ in processes()}
-
-
-def vectors(folder: Path) -> dict[str, np.ndarray]:
-    rows = catalog.query(folder / "store", "SELECT subject, vector FROM embeddings").rows
-    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
 
 
 def assert_said(terminal: Terminal, store: Path, command: str) -> int:
@@ -159,10 +154,7 @@ def test_a_run_that_is_stopped_in_a_terminal_asks_nothing_more_and_is_gone_on_wi
         server.latency_s = 0.0
         assert pipeline(study, return_state=True).is_completed()
         assert server.n_requests == questions + lost
-    expected, found = vectors(whole.parent), vectors(folder)
-    assert found.keys() == expected.keys()
-    for subject, vector in expected.items():
-        np.testing.assert_array_equal(found[subject], vector, err_msg=subject)
+    assert_same(vectors(store), vectors(whole.parent / "store"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

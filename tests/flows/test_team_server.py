@@ -9,29 +9,30 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import mlflow
-import numpy as np
 import pytest
 import yaml
 
 from flows.embed import embed
 from flows.services import command, end, wait_until_up
-from storage import catalog
 from tests.conftest import REPOSITORY
+from tests.flows.embeddings import assert_same, subjects, vectors
 from tests.flows.small_study import write_small_study
 from tests.postgres import PASSWORD, USER, postgres, programs
-from tests.s3_server import free_ports
+from tests.processes import ASK_S, free_ports
+from tests.processes import until as reached
 
 pytestmark = pytest.mark.slow
 
+until = partial(reached, every_s=ASK_S)
 SERVICES = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
-PATIENCE_S = 240
 SLOW = '''
 
 def slow(texts, pairs):
@@ -65,9 +66,9 @@ class Team:
         for file in (self.calls, self.started, self.go):
             file.unlink(missing_ok=True)
 
-    def prefect(self, *arguments: str) -> str:
-        return subprocess.run([command("prefect"), *arguments], env=self.environment, cwd=REPOSITORY, check=True,
-                              capture_output=True, text=True).stdout  # fmt: skip
+    def change(self, path: str, **fields: Any) -> None:
+        """As the UI does, or a command of `prefect`."""
+        self.api.patch(path, json=fields).raise_for_status()
 
     def run(self, deployment: str, **parameters: Any) -> str:
         """Ask for a run, as the UI does; its id."""
@@ -81,14 +82,6 @@ class Team:
 
     def wait(self, run: str, state: str) -> None:
         until(lambda: self.state(run) == state, lambda: f"run {run} is {self.state(run)}, not {state}")
-
-
-def until(reached: Callable[[], bool], told: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not reached():
-        if time.monotonic() > deadline:
-            pytest.fail(told())
-        time.sleep(0.3)
 
 
 def here(text: str, ports: dict[str, int]) -> str:
@@ -135,7 +128,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         prepared = (REPOSITORY / "deploy" / "databases.sql").read_text()
         psql(binaries, f"{databases}/prefect", prepared)
         try:
-            tracking, server = start("mlflow"), start("prefect")
+            tracking, server = start("mlflow", "--workers", "1"), start("prefect")
             wait_until_up(f"http://127.0.0.1:{ports['prefect']}/api/health", server)
             register = [here(word, ports) for word in SERVICES["register"]["command"]]
             paths = {"PATH": f"{Path(command('prefect')).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -169,12 +162,6 @@ def write_slow_study(folder: Path, **overrides: Any) -> Path:
     return study
 
 
-def vectors(study: Path) -> dict[str, np.ndarray]:
-    rows = catalog.query(study.parent / "store", "SELECT subject, vector FROM embeddings").rows
-    assert len({subject for subject, _ in rows}) == len(rows)  # nothing double
-    return {subject: np.array(vector, dtype=np.float32) for subject, vector in rows}
-
-
 def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,10 +178,7 @@ def test_two_workers_on_one_study_make_the_embeddings_of_one_process(
     assert embed(str(alone), return_state=True).is_completed()
     for run in runs:
         team.wait(run, "Completed")
-    expected, found = vectors(alone), vectors(study)
-    assert found.keys() == expected.keys()
-    for subject, vector in expected.items():  # to rounding: processes may differ in their number of threads
-        np.testing.assert_allclose(found[subject], vector, atol=1e-6, rtol=0, err_msg=subject)
+    assert_same(vectors(study.parent / "store"), vectors(alone.parent / "store"), atol=1e-6)
     # Both are tracked on the MLflow server, with Prefect's ids; and both servers keep their records in PostgreSQL.
     client = mlflow.MlflowClient(tracking_uri=team.mlflow_uri)
     experiment = client.get_experiment_by_name("small")
@@ -257,6 +241,10 @@ def test_the_databases_that_docs_operate_md_makes_by_hand_belong_to_a_role_that_
 
 
 def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> None:
+    listed = team.api.post("/deployments/filter", json={}).raise_for_status().json()
+    written = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+    assert {each["entrypoint"] for each in listed} == {each["entrypoint"] for each in written}
+
     def coming() -> set[str]:
         found = team.api.post("/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
         deployments = {run["deployment_id"] for run in found.raise_for_status().json() if run["auto_scheduled"]}
@@ -264,7 +252,7 @@ def test_the_server_makes_the_runs_that_the_schedules_ask_for(team: Team) -> Non
 
     until(lambda: coming() == {"nightly", "weekly"}, lambda: f"runs are coming of {coming()}")
     hourly = team.api.get("/deployments/name/drift/hourly").raise_for_status().json()  # off as shipped
-    team.prefect("deployment", "schedule", "resume", "drift/hourly", hourly["schedules"][0]["id"])
+    team.change(f"/deployments/{hourly['id']}/schedules/{hourly['schedules'][0]['id']}", active=True)
     until(lambda: coming() == {"nightly", "weekly", "hourly"}, lambda: f"runs are coming of {coming()}")
 
 
@@ -272,22 +260,23 @@ def test_a_paused_pool_waits_and_a_cancelled_run_leaves_the_store_whole(team: Te
     study = write_slow_study(tmp_path / "study", workers=1)  # one after the other
     team.nothing_asked_yet()
 
-    team.prefect("work-pool", "pause", "fute")
+    team.change("/work_pools/fute", is_paused=True)
     run = team.run("embed/adhoc", study=str(study))
     time.sleep(6)  # a worker looks every 2 s here
     assert team.state(run) in ("Scheduled", "Late")
-    team.prefect("work-pool", "resume", "fute")
+    team.change("/work_pools/fute", is_paused=False)
     until(team.started.exists, lambda: f"run {run} is {team.state(run)}, and asks no model")
 
     outputs = study.parent / "store" / "outputs"
     until(lambda: bool(list(outputs.glob("*/counted@*.parquet"))), lambda: f"nothing below {outputs}")
-    team.prefect("flow-run", "cancel", run)
+    cancelling = {"type": "CANCELLING", "name": "Cancelling"}
+    team.api.post(f"/flow_runs/{run}/set_state", json={"state": cancelling}).raise_for_status()
     team.wait(run, "Cancelled")
-    assert not vectors(study)
+    assert not vectors(study.parent / "store")
     team.go.touch()
     again = team.run("embed/adhoc", study=str(study))
     team.wait(again, "Completed")
     datasets = {"mood", "topic", "asks"}
-    assert set(vectors(study)) == {*datasets, *(f"tfidf/{name}" for name in datasets), "counted", "slow"}
+    assert subjects(study.parent / "store") == {*datasets, *(f"tfidf/{name}" for name in datasets), "counted", "slow"}
     # Two lines: one of each model. What the cancelled run had asked was not asked again.
     assert len(team.calls.read_text().splitlines()) == 2

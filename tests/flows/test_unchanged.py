@@ -153,29 +153,31 @@ def test_whatever_is_changed_is_something_to_do(finished: Path, change: str) -> 
     assert finished_spaces(load_study(changed), Store(finished.parent / "store")) is None
 
 
-@pytest.mark.parametrize(
-    ("place", "text"),
-    [
-        ("home/profiles.toml", f'active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "{API}"'),
-        ("prefect.toml", f"[api]\nurl = '{API}'"),
-        ("pyproject.toml", f"[tool.prefect.api]\nurl = '{API}'"),
-        (".env", f"PREFECT_API_URL={API}"),
-    ],
-)
-def test_a_server_that_the_user_named_anywhere_is_reported_to(tmp_path: Path, place: str, text: str) -> None:
+NAMED_IN = {
+    "home/profiles.toml": f'active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "{API}"',
+    "prefect.toml": f"[api]\nurl = '{API}'",
+    "pyproject.toml": f"[tool.prefect.api]\nurl = '{API}'",
+    ".env": f"PREFECT_API_URL={API}",
+}
+
+
+def test_a_server_that_the_user_named_anywhere_is_reported_to(tmp_path: Path) -> None:
     script = "from flows.unchanged import reports_to_a_server; print(reports_to_a_server())"
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)}
 
-    def answer() -> str:
-        told = subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True,
-                              text=True, check=True)  # fmt: skip
+    def answer(folder: Path) -> str:
+        there = environment | {"PREFECT_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+        told = subprocess.run([sys.executable, "-c", script], env=there, cwd=folder, capture_output=True, text=True,
+                              check=True)  # fmt: skip
         return told.stdout.strip()
 
-    assert answer() == "False"
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    (tmp_path / place).write_text(text)
-    assert answer() == "True"
+    (tmp_path / "nowhere").mkdir()
+    assert answer(tmp_path / "nowhere") == "False"
+    for number, (place, text) in enumerate(NAMED_IN.items()):
+        file = tmp_path / str(number) / place
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        assert answer(tmp_path / str(number)) == "True", place
 
 
 def test_a_server_in_the_environment_is_reported_to() -> None:

@@ -29,8 +29,6 @@ from fute.types import Dataset, Split, TextTable
 
 from .tiny_surrogates import NOUNS, OTHERS, VERBS, save_tiny
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RECIPES = ["tfidf", "probe", "finetune"]
 
 

@@ -26,8 +26,6 @@ from fute.types import Dataset, Split, TextTable
 
 from .tiny_surrogates import NOUNS, OTHERS, VERBS, save_tiny
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CONFIG = TransferConfig(
     epochs=3, learning_rate=3e-3, batch_size=8, max_tokens=24, source_epochs=8, source_learning_rate=3e-3
 )

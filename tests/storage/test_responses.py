@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from storage.responses import LEDGER, ResponseStore, RunLedger
 from storage.stamp import Stamp
 from tests.llm_server import LlmServer, by_first_word
 from tests.mounts import small_disk
+from tests.processes import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -55,13 +55,6 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.005)
 
 
 def test_an_answer_comes_back_as_it_was_kept(tmp_path):
@@ -355,10 +348,10 @@ ASK_MANY = """
 def test_a_killed_process_loses_no_answer_but_those_in_flight_and_no_answer_is_paid_twice(tmp_path):
     with LlmServer(by_first_word, latency_s=0.01) as server:
         killed = python(ASK_MANY, str(tmp_path), server.base_url, "400")
-        until(lambda: len(server.answered) >= 120)
+        until(lambda: len(server.answered) >= 120, "answers")
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
-        until(lambda: server._in_flight == 0)
+        until(lambda: server._in_flight == 0, "the end of all requests")
         answered = set(server.answered)
         kept = ResponseStore(tmp_path).unexported().num_rows
         # Eight are in flight at most, and one more each may be sent or received and not yet committed.
