@@ -79,7 +79,7 @@ def test_what_is_stored_of_a_model_grows_with_each_check_and_baseline_and_a_day_
 
     def put_check(model: str = "p/api", study: str = "s", day: date = day) -> None:
         row = {"study": study, "model": model, "model_ref": f"{model}@1"}
-        checks.put_check(row, np.zeros((1, 2), np.float32), np.ones(1, bool), Stamp(), day)
+        checks.put_check(row, Stamp(), day)
 
     def n_stored() -> int:
         return checks.n_stored("s", "p/api@2", day)
