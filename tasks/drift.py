@@ -39,8 +39,8 @@ from tasks.study import StudyParts
 
 Tier = Literal["baseline", "wire", "panel", "settings", "identity"]
 
-TRIPPED_ENOUGH = timedelta(days=1)
-"""After a reading: a wire that trips meanwhile asks for none, or an endpoint with two faces would cost one an hour."""
+REST = timedelta(days=1)
+"""After a reading for which a wire tripped; else an endpoint with two faces would cost a panel an hour."""
 
 
 class DriftCheck(BaseModel):
@@ -309,10 +309,14 @@ class Watch:
         reasons = told_otherwise(heard, served.names)
         if p <= WIRE_ALPHA:
             reasons.append(f"its answers to {len(rows)} rows look otherwise than before (p {p:.1g})")
-        read = [row["created_at"] for row in history if row["tier"] == "panel"]
-        since = datetime.now(UTC) - max(read, default=known.created_at)
-        due = since >= timedelta(days=self.drift.panel_days) or (
-            bool(reasons) and (not read or since >= TRIPPED_ENOUGH)
+        time, read = datetime.now(UTC), [row["created_at"] for row in history if row["tier"] == "panel"]
+        rested = not armed or time - wires[armed[-1]]["created_at"] >= REST
+        if reasons and not rested:
+            reasons.append(
+                "the panel was read for a trip within the last day, and is not read again before that is over"
+            )
+        due = (bool(reasons) and rested) or (
+            time - max(read, default=known.created_at) >= timedelta(days=self.drift.panel_days)
         )
         return self.check(
             "wire", known.name, served,
