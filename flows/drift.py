@@ -53,7 +53,7 @@ def drift(
         ingested: what the ingest stage left; none when this stage runs alone.
         base_urls: other addresses for endpoints, by their id: the same services, moved.
         renew: make new baselines of the models as they are now, and check nothing.
-        wire: ask 20 rows of each model, and its whole panel only where they look otherwise, or once a week.
+        wire: ask 10 to 20 rows of each model, and its whole panel only where they look otherwise, or once a week.
     """
     with open_session(study, "drift", run, base_urls) as session:
         check_keys(session.study)

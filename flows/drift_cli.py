@@ -16,7 +16,7 @@ EXIT_OF_IDENTITY = {"Another": 3, "CannotTell": 4}
 
 @click.command()
 @study_argument
-@click.option("--wire", is_flag=True, help="Ask 20 rows; the panel where they look otherwise, or once a week.")
+@click.option("--wire", is_flag=True, help="Ask 10 to 20 rows; the panel where they look otherwise, or once a week.")
 @click.option("--renew", is_flag=True, help="Make new baselines of the models as they are now, and check nothing.")
 @base_urls_option
 @click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")

@@ -23,6 +23,7 @@ from fute.drift import Answers, Baseline
 from fute.types import Floats
 
 WIRE_ROWS = 20  # calls of a check, at most
+SURE_ROWS = 10  # calls where answers come with probabilities, each of which says more than a label
 WIRE_ALPHA = 0.001
 PERMUTED = 9_999
 IDENTITY_ALPHA = 0.01
@@ -30,7 +31,12 @@ TRIED = 100  # made-up other models, of each size of difference
 LOWEST = 1e-4  # probability: below it, log-probabilities of labels are noise of the vocabulary's tail
 
 
-def wire_rows(baseline: Baseline, n: int = WIRE_ROWS) -> NDArray[np.intp]:
+def wire_size(baseline: Baseline) -> int:
+    hard = all(map(_is_hard, baseline.askings))
+    return min(WIRE_ROWS if hard else SURE_ROWS, baseline.values.shape[1])
+
+
+def wire_rows(baseline: Baseline, n: int) -> NDArray[np.intp]:
     """Rows of the panel on which the model hesitates most, in the panel's order."""
     first = baseline.values[: _choosing(baseline)].sum(axis=0)  # (n, c)
     best = np.sort(first, axis=1)

@@ -27,7 +27,7 @@ from fute.drift import (
 from fute.errors import DataError, NoAnswersError
 from fute.fingerprint import fingerprint
 from fute.models.prompted import PromptedModel
-from fute.tripwire import WIRE_ALPHA, wire_askings, wire_p_value, wire_rows
+from fute.tripwire import WIRE_ALPHA, wire_askings, wire_p_value, wire_rows, wire_size
 from fute.types import TextTable
 from storage.drift import DriftStore, Kept
 from tasks import resources
@@ -297,7 +297,7 @@ class Watch:
         """Ask the wire's rows, and say whether the panel is to be read."""
         served, labels = Served(), self.labels
         name = self.name("wire")
-        rows = wire_rows(known.baseline)
+        rows = wire_rows(known.baseline, wire_size(known.baseline))
         before = wire_askings(known.baseline, rows)
         wires = [row for row in history if row["tier"] == "wire"]
         # Since a reading for which it tripped, it is compared with what was answered then: it trips once for one cause.

@@ -9,7 +9,7 @@ from fute.data.ingest import ingest
 from fute.drift import batches
 from fute.expand import chosen_models, prompt_candidates, watched_models
 from fute.llm.cache import MemoryLedger
-from fute.tripwire import WIRE_ROWS
+from fute.tripwire import wire_size
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
 from storage.responses import ResponseStore
@@ -84,7 +84,7 @@ def plan_drift(study: Study, renew: bool, wire: bool = False) -> Plan:
         once = estimate.of(model, parts.endpoints[str(config.endpoint)], pool.inputs.take(rows), MemoryLedger())
         if known is None or known.ref != ref:
             return times(once, study.drift.askings)
-        asked = min(WIRE_ROWS, len(rows)) if wire else sum(map(len, batches(len(rows), 0)))
+        asked = wire_size(known.baseline) if wire else sum(map(len, batches(len(rows), 0)))
         return times(once, asked / len(rows))
 
     return _plan(study, "drift", watched_models(study), cost_of)

@@ -7,7 +7,7 @@ from fute.did_you_mean import did_you_mean, listed
 from fute.errors import ConfigError, DataError
 from fute.expand import watched_models
 from fute.fingerprint import fingerprint
-from fute.tripwire import identify, wire_askings, wire_rows
+from fute.tripwire import WIRE_ROWS, identify, wire_askings, wire_rows
 from tasks.drift import DriftCheck, Watch
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run, handed_in
@@ -55,7 +55,7 @@ def identify_endpoint(
             "while it is the model that you mean: fute drift STUDY"
         )
     asked = Watch.of(run, config.model_copy(update={"endpoint": endpoint}), parts, pool, drift)
-    rows, served = wire_rows(known.baseline), Served()
+    rows, served = wire_rows(known.baseline, WIRE_ROWS), Served()
     name = fingerprint(identity=asked.ref, of=known.name, day=asked.day.isoformat())
     now = asked.ask(name, rows, served, known.baseline.values.shape[2])
     found = identify(wire_askings(known.baseline, rows), now, labels=asked.labels, seed=int(name[:8], 16))

@@ -58,11 +58,11 @@ def test_a_model_that_is_swapped_raises_an_alarm_at_the_next_check(
         assert exit_code(state) == 0
         assert server.n_requests == 2 * (BASELINE + 60)  # asked anew, though all is in the ledger
         assert drift(study, wire=True, return_state=True).is_completed()
-        assert server.n_requests == 2 * (BASELINE + 60 + 20)
+        assert server.n_requests == 2 * (BASELINE + 60 + 10)
         assert events == []
         server.change_answers(opposite)
         state = drift(study, wire=True, return_state=True)
-        assert server.n_requests == 2 * (BASELINE + 60 + 20 + 20 + 60)
+        assert server.n_requests == 2 * (BASELINE + 60 + 10 + 10 + 60)
     assert (state.is_failed(), state.name, exit_code(state)) == (True, "Drifted", 3)
     assert "2 of 2 models drifted: one/api: the label changed on " in str(state.message)
     assert sorted(event["payload"]["model"] for event in events) == ["one/api", "two/api"]

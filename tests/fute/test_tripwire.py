@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fute.drift import Answers, Baseline
-from fute.tripwire import WIRE_ALPHA, identify, wire_askings, wire_p_value, wire_rows
+from fute.tripwire import WIRE_ALPHA, identify, wire_askings, wire_p_value, wire_rows, wire_size
 
 ROWS = 256
 
@@ -27,19 +27,20 @@ def enrolled(rng: np.random.Generator, askings: int = 6, **told: float) -> Basel
 
 
 def p_of(baseline: Baseline, now: Answers, seed: int = 0) -> float:
-    rows = wire_rows(baseline)
+    rows = wire_rows(baseline, 20)
     return wire_p_value(wire_askings(baseline, rows), now.take(rows), labels=True, seed=seed)
 
 
 def test_it_takes_the_rows_on_which_the_model_hesitates_or_varies() -> None:
     rng = np.random.default_rng(3)
-    rows = wire_rows(enrolled(rng))
+    rows = wire_rows(enrolled(rng), 20)
     margins = np.abs(np.random.default_rng(0).normal(0, 3, ROWS))
     assert set(rows) == set(np.argsort(margins)[:20])
+    assert (wire_size(enrolled(rng)), wire_size(enrolled(rng, hard=True))) == (10, 20)
     values = np.zeros((4, ROWS, 2), np.float32)
     values[..., 0] = 1
     values[0, 7] = [0, 1]  # without probabilities: a row that varied
-    assert 7 in wire_rows(Baseline(values, np.ones((4, ROWS), bool)))
+    assert 7 in wire_rows(Baseline(values, np.ones((4, ROWS), bool)), 20)
 
 
 def test_p_values_of_an_unchanged_endpoint_are_valid_though_its_rows_were_chosen_for_their_noise() -> None:
@@ -69,7 +70,7 @@ def test_two_askings_of_an_earlier_version_suffice() -> None:
 def test_an_endpoint_is_the_same_another_or_cannot_be_told(hard: bool) -> None:
     rng = np.random.default_rng(7)
     baseline = enrolled(rng, noise=0.02, hard=hard)
-    rows = wire_rows(baseline)
+    rows = wire_rows(baseline, 20)
     before = wire_askings(baseline, rows)
     same = identify(before, endpoint(rng, noise=0.0, hard=hard).take(rows), labels=True, seed=1)
     assert same.verdict == "same"
@@ -86,6 +87,6 @@ def test_an_endpoint_is_the_same_another_or_cannot_be_told(hard: bool) -> None:
 def test_an_endpoint_without_probabilities_is_compared_by_its_labels() -> None:
     rng = np.random.default_rng(8)
     baseline = enrolled(rng)
-    rows = wire_rows(baseline)
+    rows = wire_rows(baseline, 20)
     found = identify(wire_askings(baseline, rows), endpoint(rng, hard=True).take(rows), labels=True, seed=1)
     assert found.verdict == "same"

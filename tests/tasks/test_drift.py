@@ -120,7 +120,7 @@ def test_a_change_of_probabilities_alone_is_one(checker: Callable[..., Checker])
     assert "the probabilities of labels moved on 100.0% of your texts; the label changed on 0.0%" in found.reasons[0]
 
 
-def test_a_wire_asks_twenty_rows_and_the_panel_when_it_trips_or_a_week_has_passed(
+def test_a_wire_asks_ten_rows_and_the_panel_when_it_trips_or_a_week_has_passed(
     checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LlmServer(labels) as server:
@@ -128,12 +128,12 @@ def test_a_wire_asks_twenty_rows_and_the_panel_when_it_trips_or_a_week_has_passe
         check()
         asked = server.n_requests
         (quiet,) = check(wire=True)
-        assert (states([quiet]), quiet.calls, server.n_requests) == ([("wire", "unchanged")], 20, asked + 20)
+        assert (states([quiet]), quiet.calls, server.n_requests) == ([("wire", "unchanged")], 10, asked + 10)
         server.change_answers(opposite)
         wire, panel = check(wire=True)
         assert states([wire, panel]) == [("wire", "tripped"), ("panel", "changed")]
-        assert (wire.calls, panel.calls) == (20, 32)
-        assert "its answers to 20 rows look otherwise than before (p 0.000" in wire.reasons[0]
+        assert (wire.calls, panel.calls) == (10, 32)
+        assert "its answers to 10 rows look otherwise than before (p 0.000" in wire.reasons[0]
         # It trips once for one cause: what it heard then is what it is compared with.
         assert states(check(wire=True)) == [("wire", "unchanged")]
         later = datetime.now(UTC) + timedelta(days=8)
