@@ -16,10 +16,11 @@ from flows.session import open_session, settle
 from fute.drift import false_discovery
 from fute.expand import watched_models
 from storage.drift import DriftStore
-from tasks.drift import DriftCheck, check_drift
+from tasks.drift import check_drift
 from tasks.endpoints import check_keys
 from tasks.run import Failure, Run
 from tasks.study import parts_of
+from tasks.watch import DriftCheck
 
 log = logging.getLogger("flows.drift")
 

@@ -14,7 +14,6 @@ from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
 from storage.responses import ResponseStore
 from tasks.costs import Cost, CostEstimate, times
-from tasks.drift import panel_id, rows_of_panel
 from tasks.endpoints import prompted_model
 from tasks.match_asked import texts_to_ask
 from tasks.match_target import Columns
@@ -22,6 +21,7 @@ from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
 from tasks.study import dataset_ref, parts_of
+from tasks.watch import panel_id, rows_of_panel
 
 
 def plan_selection(

@@ -8,11 +8,11 @@ from fute.errors import ConfigError, DataError
 from fute.expand import watched_models
 from fute.fingerprint import fingerprint
 from fute.tripwire import WIRE_ROWS, identify, wire_askings, wire_rows
-from tasks.drift import DriftCheck, Watch
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run, handed_in
 from tasks.served import Served
 from tasks.study import StudyParts
+from tasks.watch import DriftCheck, Watch
 
 
 def enrolled_model(study: Study, endpoint: str, reference: str) -> PromptModel:

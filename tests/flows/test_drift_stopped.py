@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import tasks.drift
+import tasks.watch
 from flows.drift import drift
 from storage import catalog
 from tests.flows.test_prompted_study import CANARY, answer, write_study
@@ -37,7 +37,7 @@ def test_a_check_beyond_the_budget_is_finished_by_the_next_runs_of_that_day(
     store = tmp_path / "store"
 
     def run(server: LlmServer, max_calls: int, day: int) -> str:
-        monkeypatch.setattr(tasks.drift, "today", lambda: date(2030, 1, day))
+        monkeypatch.setattr(tasks.watch, "today", lambda: date(2030, 1, day))
         study = write_one(tmp_path, server.base_url, budget={"max_calls": max_calls})
         return str(drift(study, return_state=True).name)
 
