@@ -85,7 +85,7 @@ def drift(
                 "tripped": sum(check.state == "tripped" for check in checks),
                 "drift_unread": len(failures),
                 "llm_calls": sum(check.calls for check in checks),
-                **{f"label_changed_{c.model}".replace("@", "-"): c.found.share for c in checks if c.found is not None},
+                **{f"label_changed_{c.model}".replace("+", "-"): c.found.share for c in checks if c.found is not None},
             },
         )
         if drifted:

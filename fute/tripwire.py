@@ -55,7 +55,7 @@ def wire_askings(baseline: Baseline, rows: NDArray[np.intp]) -> list[Answers]:
 
 def wire_p_value(before: Sequence[Answers], now: Answers, *, labels: bool, seed: int) -> float:
     """That an unchanged model would answer at least as unlike the earlier askings as it does now."""
-    pooled = np.stack([_scored(answers, labels=labels) for answers in [*before, now]])  # (m + 1, n, c)
+    pooled = np.stack([_scored(answers, labels=labels) for answers in [*before, now]]).astype(float)  # (m + 1, n, c)
     others = (pooled.sum(axis=0) - pooled) / len(before)
     apart = np.linalg.norm(pooled - others, axis=2)  # (m + 1, n)
     drawn = np.random.default_rng(seed).integers(len(pooled), size=(PERMUTED, pooled.shape[1]))

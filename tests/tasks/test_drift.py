@@ -155,6 +155,26 @@ def test_another_name_of_the_model_trips_the_wire(checker: Callable[..., Checker
         assert states(check(wire=True)) == [("wire", "unchanged")]
 
 
+def test_for_trips_the_panel_is_read_once_a_day(
+    checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.model = "test-model-0613"
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
+        server.change_answers(opposite)
+        check(wire=True)  # one asking to be compared with is too few to trip it, two are not
+        server.change_answers(labels)
+        server.model = "test-model-0700"
+        (tripped,) = check(wire=True)
+        assert tripped.state == "tripped"
+        assert "the panel was read for a trip within the last day" in tripped.reasons[-1]
+        monkeypatch.setattr("tasks.drift.REST", timedelta(0))
+        server.model = "test-model-0800"
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
+
+
 def test_settings_that_a_study_changes_are_told_once_and_are_an_alarm_only_if_the_answers_change(
     checker: Callable[..., Checker],
 ) -> None:
