@@ -143,9 +143,8 @@ class Watch:
                     "pool) or make a new baseline: fute drift STUDY --renew"
                 )
             return None
-        if (
-            known.ref == self.ref and (fault := known.baseline.fault()) is not None
-        ):  # of an earlier fute, which kept any
+        # That of an earlier fute may be of any quality.
+        if known.ref == self.ref and (fault := known.baseline.fault()) is not None:
             raise DataError(
                 f"{self.model.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
                 "fute drift STUDY --renew"
