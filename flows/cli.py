@@ -24,6 +24,7 @@ import click
 
 from flows.commands import Commands
 from flows.console import console, show_progress
+from flows.drift_cli import drift, identify
 from flows.init_cli import init
 from flows.match_cli import match
 from flows.rows import accuracy_told, print_rows, to_json
@@ -75,35 +76,6 @@ def run(study: Path, base_urls: dict[str, str], go_on: bool) -> None:
 
     show = partial(print_results, console())
     run_and_show(loaded.store_address, pipeline, show, str(study), base_urls or None, go_on)
-
-
-@main.command()
-@study_argument
-@click.option("--renew", is_flag=True, help="Make new baselines of the models as they are now, and check nothing.")
-@base_urls_option
-@click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
-@click.option("--json", "as_json", is_flag=True, help="The dry run as JSON.")
-def drift(study: Path, renew: bool, base_urls: dict[str, str], dry_run: bool, as_json: bool) -> None:
-    """Ask every prompted model of a study about its panel again, and say which no longer answer as they did."""
-    from fute.expand import watched_models
-    from tasks.endpoints import check_keys
-
-    loaded = checked_study(study)
-    watched_models(loaded)  # before anything is started
-    if dry_run:
-        from flows.base_urls import with_base_urls
-        from tasks.dry_runs import plan_drift
-
-        print_plan(loaded.name, plan_drift(with_base_urls(loaded, base_urls), renew), as_json)
-        return
-    check_keys(loaded, blocks=False)
-    show_progress()
-
-    from flows.drift import drift as drift_flow
-    from flows.drift_results import print_drift
-
-    show = partial(print_drift, console())
-    run_and_show(loaded.store_address, drift_flow, show, str(study), base_urls=base_urls or None, renew=renew)
 
 
 @main.command()
@@ -244,7 +216,7 @@ def up(port: int, mlflow_port: int, pages_port: int, store: Path) -> None:
             running.watch()
 
 
-for command in (init, match, schedule, select, sql, nearest, maintain):
+for command in (drift, identify, init, match, schedule, select, sql, nearest, maintain):
     main.add_command(command)
 main.offer_debug()
 

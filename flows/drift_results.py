@@ -1,4 +1,4 @@
-"""What `fute drift` says: each model, how far it has moved, and what that means."""
+"""What `fute drift` says: each model, what was found, and what that means."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ def print_drift(console: Console, store: Store, flow_run_id: str) -> None:
     """The checks and new baselines of a run, and what failed."""
     with Catalog(store.root) as catalog:
         checks = catalog.query(
-            "SELECT * FROM drift WHERE flow_run_id = $id ORDER BY drifted DESC, model", {"id": flow_run_id}
+            "SELECT * FROM drift WHERE flow_run_id = $id ORDER BY drifted DESC, model, created_at", {"id": flow_run_id}
         ).records()
         baselines = catalog.query(
             "SELECT DISTINCT model, baseline FROM drift_baselines WHERE flow_run_id = $id ORDER BY model",
             {"id": flow_run_id},
         ).rows
     if checks:
-        table = PlainTable("model", "drifted", "distance (threshold)", "answers changed (threshold)", "baseline")
+        table = PlainTable("model", "asked", "state", "calls", "p", "what was found")
         for check in checks:
-            table.add_row(
-                check["model"],
-                "yes" if check["drifted"] else "no",
-                f"{check['distance']:.4f} ({check['distance_threshold']:.4f})",
-                f"{check['change']:.1%} ({check['change_threshold']:.1%})",
-                check["baseline"],
-            )
+            p = "" if check["p_value"] is None else f"{check['p_value']:.2g}"
+            told = "; ".join(check["reasons"]) or "as before"
+            table.add_row(check["model"], check["tier"], check["state"], check["calls"], p, told)
         console.print(table)
     for check in checks:
         if check["changed"] and not check["drifted"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_WITH_FAILURES = 3
 EXIT_INTERRUPTED = 130
+EXIT_OF_STATE = {"CompletedWithFailures": EXIT_WITH_FAILURES}
+"""Of flows that did not fail altogether; a command may have states of its own."""
 
 
 def _by_endpoint(ctx: click.Context, param: click.Parameter, items: tuple[str, ...]) -> dict[str, str]:
@@ -59,7 +61,12 @@ def checked_study(path: Path) -> Study:
 
 
 def run_and_show(
-    store: str, flow: Callable[..., Any], show: Callable[[Store, str], None], *args: Any, **kwargs: Any
+    store: str,
+    flow: Callable[..., Any],
+    show: Callable[[Store, str], None],
+    *args: Any,
+    exit_of_state: Mapping[str, int] = EXIT_OF_STATE,
+    **kwargs: Any,
 ) -> NoReturn:
     """Run a flow, show what it came to, and end with its exit code.
 
@@ -71,7 +78,8 @@ def run_and_show(
     from storage.store import Store
 
     state = run_flow(store, flow, *args, **kwargs)
-    sys.exit(end_of_run(state, lambda: show(Store(store), str(state.state_details.flow_run_id))))
+    shown = lambda: show(Store(store), str(state.state_details.flow_run_id))  # noqa: E731
+    sys.exit(end_of_run(state, shown, exit_of_state))
 
 
 def print_plan(study: str, plan: Plan, as_json: bool) -> None:
@@ -87,11 +95,11 @@ def print_plan(study: str, plan: Plan, as_json: bool) -> None:
     click.echo(printable(plan.summary()))
 
 
-def end_of_run(state: State[Any], show: Callable[[], None]) -> int:
+def end_of_run(state: State[Any], show: Callable[[], None], exit_of_state: Mapping[str, int] = EXIT_OF_STATE) -> int:
     """Show what a flow came to, or say why it came to nothing; the exit code."""
-    if state.is_completed() or state.name in ("CompletedWithFailures", "Drifted"):
+    if state.is_completed() or state.name in exit_of_state:
         show()
-        return 0 if state.is_completed() else EXIT_WITH_FAILURES
+        return 0 if state.is_completed() else exit_of_state[str(state.name)]
     cause = state.result(raise_on_failure=False)
     if isinstance(cause, FuteError) or not isinstance(cause, BaseException):
         click.echo(f"error: {printable(cause if isinstance(cause, FuteError) else state.message)}", err=True)

@@ -679,17 +679,26 @@ class DriftConfig(Settings):
     """Watching prompted models: a fixed panel of the pool is asked again and again (`fute drift`)."""
 
     panel_rows: int = Field(default=256, ge=16)
-    """Rows of the pool that are asked, spread over its sources. Each check costs a call for each."""
-    askings: int = Field(default=2, ge=2, le=20)
-    """How often the baseline is asked, to learn how much an unchanged model varies; more make a surer threshold."""
-    sigmas: float = Field(default=5.0, gt=0)
-    """An alarm is so many standard deviations beyond what an unchanged model shows."""
-    tolerance: float = Field(default=0.1, ge=0)
-    """What does not matter in the embedding's distance, as a share of its bootstrap spread."""
-    answers_tolerance: float = Field(default=0.02, ge=0)
-    """What does not matter in the answers: share of probability that moved, over all rows."""
-    answered_tolerance: float = Field(default=0.1, ge=0, le=1)
-    """What does not matter in the share of the panel that is answered."""
+    """Rows of the pool that are asked, spread over its sources. A reading of the panel costs a call for each."""
+    askings: int = Field(default=6, ge=2, le=20)
+    """How often the baseline is asked, to learn how much an unchanged model varies; more make a sharper test."""
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    """Probability that an unchanged model ever raises an alarm, however often it is checked against one baseline."""
+    answers_tolerance: float = Field(default=0.05, ge=0, lt=1)
+    """What does not matter in one answer: share of probability that moved; of free texts, half of 1 - cosine."""
+    panel_days: float = Field(default=7.0, gt=0)
+    """With --wire: the panel is read when the last reading is so many days old, tripped or not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_thresholds_of_earlier_versions(cls, given: Any) -> Any:
+        gone = sorted({"sigmas", "tolerance", "answered_tolerance"} & set(given)) if isinstance(given, dict) else []
+        if gone:
+            raise ValueError(
+                f"{', '.join(gone)}: there are no thresholds any more; take it out, and write `alpha: 0.01`, the "
+                "probability of a false alarm in the life of a baseline"
+            )
+        return given
 
 
 class Study(Settings):

@@ -1,46 +1,80 @@
-"""Has a model changed? A fixed panel of inputs is asked again and compared with what it was answered at first.
+"""Has a hosted model changed? Its panel is asked again, and a betting test says so with a stated error rate.
 
-Two things are measured, since each misses what the other sees:
+Row i of the panel was asked k times at first. The first answer is the reference; let r_i be the probability that the
+unchanged model answers row i differently from it (the endpoint's noise), and r the mean of r_i over the panel.
 
-- the distance of embeddings, 1 - cos(baseline, now), with cos as in crosscov: what the model answers *about* has moved;
-- the change of answers, the mean over rows of half the sum of absolute differences (for probabilities: the share of
-  probability that moved): the embedding does not notice that a model answers the opposite, or is less sure of it.
+*Ceiling.* Given the reference, the other k - 1 askings are independent trials with means r_i. Their Clopper-Pearson
+upper bound R therefore lies below r with a probability of at most 0.01 alpha (Hoeffding 1956: a sum of unequal trials
+has lighter tails than the binomial of their mean). This can go wrong once in the life of a baseline, not once a check.
 
-A model may answer the same question differently each time. So the baseline is asked several times, and how far apart
-its own answers lie says what a check of an unchanged model looks like. A distance is an alarm if it is beyond that, and
-beyond what would not matter: a share of the baseline's bootstrap spread, which is how far the embedding moves when the
-panel is another draw of rows.
+*Bet.* A batch is a simple random sample of the panel, drawn for this check, or the whole panel; x_i = 1 where the
+answer now is not the reference. The bet is that x_i is more frequent than R: a row multiplies it by 1 + b (x_i / R - 1)
+for a fixed share b. Given the reference and all earlier answers, the expectation of a batch's product is a symmetric
+mean of the 1 + b (r_i / R - 1), all positive: by Maclaurin's inequality at most (1 + b (r / R - 1))^m <= 1. Products
+over batches are thus a supermartingale that starts at 1, and so is every mixture: over shares b, over the batch with
+which a bet begins (weights that sum to 1, so that a change in the second year is not lost in the losses of the first),
+and over the two things that are watched (labels, and probabilities that moved).
 
-Few askings of few rows show only so much: an endpoint that answers one row in 200 the other way round may well have
-shown none of it. So neither measure is an alarm before more rows have changed than such an endpoint changes; how many
-these are is counted in rows, which makes a small panel less sharp: with two askings that agree, more than 7 rows.
+*Theorem.* By Ville's inequality (Ville 1939) the mixture of an unchanged model ever reaches 1/a with a probability of
+at most a, however often one looks and whatever one decides by what was seen. So p = 0.02 alpha + 1 / mixture is a
+p-value at any time, and p <= alpha a false alarm with a probability of at most alpha in the life of the baseline.
+
+Betting: Waudby-Smith and Ramdas, JRSS-B 2024; for models behind an API arXiv 2410.19406.
+
+*What is assumed.* An unchanged model's answers are drawn independently for each call, and as at first. An endpoint
+whose noise itself depends on the hour, or is shared by all rows of one asking, is not covered; what is smaller than
+`answers_tolerance` does not matter. A change that makes answers *more* like the reference is not seen here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
-from scipy.stats import chi2
+from scipy.special import logsumexp
+from scipy.stats import beta, binomtest, false_discovery_control
 
 from fute.config import DriftConfig
-from fute.errors import OutputsError
-from fute.methods.crosscov.root import Root, cross_covariance
-from fute.methods.crosscov.whitening import Doubles
-from fute.types import Floats
+from fute.types import MIN_ANSWERED, Floats, Outputs
 
-SIMULATED = 200  # checks of an unchanged model that are made up, and bootstrap samples of the panel
-MAX_OTHERS = 512  # rows among which another answer is looked for
-MAX_COLUMNS = 32  # wider answers (embeddings of free text) are taken along their leading directions
+Flags = NDArray[np.bool_]
+
+STAKES = np.array([0.03, 0.2])  # about the share of rows, beyond the noise, that each is best for
+PATIENCE = 4  # batches: the later a bet begins beyond these, the smaller its part of the mixture
+CEILING_DOUBT = 0.02  # of alpha: for ceilings that are too low
 MIN_ROWS = 16  # of a baseline
-MIN_SHARED_ROWS = 8  # of a check: fewer, since an endpoint that refuses now and then answers other rows each time
-NO_TASK = "the baseline's answers are the same for every row: there is no task to watch"
+FIRST_BATCH = 32  # rows: a loud change is seen without reading the whole panel
+NO_LABEL = "no answer"
 IN_A_STUDY = {"fields": "parameters", "embedding": "surrogate", "reading": "the reading of answers (fute's version)"}
 """Settings of a prompted model that a study calls otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Of one asking.
+
+    Attributes:
+        values: (n, c) probabilities of labels, or embeddings of texts.
+        answered: (n,) bool.
+    """
+
+    values: Floats
+    answered: Flags
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Answers:
+        return cls(outputs.values, outputs.answered_mask)
+
+    def take(self, rows: NDArray[np.integer]) -> Answers:
+        return Answers(self.values[rows], self.answered[rows])
+
+    @property
+    def labels(self) -> NDArray[np.intp]:
+        """-1 where there is no answer, which counts as one more label."""
+        return np.where(self.answered, self.values.argmax(axis=1), -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,89 +87,149 @@ class Baseline:
     """
 
     values: Floats
-    answered: NDArray[np.bool_]
+    answered: Flags
 
     @property
-    def rows(self) -> NDArray[np.intp]:
-        """Those that were answered each time."""
-        return np.flatnonzero(self.answered.all(axis=0))
+    def askings(self) -> list[Answers]:
+        return [Answers(*asking) for asking in zip(self.values, self.answered, strict=True)]
+
+    @property
+    def reference(self) -> Answers:
+        return self.askings[0]
 
     def fault(self) -> str | None:
         """Why nothing can be compared with it; None: it can."""
-        if len(self.rows) < MIN_ROWS:
-            return (
-                f"only {len(self.rows)} of the panel's {self.answered.shape[1]} rows were answered each time that the "
-                f"baseline was asked (needed: {MIN_ROWS}); raise drift.panel_rows, or look at the refusals"
-            )
-        return NO_TASK if _same_for_all(self.values[:, self.rows].mean(axis=0)) else None
-
-    def silence_threshold(self, config: DriftConfig) -> float:
-        """By how much the share of answered rows may fall, as far as that varies between askings.
-
-        The deviation of a difference of two shares: the baseline's, of all its askings, and the check's. Two rows of
-        each kind are added (Agresti and Coull), for a baseline without refusals does not mean that there are none.
-        """
-        k, n = self.answered.shape
-        silent = (k * n - self.answered.sum() + 2) / (k * n + 4)
-        return max(config.answered_tolerance, config.sigmas * float(np.sqrt(silent * (1 - silent) * (1 + 1 / k) / n)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Of one check.
-
-    Attributes:
-        distance_threshold, change_threshold: an alarm beyond these.
-        noise: the distance to be expected of an unchanged model.
-        spread: the distance to be expected of another draw of the panel (bootstrap).
-    """
-
-    distance_threshold: float
-    change_threshold: float
-    noise: float
-    spread: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison(Limits):
-    """One check.
-
-    Attributes:
-        distance: 1 - cosine of the embeddings, baseline and now.
-        change: of the answers, 0 to 1 for probabilities.
-        rows: of the panel, answered then and now.
-        answered: share of the panel that was answered now.
-        reasons: what is beyond its threshold, in words; empty: no drift.
-    """
-
-    distance: float
-    change: float
-    rows: int
-    answered: float
-    reasons: tuple[str, ...]
-
-    @property
-    def drifted(self) -> bool:
-        return bool(self.reasons)
-
-    @classmethod
-    def impossible(cls, reason: str, rows: int, answered: float) -> Comparison:
-        """Of what cannot be compared, which is an alarm."""
-        return cls(
-            distance=1.0,
-            distance_threshold=0.0,
-            noise=0.0,
-            spread=0.0,
-            change=1.0,
-            change_threshold=0.0,
-            rows=rows,
-            answered=answered,
-            reasons=(reason,),
+        rows = np.count_nonzero(self.answered.all(axis=0))
+        n = self.answered.shape[1]
+        if rows >= max(MIN_ROWS, MIN_ANSWERED * n):
+            return None
+        return (
+            f"only {rows} of the panel's {n} rows were answered each time that the baseline was asked (needed: "
+            f"{max(MIN_ROWS, int(np.ceil(MIN_ANSWERED * n)))}); raise drift.panel_rows, or look at the refusals"
         )
 
-    def explained(self, why: str) -> Comparison:
-        """With a further reason, where there is drift."""
-        return replace(self, reasons=(*self.reasons, why)) if self.drifted else self
+    def ceilings(self, *, labels: bool, config: DriftConfig) -> list[float]:
+        """Of the noise, for each thing that is watched."""
+        trials = [changes(self.reference, asking, labels=labels, config=config) for asking in self.askings[1:]]
+        return [ceiling(int(flags.sum()), flags.size, config.alpha) for flags in np.stack(trials, axis=1)]
+
+
+def changes(reference: Answers, now: Answers, *, labels: bool, config: DriftConfig) -> Flags:
+    """(2, n): the label is another; the answer has moved. Of free texts, which have no labels, (1, n): it has moved."""
+    silent = reference.answered != now.answered
+    if not labels:
+        cosine = (reference.values * now.values).sum(axis=1) / np.maximum(
+            np.linalg.norm(reference.values, axis=1) * np.linalg.norm(now.values, axis=1), 1e-12
+        )
+        return np.stack([silent | (reference.answered & now.answered & ((1 - cosine) / 2 > config.answers_tolerance))])
+    moved = 0.5 * np.abs(reference.values - now.values).sum(axis=1) > config.answers_tolerance
+    return np.stack([reference.labels != now.labels, silent | (reference.answered & now.answered & moved)])
+
+
+def ceiling(differing: int, trials: int, alpha: float) -> float:
+    """Upper bound of the noise, wrong with a probability of at most half of CEILING_DOUBT * alpha."""
+    if differing >= trials:
+        return 1.0
+    return float(beta.isf(CEILING_DOUBT * alpha / 2, differing + 1, trials - differing))
+
+
+def log_wealth(changed: Sequence[int], asked: Sequence[int], ceiling: float) -> float:
+    """Logarithm of the mixture for one thing that is watched, over all batches since the baseline."""
+    later = np.cumsum([changed[::-1], asked[::-1]], axis=1)[:, ::-1]  # from each batch to the last
+    won, lost = np.log1p(STAKES * (1 / ceiling - 1)), np.log1p(-STAKES)
+    bets = later[0][:, None] * won + (later[1] - later[0])[:, None] * lost  # (batches, stakes)
+    begins = np.arange(len(asked) + 1)
+    weights = np.log(PATIENCE) - np.log(PATIENCE + begins[:-1]) - np.log(PATIENCE + begins[1:])
+    unspent = np.log(PATIENCE / (PATIENCE + len(asked)))  # of the bets that have not begun
+    return float(np.logaddexp(unspent, logsumexp(weights[:, None] + bets - np.log(len(STAKES)))))
+
+
+def p_value(counts: Sequence[Sequence[int]], asked: Sequence[int], ceilings: Sequence[float], alpha: float) -> float:
+    """That an unchanged model would ever have changed its answers as much.
+
+    Args:
+        counts: of each thing that is watched, how many rows of each batch differ from the reference.
+        asked: rows of each batch, of all checks since the baseline in their order.
+    """
+    wealths = [log_wealth(changed, asked, top) for changed, top in zip(counts, ceilings, strict=True)]
+    return float(min(1.0, CEILING_DOUBT * alpha + np.exp(np.log(len(wealths)) - logsumexp(wealths))))
+
+
+def false_discovery(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Which of a study's models have changed, by Benjamini and Hochberg (1995): of those that are named, a share of at
+    most alpha is expected to be unchanged. Their answers come from calls of their own, so they are independent."""
+    return [bool(p <= alpha) for p in false_discovery_control(p_values)] if p_values else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How much has changed, in texts.
+
+    Attributes:
+        rows: that were asked.
+        changed: whose label (or text) is another.
+        low, high: of the share that has changed, 95 % (Clopper-Pearson).
+        moved: whose probabilities moved, label or not.
+        turns: the most frequent changes of a label, as ("refund", "other", 5).
+    """
+
+    rows: int
+    changed: int
+    low: float
+    high: float
+    moved: int
+    turns: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def share(self) -> float:
+        return self.changed / self.rows
+
+    @property
+    def detectable(self) -> float:
+        """A larger change would have shown more than this in 95 of 100 cases."""
+        return float(binomtest(self.changed, self.rows, alternative="less").proportion_ci(0.95).high)
+
+    def sentence(self, drifted: bool, names: Sequence[str] | None) -> str:
+        what = "label" if names else "answer"
+        if not drifted:
+            seen = f"{self.changed} of {self.rows} differ, no more than between two askings" if self.changed else ""
+            return (
+                f"no change{f' ({seen})' if seen else ''}; a change of more than {self.detectable:.1%} would have been "
+                "seen (95 %)"
+            )
+        between = f"({self.low:.1%} to {self.high:.1%})"
+        if self.changed and (not names or self.moved <= 2 * self.changed):
+            often = f", most often {self.turns[0][0]} to {self.turns[0][1]}" if self.turns else ""
+            return f"the {what} changed on {self.share:.1%} {between} of your texts{often}"
+        return (
+            f"the probabilities of labels moved on {self.moved / self.rows:.1%} of your texts; the label changed on "
+            f"{self.share:.1%} {between}"
+        )
+
+
+def estimate(reference: Answers, now: Answers, names: Sequence[str] | None, config: DriftConfig) -> Estimate:
+    flags = changes(reference, now, labels=names is not None, config=config)
+    changed, n = int(flags[0].sum()), flags.shape[1]
+    interval = binomtest(changed, n).proportion_ci(0.95)
+    turns: Counter[tuple[str, str]] = Counter()
+    if names is not None:
+        told = [*names, NO_LABEL]  # -1 is the last
+        turns.update((told[reference.labels[row]], told[now.labels[row]]) for row in np.flatnonzero(flags[0]))
+    return Estimate(
+        rows=n,
+        changed=changed,
+        low=float(interval.low),
+        high=float(interval.high),
+        moved=int(flags[-1].sum()),
+        turns=tuple((*turn, count) for turn, count in turns.most_common(3)),
+    )
+
+
+def unreadable(reference: Answers, now: Answers) -> str | None:
+    """Why an asking says nothing: most of what was answered at first is refused now. Such a batch is no bet at all."""
+    asked = int(reference.answered.sum())
+    heard = int((now.answered & reference.answered).sum())
+    return None if heard >= MIN_ANSWERED * asked else f"it answered {heard} of {asked} texts, and all of them at first"
 
 
 def changed_settings(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -161,180 +255,9 @@ def panel_rows(source_ids: list[str], askable: list[int], n: int, seed: int) -> 
     return np.sort(order[np.argsort(turns, kind="stable")[:n]])
 
 
-def compare(
-    features: Doubles, baseline: Baseline, values: Floats, answered: NDArray[np.bool_], config: DriftConfig, seed: int
-) -> Comparison:
-    """Compare a new asking of the panel with the baseline.
-
-    Args:
-        features: (n, d) of the panel, as crosscov whitens and centres them.
-        values: (n, c) answers now.
-        answered: (n,) bool.
-
-    Raises:
-        OutputsError: nothing can be compared with the baseline: its `fault`.
-    """
-    if (fault := baseline.fault()) is not None:
-        raise OutputsError(fault)
-    rows = baseline.rows
-    share, before = float(answered.mean()), float(baseline.answered.mean())
-    fell_silent = f"it answered {share:.0%} of the panel, and {before:.0%} at first"
-    both = rows[answered[rows]]
-    if len(both) < MIN_SHARED_ROWS:
-        return Comparison.impossible(fell_silent, len(both), share)
-    if _same_for_all(baseline.values[:, both].mean(axis=0)):
-        reason = f"{fell_silent}: those rows had one answer at first, so nothing can be compared"
-        return Comparison.impossible(reason, len(both), share)
-    now, then = values.shape[1], baseline.values.shape[2]
-    if now != then:
-        return Comparison.impossible(f"its answers are {now} numbers each, and were {then}", len(both), share)
-    measure = Measure.of(features[both], baseline.values[:, both].astype(np.float64))
-    distance, change = measure(values[both].astype(np.float64))
-    limits = measure.limits(config, seed)
-    reasons = []
-    if distance > limits.distance_threshold:
-        reasons.append(f"its embedding moved by {distance:.4f} (threshold {limits.distance_threshold:.4f})")
-    if change > limits.change_threshold:
-        reasons.append(f"its answers changed by {change:.1%} (threshold {limits.change_threshold:.1%})")
-    if before - share > baseline.silence_threshold(config):
-        reasons.append(fell_silent)
-    told = tuple(reasons)
-    return Comparison(distance=distance, change=change, rows=len(both), answered=share, reasons=told, **vars(limits))
-
-
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """Distance and change, from each asking of the baseline and averaged: one asking against one asking.
-
-    Not from the baseline's mean: a noisy answer lies farther from a mean than a simulation around that mean would say,
-    since the mean's own noise is no part of the new answer.
-
-    Attributes:
-        features: (n, d).
-        askings: (k, n, c).
-        directions: (c', c) that answers are taken along.
-    """
-
-    features: Doubles
-    askings: Doubles
-    directions: Doubles
-
-    @classmethod
-    def of(cls, features: Doubles, askings: Doubles) -> Measure:
-        mean = askings.mean(axis=0)
-        directions = np.eye(mean.shape[1])
-        if mean.shape[1] > MAX_COLUMNS:
-            directions = np.linalg.svd(mean - mean.mean(axis=0), full_matrices=False)[2][:MAX_COLUMNS].T
-        return cls(features, askings @ directions, directions)
-
-    def __call__(self, answers: Doubles) -> tuple[float, float]:
-        return self._from_baseline(answers @ self.directions)
-
-    def _from_baseline(self, taken: Doubles) -> tuple[float, float]:
-        """Of answers (n, c') along the directions."""
-        root = _root_of(self.features, taken)
-        distances = [_distance(asked, root) for asked in self._roots]
-        return float(np.mean(distances)), _change(self.askings, taken)
-
-    @cached_property
-    def _roots(self) -> list[Root]:
-        return [_root_of(self.features, asking) for asking in self.askings]
-
-    def limits(self, config: DriftConfig, seed: int) -> Limits:
-        """What is an alarm: beyond what would not matter, what the baseline has shown, and what it may not have."""
-        noise = self._unchanged_checks(np.random.default_rng(seed))
-        spread = self._spread(np.random.default_rng(seed + 1))
-        distance, change = self._rows_changed_unseen(np.random.default_rng(seed + 2), config.sigmas)
-        return Limits(
-            distance_threshold=max(config.tolerance * spread, self._beyond(noise[:, 0], config.sigmas), distance),
-            change_threshold=max(config.answers_tolerance, self._beyond(noise[:, 1], config.sigmas), change),
-            noise=float(noise[:, 0].mean()),
-            spread=spread,
-        )
-
-    def _between(self, one: Doubles, other: Doubles) -> tuple[float, float]:
-        distance = _distance(_root_of(self.features, one), _root_of(self.features, other))
-        return distance, _change(one, other)
-
-    def _unchanged_checks(self, rng: np.random.Generator) -> Doubles:
-        """(SIMULATED, 2) distance and change of made-up pairs of askings of an unchanged model.
-
-        For each row two of its own answers in random order: were the model unchanged, any order was as likely.
-        """
-        k, n, _ = self.askings.shape
-        pairs = []
-        for _ in range(SIMULATED if self._differences().any() else 1):
-            drawn = rng.random((k, n)).argsort(axis=0)[:2]  # (2, n) different askings
-            pairs.append(self._between(self.askings[drawn[0], np.arange(n)], self.askings[drawn[1], np.arange(n)]))
-        return np.array(pairs)
-
-    def _beyond(self, noise: Doubles, sigmas: float) -> float:
-        """The noise's mean and so many deviations.
-
-        A noise that was seen in few rows is known only so well (m rows that differ tell its level to 1/sqrt(m)), and a
-        check's own level varies as much: hence the 2.
-        """
-        squares = self._differences()
-        if not squares.any():
-            return 0.0
-        relative = np.sqrt(2 * (squares**2).sum()) / squares.sum()
-        return float(noise.mean() + sigmas * np.hypot(noise.std(), relative * noise.mean()))
-
-    def _spread(self, rng: np.random.Generator) -> float:
-        """Median distance of the baseline on resampled rows to the baseline."""
-        mean = self.askings.mean(axis=0)
-        n, whole = len(mean), _root_of(self.features, mean)
-        distances = []
-        for _ in range(SIMULATED):
-            rows = rng.integers(n, size=n)
-            distances.append(_distance(whole, _root_of(self.features[rows], mean[rows])))
-        return float(np.median(distances))
-
-    def _rows_changed_unseen(self, rng: np.random.Generator, sigmas: float) -> tuple[float, float]:
-        """Distance and change (medians) of made-up checks in which some rows are answered quite otherwise.
-
-        As many rows as an unchanged model may well change: m that the baseline's k askings do not agree on bound the
-        number to be expected of one asking (Poisson, 95 %), and a check lies so many deviations above it. Which rows
-        they are is drawn, for one moves the embedding far more than another.
-        """
-        k, n, _ = self.askings.shape
-        mean = self.askings.mean(axis=0)
-        others = mean[rng.permutation(n)[:MAX_OTHERS]]
-        apart = cdist(mean, others, "cityblock")
-        otherwise = others[apart.argmax(axis=1)]
-        # Two answers that lie most of the way apart are others; less is the same one, a little moved.
-        unsure = np.abs(self.askings - mean).sum(axis=2).max(axis=0) > 0.75 * apart.max(axis=1) / 2
-        expected = chi2.ppf(0.95, 2 * (np.count_nonzero(unsure) + 1)) / 2 / k
-        # Of a change of more than half the embedding sees less and less.
-        changed = min(n // 2, int(expected + sigmas * np.sqrt(expected)))
-        measured = []
-        for _ in range(SIMULATED):
-            check = self.askings[rng.integers(k, size=n), np.arange(n)]
-            rows = rng.permutation(n)[:changed]
-            check[rows] = otherwise[rows]
-            measured.append(self._from_baseline(check))
-        distance, change = np.median(measured, axis=0)
-        return float(distance), float(change)
-
-    def _differences(self) -> Doubles:
-        """(n,) how much a row's answers differ: their variance."""
-        variances: Doubles = self.askings.var(axis=0).sum(axis=1)
-        return variances
-
-
-def _same_for_all(answers: Floats | Doubles) -> bool:
-    """Of (n, c)."""
-    return bool(np.ptp(answers, axis=0).max() <= 1e-7)
-
-
-def _change(one: Doubles, other: Doubles) -> float:
-    """Of answers (..., n, c): the mean over rows and whatever comes before them."""
-    return float(0.5 * np.abs(one - other).sum(axis=-1).mean())
-
-
-def _root_of(features: Doubles, answers: Doubles) -> Root:
-    return Root.of(cross_covariance(features, answers))
-
-
-def _distance(one: Root, other: Root) -> float:
-    return max(0.0, 1.0 - float(one.cosine(other)))
+def batches(n: int, seed: int) -> list[NDArray[np.intp]]:
+    """Rows of a panel of n, in the order in which a check reads them: a random draw, then the whole panel."""
+    whole = np.arange(n)
+    if n <= 2 * FIRST_BATCH:
+        return [whole]
+    return [np.sort(np.random.default_rng(seed).permutation(n)[:FIRST_BATCH]), whole]

@@ -80,7 +80,7 @@ VIEWS = [
         "drift/checks/*/*.parquet",
         schemas.DRIFT,
         "checks whether a prompted model still answers as it did",
-        later=("changed",),
+        later=tuple(name for name in schemas.DRIFT.names if name not in schemas.DRIFT_OF_FORMER),
         key="model_ref, created_at",
     ),
     View(
@@ -88,7 +88,7 @@ VIEWS = [
         "drift/baselines/*/*.parquet",
         schemas.DRIFT_BASELINES,
         "what it answered at first",
-        later=("study", "settings"),
+        later=("study", "settings", "served"),
     ),
     # A run that is tried again has several.
     View(

@@ -1,7 +1,7 @@
 """Baselines and checks of drift: what a panel was answered at first, and every time since.
 
 drift/baselines/<model>/<panel>-<study>-<version>.parquet    one row for each asking and row of the panel
-drift/checks/<day>/<watched>-<unique>.parquet                one row a check, with what was answered; <watched> is of
+drift/checks/<day>/<watched>-<unique>.parquet                one row a check of either tier; <watched> is of
                                                              study and model: theirs are counted by their names
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from fute.drift import Baseline
 from fute.fingerprint import fingerprint
 from storage import schemas
+from storage.catalog import query
 from storage.files import read_parquet, write_parquet
 from storage.parts import singles_of
 from storage.stamp import Stamp
@@ -35,12 +35,15 @@ class Kept:
     Attributes:
         ref: id@fingerprint of the model as it was then.
         settings: setting -> fingerprint of its value then; empty where that was not noted.
+        served: names that the endpoint gave its model; empty where they were not noted.
     """
 
     name: str
     ref: str
     settings: Mapping[str, str]
     baseline: Baseline
+    served: frozenset[str]
+    created_at: datetime
 
 
 class DriftStore:
@@ -65,12 +68,26 @@ class DriftStore:
         answered = table["answered"].to_numpy(zero_copy_only=False)
         n = len(table) // k
         told = table["settings"][0].as_py() if "settings" in table.column_names else None
+        served = table["served"][0].as_py() if "served" in table.column_names else None
         return Kept(
             path.stem,
             table["model"][0].as_py(),
             json.loads(told or "{}"),
             Baseline(values.reshape(k, n, -1).astype(np.float32), answered.reshape(k, n)),
+            frozenset(served or ()),
+            table["created_at"][0].as_py(),
         )
+
+    def checks(self, study: str, model: str, baseline: str) -> list[dict[str, Any]]:
+        """Wires and panels of the view `drift` against one baseline, oldest first; not those of earlier versions, which
+        counted nothing."""
+        found = query(
+            self._store.root,
+            "SELECT * FROM drift WHERE study = $study AND model = $model AND baseline = $baseline "
+            "AND tier IN ('wire', 'panel') ORDER BY created_at",
+            {"study": study, "model": model, "baseline": baseline},
+        )
+        return found.records()
 
     def has_baselines(self, study: str, ref: str) -> bool:
         """Whether a study's model has a baseline on any panel."""
@@ -86,6 +103,7 @@ class DriftStore:
         *,
         study: str,
         settings: Mapping[str, str],
+        served: Sequence[str] = (),
     ) -> str:
         """Write a new version and give its name; the older ones stay, for checks refer to them by name."""
         k, n, c = baseline.values.shape
@@ -106,6 +124,7 @@ class DriftStore:
                 ),
                 "study": pa.repeat(pa.scalar(study), k * n),
                 "settings": pa.repeat(pa.scalar(to_json(settings)), k * n),
+                "served": pa.array([list(served)] * (k * n), pa.list_(pa.string())),
                 **stamp.columns(k * n),
             },
             schema=schemas.DRIFT_BASELINES,
@@ -113,23 +132,16 @@ class DriftStore:
         write_parquet(self._store.scratch, self._folder(ref) / f"{name}.parquet", table)
         return name
 
-    def put_check(
-        self,
-        row: Mapping[str, Any],
-        values: NDArray[np.float32],
-        answered: NDArray[np.bool_],
-        stamp: Stamp,
-        day: date | None = None,
-    ) -> None:
-        """Write one check, with what the panel was answered (n, c).
+    def put_check(self, row: Mapping[str, Any], stamp: Stamp, day: date | None = None) -> None:
+        """Write one check.
 
         Args:
+            row: columns of the view `drift`.
             day: UTC, on which it began; default: today.
         """
-        told = {**row, "panel_answered": answered.tolist(), "panel_values": values.ravel().tolist()}
         name = f"{_watched(row['study'], row['model'])}-{uuid.uuid4().hex}.parquet"
         path = self._checks(day or datetime.now(UTC).date()) / name
-        write_parquet(self._store.scratch, path, card(schemas.DRIFT, told, stamp))
+        write_parquet(self._store.scratch, path, card(schemas.DRIFT, row, stamp))
 
     def n_stored(self, study: str, ref: str, day: date) -> int:
         """How many checks of that day, and baselines of any, a study's model has, whatever its settings were.

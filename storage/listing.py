@@ -19,7 +19,7 @@ LISTED = {
     "spaces": "space, method, surrogate, pool, seed, created_at",
     "embeddings": "subject, kind, subject_kind, method, dim, space, created_at",
     "runs": "study, flow, state, round(seconds, 1) AS seconds, run_id, flow_run_id, created_at",
-    "drift": "created_at, model, drifted, distance, distance_threshold, change, change_threshold, baseline",
+    "drift": "created_at, model, tier, state, drifted, share, share_low, share_high, p_value, calls, baseline",
     "drift_baselines": "model, baseline, count(*) AS n_rows, max(asking) + 1 AS askings, count_if(answered) AS answers",
     "neighbors": "query, query_kind, candidate, candidate_kind, expected_accuracy, rank, score, verdict, space",
     "accuracies": "dataset, model, expected_accuracy, accuracy_low, accuracy_high, accuracy_unknown, pool, created_at",

@@ -278,23 +278,36 @@ DRIFT = pa.schema(
         pa.field("pool", pa.string()),
         pa.field("panel", pa.string()),
         pa.field("baseline", pa.string()),
+        pa.field("tier", pa.string()),  # wire, panel, settings
+        pa.field("state", pa.string()),  # unchanged, changed, tripped, settings, unread
         pa.field("drifted", pa.bool_()),
-        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("reasons", pa.list_(pa.string())),  # the verdict
         pa.field("changed", pa.list_(pa.string())),  # settings that are not the baseline's
-        pa.field("distance", pa.float64()),  # 1 - cosine of the embeddings, baseline and now
-        pa.field("distance_threshold", pa.float64()),
-        pa.field("noise", pa.float64()),  # the distance that an unchanged model would show
-        pa.field("spread", pa.float64()),  # the distance that another draw of the panel would show
-        pa.field("change", pa.float64()),  # of the answers, 0 to 1
-        pa.field("change_threshold", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("asked", pa.list_(pa.int32())),  # rows of each batch
+        pa.field("label_changed", pa.list_(pa.int32())),  # of each batch
+        pa.field("moved", pa.list_(pa.int32())),
+        pa.field("noise", pa.float64()),  # upper bound of the share of labels that an unchanged model changes
+        pa.field("share", pa.float64()),  # of texts whose label is another
+        pa.field("share_low", pa.float64()),
+        pa.field("share_high", pa.float64()),
+        pa.field("detectable", pa.float64()),
+        pa.field("turns", pa.list_(pa.string())),
         pa.field("rows", pa.int32()),
-        pa.field("answered", pa.float64()),  # share of the panel
+        pa.field("answered", pa.float64()),  # share of the rows
         pa.field("calls", pa.int64()),
-        pa.field("panel_answered", pa.list_(pa.bool_())),
-        pa.field("panel_values", pa.list_(pa.float32())),  # row by row
+        pa.field("served", pa.list_(pa.string())),  # names that the endpoint gave its model
+        pa.field("panel_asked", pa.bool_()),  # wire: the panel was read in the same run
+        pa.field("panel_answered", pa.list_(pa.bool_())),  # row by row
+        pa.field("panel_labels", pa.list_(pa.int32())),
+        pa.field("panel_values", pa.list_(pa.float32())),  # of a wire's rows
         *STAMP,
     ]
 )
+
+DRIFT_OF_FORMER = ("study", "model", "model_ref", "pool", "panel", "baseline", "drifted", "reasons", "rows", "answered",
+                   "calls", "panel_answered", "panel_values", *(field.name for field in STAMP))  # fmt: skip
+"""Columns of DRIFT that every earlier version has written too."""
 
 DRIFT_BASELINES = pa.schema(
     [
@@ -306,6 +319,7 @@ DRIFT_BASELINES = pa.schema(
         pa.field("values", pa.list_(pa.float32())),
         pa.field("study", pa.string()),
         pa.field("settings", pa.string()),  # JSON {setting: fingerprint of its value}
+        pa.field("served", pa.list_(pa.string())),  # names that the endpoint gave its model
         *STAMP,
     ]
 )

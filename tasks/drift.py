@@ -1,211 +1,194 @@
-"""Is a prompted model still the one that was embedded? Its panel is asked anew and compared with its baseline."""
+"""Is a prompted model still the one that was embedded? A few rows (the wire) or its panel, asked and compared."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from prefect.events import emit_event
-from pydantic import BaseModel
 
 from fute.config import DriftConfig, PromptModel
-from fute.drift import Baseline, Comparison, changed_settings, compare, panel_rows
-from fute.errors import DataError, NoAnswersError
-from fute.fingerprint import fingerprint
-from fute.methods.crosscov.whitening import Doubles
-from fute.types import Outputs, Pool
-from storage.drift import DriftStore
-from tasks import resources
-from tasks.endpoints import prompted_model
+from fute.drift import Answers, batches, changed_settings, changes, estimate, p_value, unreadable
+from fute.tripwire import WIRE_ALPHA, wire_askings, wire_p_value, wire_rows, wire_size
+from storage.drift import Kept
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run, handed_in
+from tasks.served import Served, told_otherwise
 from tasks.study import StudyParts
+from tasks.watch import DriftCheck, Watch
 
-EVENT = "fute.drift"
-
-
-class DriftCheck(BaseModel):
-    """One model, checked."""
-
-    model: str
-    baseline: str
-    new_baseline: bool
-    """What was answered now is what later checks are compared with: nothing was there to compare with, or the study has
-    other settings for the model than it had then."""
-    calls: int
-    drifted: bool = False
-    reasons: list[str] = []
-    changed: list[str] = []
-    """Settings of the study that are not those of the baseline."""
-    distance: float = 0.0
-    distance_threshold: float = 0.0
-    change: float = 0.0
-    change_threshold: float = 0.0
+REST = timedelta(days=1)
+"""After a reading for which a wire tripped; else an endpoint with two faces would cost a panel an hour."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="drift-{config.id}")
 @handed_in
 def check_drift(
-    run: Run, config: PromptModel, parts: StudyParts, pool: str, drift: DriftConfig, renew: bool = False
-) -> DriftCheck:
-    """Ask the panel and compare; without a baseline (or with `renew`) make one instead. Raises an event on drift.
+    run: Run,
+    config: PromptModel,
+    parts: StudyParts,
+    pool: str,
+    drift: DriftConfig,
+    renew: bool = False,
+    wire: bool = False,
+    alongside: int = 1,
+) -> list[DriftCheck]:
+    """Look at one model; without a baseline (or with `renew`) make one instead.
 
-    A check that was stopped goes on, the same day, with the answers that it has paid for (`_name_of`).
+    A check that was stopped goes on, the same day, with the answers that it has paid for (`Watch.name`). Whoever called
+    stores what is returned.
 
-    Where the study itself has changed the model since (another system text, another model behind the endpoint), what it
-    answers now is compared all the same, and is the baseline from then on: one alarm, if the answers are others.
-
-    Raises:
-        DataError: the panel is another one than that of the model's baseline. A new baseline made in silence would hide
-            whatever has changed since.
-    """
-    store = run.open_store()
-    checks = DriftStore(store)
-    inputs = store.pool(pool)
-    looked_at = prompted_model(run, config, parts, with_key=False)
-    ref = f"{looked_at.id}@{looked_at.fingerprint}"
-    askable = [row for row, _ in looked_at.requests(inputs.inputs)]
-    rows = panel_rows(list(inputs.source_ids), askable, drift.panel_rows, run.seed)
-    panel = panel_id(pool, rows)
-    day = today()
-    calls = 0
-
-    def ask(times: int) -> list[Outputs]:
-        nonlocal calls
-        askings = []
-        for number in range(times):
-            with resources.answers_handed_in(run):
-                model = prompted_model(run, config, parts, fresh=f"{this_check} {number}")
-                askings.append(model.outputs(inputs.inputs.take(rows)))
-            calls += int(askings[-1].details.get("calls", 0))
-        return askings
-
-    def keep(baseline: Baseline) -> str:
-        return checks.put_baseline(ref, panel, rows.tolist(), baseline, run.stamp, study=run.study, settings=settings)
-
-    settings = {name: fingerprint(value=value) for name, value in looked_at.identity.items()}
-    known = None if renew else checks.baseline(run.study, ref, panel)
-    if known is None and not renew and checks.has_baselines(run.study, ref):
-        raise DataError(
-            f"{looked_at.id} was not checked: its baseline is of another panel, for the pool, the seed, "
-            "drift.panel_rows or whether it is asked about pairs has changed. Put it back (pool.reuse keeps a pool) "
-            "or make a new baseline: fute drift STUDY --renew"
-        )
-    # After the look for a baseline: were one stored in between, it would be compared with its own answers.
-    this_check = _name_of(run.study, ref, panel, checks.n_stored(run.study, ref, day), day, renew)
-    fault = None if known is None else known.baseline.fault()
-    if known is not None and known.ref == ref and fault is not None:  # of an earlier fute, which kept any
-        raise DataError(
-            f"{looked_at.id}: nothing can be compared with its baseline: {fault}. Make a new one: "
-            "fute drift STUDY --renew"
-        )
-    features = _features(run, parts, inputs, pool, rows)  # which may fail: before anything is paid
-    if known is None:
-        first = _baseline(ask(drift.askings))
-        if (fault := first.fault()) is not None:
-            raise DataError(
-                f"{looked_at.id} has no baseline yet, and what it answered cannot be one: {fault}. With the same "
-                "panel and settings it is asked anew tomorrow (UTC), for the same answers are not paid again; once "
-                "more today: fute drift STUDY --renew"
-            )
-        return DriftCheck(model=looked_at.id, baseline=keep(first), new_baseline=True, calls=calls)
-    changed = () if known.ref == ref else changed_settings(known.settings, settings)
-    try:
-        askings = ask(drift.askings if changed else 1)
-    except NoAnswersError as exc:  # to have fallen silent is a change, and no failure of the check
-        calls += exc.calls
-        askings = [_silence(known.baseline)]
-    outputs, new = askings[0], _baseline(askings)
-    if fault is None:
-        found = compare(features, known.baseline, outputs.values, _answered(outputs), drift, run.seed)
-    else:  # the change may well be the mending of it
-        why = f"its answers could not be compared: {fault}"
-        found = Comparison.impossible(why, 0, float(_answered(outputs).mean()))
-    if changed:
-        then = "what it answers now is its baseline from now on"
-        if (reason := new.fault()) is not None:
-            then = f"its baseline stays the old one ({reason})"
-        found = found.explained(f"the study has changed its {' and '.join(changed)}, and {then}")
-    row = {
-        "study": run.study,
-        "model": looked_at.id,
-        "model_ref": ref,
-        "pool": pool,
-        "panel": panel,
-        "baseline": known.name,
-        "calls": calls,
-        "drifted": found.drifted,
-        "changed": list(changed),
-        **vars(found),
-    }
-    checks.put_check(row, outputs.values, _answered(outputs), run.stamp, day)
-    if found.drifted:
-        _tell(run, looked_at.id, known.name, found)
-    # Last: whoever is killed before it is told of the change again, and not never.
-    if renewed := bool(changed) and new.fault() is None:
-        keep(new)
-    return DriftCheck(
-        model=looked_at.id,
-        baseline=known.name,
-        new_baseline=renewed,
-        calls=calls,
-        drifted=found.drifted,
-        reasons=list(found.reasons),
-        changed=list(changed),
-        **{name: row[name] for name in ("distance", "distance_threshold", "change", "change_threshold")},
-    )
-
-
-def panel_id(pool: str, rows: NDArray[np.intp]) -> str:
-    return fingerprint(pool=pool, rows=rows.tolist())
-
-
-def today() -> date:
-    """UTC: all workers then call a check by the same name."""
-    return datetime.now(UTC).date()
-
-
-def _name_of(study: str, ref: str, panel: str, n_stored: int, day: date, renew: bool) -> str:
-    """A check's name, under which its answers are paid once.
-
-    The next run has the same name until the check is stored, and so goes on with what a stopped one was answered. Not
-    the next day: an answer of last week says nothing of today, so that a check never mixes the answers of two days.
+    Where the study itself has changed the model since (another system text, another model behind the endpoint), its
+    answers are compared all the same, and are the baseline from then on.
 
     Args:
-        n_stored: how many baselines and checks the model has; one more is another check.
-        renew: a wish for new answers, which those of a check that came to nothing are not.
+        wire: ask a few rows only, and the panel where they look otherwise or it was not read for `panel_days`.
+        alongside: models that are checked with this one.
+
+    Raises:
+        DataError: the panel is another one than that of the model's baseline, or nothing can be compared with it. A new
+            baseline made in silence would hide whatever has changed since.
     """
-    return fingerprint(study=study, model=ref, panel=panel, n_stored=n_stored, day=day.isoformat(), renew=renew)
+    watch = Watch.of(run, config, parts, pool, drift)
+    known = None if renew else watch.baseline()
+    if known is None:
+        return [watch.enrol(renew)]
+    if known.ref != watch.ref:
+        return [_compare_settings(watch, known)]
+    history = watch.checks.checks(run.study, watch.model.id, known.name)
+    looked = [_trip(watch, known, history)] if wire else []
+    if not wire or looked[0].panel_asked:
+        looked.append(_read_panel(watch, known, history, alongside))
+    return looked
 
 
-def _baseline(askings: list[Outputs]) -> Baseline:
-    return Baseline(np.stack([o.values for o in askings]), np.stack([_answered(o) for o in askings]))
+def _compare_settings(watch: Watch, known: Kept) -> DriftCheck:
+    """The study has changed the model: an alarm if it answers otherwise, and what it answers is its baseline."""
+    served, before = Served(), known.baseline
+    changed = changed_settings(known.settings, watch.settings)
+    new = watch.ask_baseline(watch.name("settings"), served, before.values.shape[2])
+    now, fault = new.reference, new.fault()
+    then = f"its baseline stays the old one ({fault})" if fault else "what it answers now is its baseline from now on"
+    told: dict[str, Any] = {"changed": list(changed), "state": "settings"}
+    why = f"the study has changed its {' and '.join(changed)}, and {then}"
+    columns = (before.values.shape[2], new.values.shape[2])
+    if columns[0] != columns[1]:
+        told |= {
+            "drifted": True,
+            "reasons": [f"its answers are {columns[1]} numbers each, and were {columns[0]}", why],
+        }
+        check = watch.check("settings", known.name, served, **told)
+    else:
+        flags = changes(before.reference, now, labels=watch.labels, config=watch.drift)
+        ceilings = before.ceilings(labels=watch.labels, config=watch.drift)
+        p = p_value([[int(f.sum())] for f in flags], [flags.shape[1]], ceilings, watch.drift.alpha)
+        told |= {"reasons": [why], "p_value": p, **watch.measured([flags], now)}
+        told |= {"found": estimate(before.reference, now, watch.names, watch.drift), "noise": ceilings[0]}
+        check = watch.check("settings", known.name, served, **told).judged(p <= watch.drift.alpha)
+    watch.checks.put_check(check.row(watch.run.study), watch.run.stamp, watch.day)
+    # Last: whoever is killed before it is told of the change again, and not never.
+    if fault is None:
+        watch.keep(new, served)
+    return check
 
 
-def _silence(baseline: Baseline) -> Outputs:
-    """What a model has said that answered nothing; as wide as its answers were at first."""
-    values = np.zeros(baseline.values.shape[1:], np.float32)
-    return Outputs(kind="scores", values=values, answered=np.zeros(len(values), bool))
+def _trip(watch: Watch, known: Kept, history: Sequence[dict[str, Any]]) -> DriftCheck:
+    """Ask the wire's rows, and say whether the panel is to be read."""
+    served, labels = Served(), watch.labels
+    name = watch.name("wire")
+    rows = wire_rows(known.baseline, wire_size(known.baseline))
+    before = wire_askings(known.baseline, rows)
+    wires = [row for row in history if row["tier"] == "wire"]
+    # Since a reading for which it tripped, it is compared with what was answered then: it trips once for one cause.
+    if armed := [number for number, row in enumerate(wires) if row["state"] == "tripped" and row["panel_asked"]]:
+        before = [_stored_answers(row) for row in wires[armed[-1] :]]
+    now = watch.ask(name, rows, served, known.baseline.values.shape[2])
+    p = wire_p_value(before, now, labels=labels, seed=_seed(name))
+    heard = known.served.union(*(row["served"] or () for row in history))
+    reasons = told_otherwise(heard, served.names)
+    if p <= WIRE_ALPHA:
+        reasons.append(f"its answers to {len(rows)} rows look otherwise than before (p {p:.1g})")
+    time, read = datetime.now(UTC), [row for row in history if row["tier"] == "panel"]
+    rested = not armed or time - wires[armed[-1]]["created_at"] >= REST
+    if reasons and not rested:
+        reasons.append("the panel was read for a trip within the last day, and is not read again before that is over")
+    last = read[-1]["created_at"] if read else known.created_at
+    due = (bool(reasons) and rested) or time - last >= timedelta(days=watch.drift.panel_days)
+    state = "tripped" if reasons else "unchanged"
+    if drifted := not due and _since_it_was_as_at_first(read)[1]:  # an alarm lasts until the panel says otherwise
+        state = "changed" if state == "unchanged" else state
+        reasons.append(f"its panel had changed when it was read last ({last:%Y-%m-%d %H:%M} UTC)")
+    return watch.check(
+        "wire", known.name, served,
+        state=state, drifted=drifted, reasons=reasons, p_value=p, panel_asked=due,
+        asked=[len(rows)], answered=float(now.answered.mean()),
+        panel_answered=now.answered.tolist(), panel_values=now.values.ravel().tolist(),
+    )  # fmt: skip
 
 
-def _answered(outputs: Outputs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    mask = np.zeros(len(outputs.values), bool)
-    mask[outputs.answered_rows] = True
-    return mask
+def _read_panel(watch: Watch, known: Kept, history: Sequence[dict[str, Any]], alongside: int) -> DriftCheck:
+    """Read the panel in batches, until it is sure or all is read."""
+    served, calls, baseline = Served(), watch.calls, known.baseline
+    watch.calls = 0  # those of the wire are on its own record
+    name, ceilings = watch.name("panel"), baseline.ceilings(labels=watch.labels, config=watch.drift)
+    read, alarmed = _since_it_was_as_at_first([row for row in history if row["tier"] == "panel"])
+    asked = [n for row in read for n in row["asked"]]
+    counts = [[n for row in read for n in row[column]] for column in ("label_changed", "moved")][-len(ceilings) :]
+    flags, now, p, why = [], baseline.reference, 1.0, None
+    # Whether it is back is seen on the whole panel only.
+    for number, rows in enumerate(batches(len(watch.rows), _seed(name))[-1 if alarmed else 0 :]):
+        reference = baseline.reference.take(rows)
+        now = watch.ask(f"{name} {number}", rows, served, baseline.values.shape[2])
+        if (why := unreadable(reference, now)) is not None:
+            break
+        flags.append(changes(reference, now, labels=watch.labels, config=watch.drift))
+        asked.append(len(rows))
+        for column, changed in zip(counts, flags[-1], strict=True):
+            column.append(int(changed.sum()))
+        back = alarmed and all(c[-1] <= top * asked[-1] for c, top in zip(counts, ceilings, strict=True))
+        p = 1.0 if back else p_value(counts, asked, ceilings, watch.drift.alpha)
+        if p <= watch.drift.alpha / alongside:
+            break
+    told: dict[str, Any] = {"p_value": p, "noise": ceilings[0], **watch.measured(flags, now)}
+    told |= {"state": "unread", "reasons": [why]} if why else {
+        "found": estimate(reference, now, watch.names, watch.drift), "since": _since(known, history)
+    }  # fmt: skip
+    check = watch.check("panel", known.name, served, **told)
+    watch.calls = calls
+    return check
 
 
-def _features(run: Run, parts: StudyParts, pool: Pool, pool_id: str, rows: np.ndarray) -> Doubles:
-    """(n, d) of the panel's rows, whitened as in the study's crosscov space."""
-    asked = np.zeros(len(pool), bool)
-    asked[rows] = True
-    nothing = Outputs(kind="scores", values=np.zeros((len(pool), 1), np.float32), answered=asked)
-    return resources.crosscov(run, parts.surrogate, pool_id).model_rows(nothing)[0]
+def _seed(name: str) -> int:
+    return int(name[:8], 16)
 
 
-def _tell(run: Run, model: str, baseline: str, found: Comparison) -> None:
-    emit_event(
-        event=EVENT,
-        resource={"prefect.resource.id": f"fute.model.{run.study}.{model}", "prefect.resource.name": model},
-        payload={"study": run.study, "model": model, "baseline": baseline, **vars(found)},
-    )
+def _stored_answers(row: dict[str, Any]) -> Answers:
+    answered = np.array(row["panel_answered"], bool)
+    return Answers(np.array(row["panel_values"], np.float32).reshape(len(answered), -1), answered)
+
+
+def _since_it_was_as_at_first(read: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """The readings on which bets run, and whether the last of them is an alarm.
+
+    The error rate is that of the first alarm. After one, an endpoint that answers as at first again is quiet again, and
+    bets begin anew.
+    """
+    begin, alarmed = 0, False
+    for number, row in enumerate(read):
+        if alarmed and row["state"] == "unchanged":
+            begin = number + 1
+        alarmed = row["state"] == "changed" or (alarmed and row["state"] == "unread")
+    return list(read[begin:]), alarmed
+
+
+def _since(known: Kept, history: Sequence[dict[str, Any]]) -> tuple[datetime, datetime]:
+    """When it was last as at first, and when it was first seen not to be: now, or at the checks that led here."""
+    quiet, loud = known.created_at, datetime.now(UTC)
+    for row in reversed(history):
+        if row["state"] == "unchanged":
+            quiet = row["created_at"]
+            break
+        if row["state"] != "unread":
+            loud = row["created_at"]
+    return quiet, loud

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 from fute.config import DatasetConfig, PromptModel, SelectConfig, Study
 from fute.data.ingest import ingest
-from fute.drift import panel_rows
+from fute.drift import batches
 from fute.expand import chosen_models, prompt_candidates, watched_models
 from fute.llm.cache import MemoryLedger
+from fute.tripwire import wire_size
 from fute.types import Dataset, TextTable
 from storage.drift import DriftStore
 from storage.responses import ResponseStore
 from tasks.costs import Cost, CostEstimate, times
-from tasks.drift import panel_id
 from tasks.endpoints import prompted_model
 from tasks.match_asked import texts_to_ask
 from tasks.match_target import Columns
@@ -21,6 +21,7 @@ from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
 from tasks.study import dataset_ref, parts_of
+from tasks.watch import panel_id, rows_of_panel
 
 
 def plan_selection(
@@ -68,8 +69,8 @@ def plan_match(study: Study, target: str, columns: Columns, models: Sequence[str
     return _plan(study, "match", chosen, cost_of)
 
 
-def plan_drift(study: Study, renew: bool) -> Plan:
-    """A step for each model: its panel once, or as often as a baseline takes. What the ledger has is asked anew."""
+def plan_drift(study: Study, renew: bool, wire: bool = False) -> Plan:
+    """A step for each model: the most that a reading of its panel takes, its wire, or a baseline; all asked anew."""
     run, parts = Run.of(study), parts_of(study)
     store = run.open_store().pull()
     pool = planned_pool(study, run, store, {d.id: dataset_ref(run, d, store) for d in study.datasets})
@@ -77,12 +78,14 @@ def plan_drift(study: Study, renew: bool) -> Plan:
 
     def cost_of(config: PromptModel) -> Cost:
         model = prompted_model(run, config, parts, with_key=False)
-        askable = [row for row, _ in model.requests(pool.inputs)]
-        rows = panel_rows(list(pool.source_ids), askable, study.drift.panel_rows, run.seed)
+        rows = rows_of_panel(model, pool.inputs, list(pool.source_ids), study.drift, run.seed)
         ref = f"{model.id}@{model.fingerprint}"
-        known = checks.baseline(study.name, ref, panel_id(pool.id, rows))
+        known = None if renew else checks.baseline(study.name, ref, panel_id(pool.id, rows))
         once = estimate.of(model, parts.endpoints[str(config.endpoint)], pool.inputs.take(rows), MemoryLedger())
-        return times(once, study.drift.askings if renew or known is None or known.ref != ref else 1)
+        if known is None or known.ref != ref:
+            return times(once, study.drift.askings)
+        asked = wire_size(known.baseline) if wire else sum(map(len, batches(len(rows), 0)))
+        return times(once, asked / len(rows))
 
     return _plan(study, "drift", watched_models(study), cost_of)
 

@@ -20,7 +20,6 @@ from storage.store import Store
 from tasks.run import Run
 
 if TYPE_CHECKING:
-    from fute.methods.crosscov.embed import Crosscov
     from fute.surrogate.load import Surrogate
 
 T = TypeVar("T")
@@ -132,16 +131,3 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
         )
 
     return _spaces.get((run.store, space_id), make)
-
-
-def crosscov(run: Run, config: SurrogateConfig, pool: str) -> Crosscov:
-    """crosscov as it is by default, on a pool: what drift is measured in, whatever methods the study has."""
-    store = run.open_store()
-
-    def make() -> Crosscov:
-        from fute.methods.crosscov.config import CrosscovConfig
-        from fute.methods.crosscov.embed import Crosscov
-
-        return Crosscov(CrosscovConfig(), features(store, config, run.folder), store.pool(pool))
-
-    return _spaces.get((run.store, surrogate_id(config, run.folder), pool), make)

@@ -20,7 +20,7 @@ from storage.summary import SpaceSummary
 from storage.vectors import StoredEmbedding, VectorStore
 
 MOST_VERSIONS = 30  # of a subject in a space; older ones are in the view `embeddings`
-MOST_CHECKS = 500  # of a model: three weeks of hourly ones; older ones are in the view `drift`
+MOST_CHECKS = 500  # of a model: years of weekly ones; older ones are in the view `drift`
 FACT_CHARACTERS = 400
 
 Key = tuple[Kind, str]
@@ -161,8 +161,8 @@ class SubjectReader:
         """By model, oldest first. A model that changed has baselines of its own, also where their names are alike."""
         found: dict[str, list[page.DriftCheck]] = {}
         for row in self._rows(
-            "SELECT model, model_ref, baseline, drifted, reasons, distance, distance_threshold, change, "
-            "change_threshold, created_at FROM drift "
+            "SELECT model, model_ref, baseline, drifted, reasons, share, share_low, share_high, created_at FROM drift "
+            "WHERE share IS NOT NULL "  # not of wires, which say no more than that a panel is to be read
             "QUALIFY row_number() OVER (PARTITION BY model ORDER BY created_at DESC) <= $most ORDER BY created_at",
             {"most": MOST_CHECKS},
         ):
@@ -172,7 +172,9 @@ class SubjectReader:
                     baseline=f"{row['model_ref']} {row['baseline']}",
                     drifted=row["drifted"],
                     reasons=row["reasons"] or (),
-                    **{name: row[name] for name in ("distance", "distance_threshold", "change", "change_threshold")},
+                    share=row["share"],
+                    low=row["share_low"],
+                    high=row["share_high"],
                 )
             )
         return found

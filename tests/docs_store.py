@@ -240,9 +240,15 @@ def _watch(store: Store, pool: str, run: Stamp) -> None:
     answered = np.ones((2, 2), bool)
     values = np.array([[[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.3, 0.7]]], np.float32)
     baseline = Baseline(values, answered)
-    name = checks.put_baseline("plain/api@1", "panel", [0, 3], baseline, run, study="nightly", settings={})
+    served = ["model plain-0613"]
+    name = checks.put_baseline(
+        "plain/api@1", "panel", [0, 3], baseline, run, study="nightly", settings={}, served=served
+    )
     row = {"study": "nightly", "model": "plain/api", "model_ref": "plain/api@1", "pool": pool, "panel": "panel",
-           "baseline": name, "drifted": True, "reasons": ["the answers changed by 0.40 (limit 0.12)"],
-           "distance": 0.31, "distance_threshold": 0.05, "noise": 0.01, "spread": 0.02, "change": 0.4,
-           "change_threshold": 0.12, "rows": 2, "answered": 1.0, "calls": 2}  # fmt: skip
-    checks.put_check(row, values[0], answered[0], run)
+           "baseline": name, "tier": "panel", "state": "changed", "drifted": True, "changed": [], "p_value": 0.0003,
+           "reasons": ["the label changed on 7.0% (4.2% to 10.9%) of your texts, most often good to bad"],
+           "asked": [32, 256], "label_changed": [2, 18], "moved": [3, 25], "noise": 0.007, "share": 0.07,
+           "share_low": 0.042, "share_high": 0.109, "detectable": 0.103, "turns": ["good to bad: 15"], "rows": 256,
+           "answered": 1.0, "calls": 288, "served": served, "panel_answered": [True, True],
+           "panel_labels": [0, 0]}  # fmt: skip
+    checks.put_check(row, run)

@@ -72,6 +72,7 @@ def http_answer(
         tokens_out=_count(usage, "completion_tokens", "output_tokens"),
         latency_ms=latency_ms,
         resolved_model=text_or_none(said.get("model")),
+        system_fingerprint=text_or_none(said.get("system_fingerprint")),
     )
 
 

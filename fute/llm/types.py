@@ -137,6 +137,7 @@ class Answer:
         finish_reason: stop, length, content_filter, refusal, too_long (turned away for its length) ...
         from_cache: it was not asked for now, and nothing was paid now.
         prompt_cut: the prompt did not fit and lost its middle; known when it is asked, and not kept.
+        system_fingerprint: what the endpoint calls its configuration; known when it is asked, and not kept.
         key: under which the ledger has it; None: it has gone through none.
     """
 
@@ -149,6 +150,7 @@ class Answer:
     finish_reason: str | None = None
     from_cache: bool = False
     prompt_cut: bool = False
+    system_fingerprint: str | None = field(default=None, compare=False)
     key: str | None = field(default=None, compare=False)
 
     @property

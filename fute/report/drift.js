@@ -1,9 +1,8 @@
-/* Drift: how far each watched model has moved from its baseline, as a multiple of what raises the alarm. */
+/* Drift: on how many of the user's texts each watched model says something else than at first. */
 
 const DRIFT_SHOWN = 9; // charts, until one asks for all
 
-/* A value as a multiple of its threshold; what has none counts as moved by as much as it did. */
-const toThreshold = (value, threshold) => (threshold > 0 ? value / threshold : value > 0 ? 2 : 0);
+const inPercent = (share) => `${decimals(100 * share, 1)} %`;
 
 /* The checks against one baseline make one line. */
 function byBaseline(checks) {
@@ -13,47 +12,38 @@ function byBaseline(checks) {
 }
 
 function driftChart(subject, wide = false) {
-  const lines = byBaseline(subject.drift);
-  const pointsOf = (name, field) => lines.map((line) => line.map((check) => {
-    const value = toThreshold(check[field], check[`${field}_threshold`]);
-    return { made: check.made, value, alarm: value > 1, title: `${check.made}: ${name} ${decimals(check[field], 4)}, alarm above ${decimals(check[`${field}_threshold`], 4)}` };
-  }));
-  const series = [
-    { name: "embedding", style: "s0", lines: pointsOf("distance of the embeddings", "distance") },
-    { name: "answers", style: "s1", lines: pointsOf("change of the answers", "change") },
-  ];
-  const highest = Math.max(1.5, ...series.flatMap(({ lines: all }) => all.flat().map(({ value }) => value)));
+  const lines = byBaseline(subject.drift).map((line) => line.map((check) => ({
+    made: check.made, value: 100 * check.share, alarm: check.drifted,
+    title: `${check.made}: changed on ${inPercent(check.share)} of the texts (${inPercent(check.low)} to ${inPercent(check.high)})`,
+  })));
   const alarms = subject.drift.filter((check) => check.drifted).length;
+  const highest = Math.max(1, ...lines.flat().map(({ value }) => value));
   return lineChart({
     label: `Drift of ${subject.id}: ${plural(subject.drift.length, "check")}, ${plural(alarms, "alarm")}`,
-    series, wide, limit: 1, low: 0, high: Math.min(highest * 1.06, 6), ticks: highest > 4 ? [0, 1, 3, 5] : highest > 1.9 ? [0, 1, 2] : [0, 1],
+    series: [{ name: "changed", style: "s0", lines }], wide, low: 0, high: 1.06 * highest, ticks: [0, Math.ceil(highest / 2), Math.ceil(highest)],
   });
 }
 
-const driftKey = () => el("p", { class: "chart-key key" },
-  el("span", { class: "chart-name s0" }, "embedding"), el("span", { class: "chart-name s1" }, "answers"),
-  el("span", { class: "chart-name at-limit" }, "alarm: 1 is the threshold"));
+const driftKey = () => el("p", { class: "chart-key key" }, el("span", { class: "chart-name s0" }, "% of texts with another label"));
 
 function driftVerdict(subject) {
   const last = subject.drift.at(-1);
   const alarms = subject.drift.filter((check) => check.drifted).length;
   const when = el("span", { class: "when-checked" }, last.made.replace(/:\d\d UTC$/, " UTC"));
-  if (last.drifted) return el("p", { class: "verdict other" }, "⚠ drifted: ", nameOf(last.reasons.join("; ") || "beyond its threshold"), " · ", when);
+  if (last.drifted) return el("p", { class: "verdict other" }, "⚠ drifted: ", nameOf(last.reasons.join("; ")), " · ", when);
   return el("p", { class: "verdict same" }, alarms ? `✓ as at first, after ${plural(alarms, "alarm")} · ` : "✓ as at first · ", when);
 }
 
-const driftFigures = (subject) => figures(plural(subject.drift.length, "check"), ["checked", "drifted", "embedding", "alarm above", "answers", "alarm above", "why"],
-  [...subject.drift].reverse().map((check) => [check.made, check.drifted ? "yes" : "no", decimals(check.distance, 4), decimals(check.distance_threshold, 4),
-    decimals(check.change, 4), decimals(check.change_threshold, 4), nameOf(check.reasons.join("; "))]));
+const driftFigures = (subject) => figures(plural(subject.drift.length, "check"), ["checked", "drifted", "changed", "from", "to", "verdict"],
+  [...subject.drift].reverse().map((check) => [check.made, check.drifted ? "yes" : "no", inPercent(check.share), inPercent(check.low), inPercent(check.high), nameOf(check.reasons.join("; "))]));
 
-/* Worst first: what drifted at its last check, then what came nearest to it. */
+/* Worst first: what drifted at its last check, then what has changed on most texts. */
 function buildDrift(root) {
   const watched = data.subjects.map((subject, row) => ({ subject, row })).filter(({ subject }) => subject.drift.length);
   byId("drift").hidden = !watched.length;
   if (!watched.length) return;
   const last = ({ subject }) => subject.drift.at(-1);
-  const closeness = (one) => Math.max(toThreshold(last(one).distance, last(one).distance_threshold), toThreshold(last(one).change, last(one).change_threshold));
-  watched.sort((a, b) => last(b).drifted - last(a).drifted || closeness(b) - closeness(a));
+  watched.sort((a, b) => last(b).drifted - last(a).drifted || last(b).share - last(a).share);
   const drifted = watched.filter((one) => last(one).drifted).length;
   byId("drift-lead").textContent = `${plural(watched.length, "prompted model")} ${watched.length === 1 ? "is" : "are"} watched; ` +
     `${drifted ? `${drifted} no longer ${drifted === 1 ? "answers as it" : "answer as they"} did` : "all answer as they did"} at the last check.`;

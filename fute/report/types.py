@@ -135,15 +135,15 @@ class Version(NamedTuple):
 
 
 class DriftCheck(NamedTuple):
-    """One check of a prompted model against its baseline."""
+    """One reading of a prompted model's panel: the share of texts with another label (free text: answer) than at first,
+    and its 95 % interval."""
 
     made: datetime
     baseline: str
     drifted: bool
-    distance: float
-    distance_threshold: float
-    change: float
-    change_threshold: float
+    share: float
+    low: float
+    high: float
     reasons: Sequence[str] = ()
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import tasks.drift
+import tasks.watch
 from flows.drift import drift
-from fute.errors import SurrogateError
 from storage import catalog
 from tests.flows.test_prompted_study import CANARY, answer, write_study
 from tests.llm_server import LlmServer
@@ -18,6 +17,7 @@ from tests.llm_server import LlmServer
 pytestmark = pytest.mark.slow
 
 PANEL = 60  # calls of one asking: one prompt, the whole of a small pool
+ASKINGS = 2  # of a baseline
 
 
 def write_one(folder: Path, base_url: str, **endpoint: object) -> str:
@@ -25,6 +25,7 @@ def write_one(folder: Path, base_url: str, **endpoint: object) -> str:
     path = write_study(folder, base_url, **endpoint)
     study = yaml.safe_load(path.read_text())
     del study["prompts"][1:]
+    study["drift"] = {"askings": ASKINGS}
     path.write_text(yaml.safe_dump(study, sort_keys=False))
     return str(path)
 
@@ -36,7 +37,7 @@ def test_a_check_beyond_the_budget_is_finished_by_the_next_runs_of_that_day(
     store = tmp_path / "store"
 
     def run(server: LlmServer, max_calls: int, day: int) -> str:
-        monkeypatch.setattr(tasks.drift, "today", lambda: date(2030, 1, day))
+        monkeypatch.setattr(tasks.watch, "today", lambda: date(2030, 1, day))
         study = write_one(tmp_path, server.base_url, budget={"max_calls": max_calls})
         return str(drift(study, return_state=True).name)
 
@@ -64,30 +65,3 @@ def test_a_check_beyond_the_budget_is_finished_by_the_next_runs_of_that_day(
         assert server.n_requests == 6 * PANEL
     assert catalog.query(store, "SELECT count(*), bool_or(drifted) FROM drift").rows == [(4, False)]
     assert catalog.query(store, "SELECT count(DISTINCT baseline) FROM drift_baselines").rows == [(1,)]
-
-
-def test_a_baseline_that_cannot_be_one_is_paid_once_a_day_and_none_before_it_is_known_that_it_can_be_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FUTE_TEST_KEY", CANARY)
-    with LlmServer(lambda prompt, system: [("good", 0.6), ("bad", 0.4)]) as server:
-        study = write_one(tmp_path, server.base_url)
-        with monkeypatch.context() as broken:
-
-            def no_features(*_: object) -> None:
-                raise SurrogateError("no such model")
-
-            broken.setattr(tasks.drift, "_features", no_features)
-            assert "no such model" in str(drift(study, return_state=True).message)
-            assert server.n_requests == 0
-        monkeypatch.setattr(tasks.drift, "today", lambda: date(2030, 1, 1))
-        for _ in range(2):
-            state = drift(study, return_state=True)
-            assert state.name == "CompletedWithFailures"
-            assert "the same for every row" in str(state.message)
-            assert "it is asked anew tomorrow (UTC)" in str(state.message)
-            assert server.n_requests == 2 * PANEL
-        server.change_answers(answer)
-        monkeypatch.setattr(tasks.drift, "today", lambda: date(2030, 1, 2))
-        assert drift(study, return_state=True).is_completed()
-        assert server.n_requests == 4 * PANEL

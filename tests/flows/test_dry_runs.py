@@ -50,5 +50,6 @@ def test_a_checks_calls_are_foretold_with_and_without_a_baseline(
         monkeypatch.setenv("FUTE_TEST_KEY", CANARY)
         assert drift(study, return_state=True).is_completed()
         assert server.n_requests == first
-        assert sum(step["calls"] for step in foretold("drift", study)) == first / 2
+        assert sum(step["calls"] for step in foretold("drift", study)) == first / 6
+        assert sum(step["calls"] for step in foretold("drift", study, "--wire")) == 2 * 10
         assert sum(step["calls"] for step in foretold("drift", study, "--renew")) == first

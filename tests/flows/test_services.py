@@ -134,6 +134,7 @@ def test_registering_again_keeps_pauses_and_limits_and_a_file_of_ones_own_goes_f
         assert [now[name][1] for name in SCHEDULED] == [False, True, True]
         assert [now[name][0] for name in SCHEDULED] == [at_first[name][0] for name in SCHEDULED]  # none made anew
         for name in SCHEDULED:
-            assert deployed(name)["parameters"] == {"study": "studies/mine.yaml"}
+            wire = {"wire": True} if name == "drift/hourly" else {}
+            assert deployed(name)["parameters"] == {"study": "studies/mine.yaml", **wire}
             (step,) = deployed(name)["pull_steps"]
             assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(here)

@@ -128,17 +128,16 @@ def drift_checks(number: int, *, alarm_from: int | None = None, seed: int = 0) -
     checks = []
     for hour in range(number):
         changed = alarm_from is not None and hour >= alarm_from
-        distance = 0.012 * rng.uniform(0.2, 0.7) + (0.03 if changed else 0.0)
+        share = 0.01 * rng.uniform() + (0.04 if changed else 0.0)
         checks.append(
             DriftCheck(
                 made=BEGIN + timedelta(hours=hour),
                 baseline="panel-000001",
                 drifted=changed,
-                distance=distance,
-                distance_threshold=0.012,
-                change=0.05 * rng.uniform(0.1, 0.6),
-                change_threshold=0.05,
-                reasons=["its embedding moved"] if changed else [],
+                share=share,
+                low=share / 2,
+                high=2 * share,
+                reasons=["the label changed on 4 % of your texts" if changed else "no change"],
             )
         )
     return checks

@@ -575,7 +575,7 @@ def test_a_subject_has_a_page_with_an_address(browser: Browser, pages):
     for part in (
         "model, prompt", "made for", "Nearest by crosscov", "Nearest by tupate", "0.81 accuracy", "0.50",
         "$0.0083", "400", "52,000", "212 ms a call", "What is the opinion in this text?", "Answer with one word.",
-        "good, positive", "4 embeddings", "48 checks", "drifted: its embedding moved",
+        "good, positive", "4 embeddings", "48 checks", "drifted: the label changed on 4 % of your texts",
     ):  # fmt: skip
         assert part in shown, part
     address = driver.current_url
@@ -716,7 +716,7 @@ def test_drift_shows_what_moved_first(browser: Browser, pages):
     )
     cards = driver.find_elements(By.CSS_SELECTOR, ".drift-grid .card")
     assert "tfidf/hotel_reviews" in cards[0].text
-    assert "drifted: its embedding moved" in cards[0].text
+    assert "drifted: the label changed on 4 % of your texts" in cards[0].text
     assert len(cards[0].find_elements(By.CSS_SELECTOR, ".dot.alarm")) == 8
     assert all("as at first" in card.text and not card.find_elements(By.CSS_SELECTOR, ".alarm") for card in cards[1:])
     assert cards[0].find_element(By.CSS_SELECTOR, ".chart").get_attribute("aria-label") == (

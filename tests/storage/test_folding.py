@@ -91,8 +91,8 @@ def test_runs_are_folded_and_of_one_that_was_tried_again_the_last_record_counts(
 def test_checks_of_drift_are_folded_and_count_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for _ in range(3):
-        row = {"study": "s", "model": "m", "model_ref": "m@1", "distance": np.nan}
-        DriftStore(store).put_check(row, np.full((1, 2), np.nan, np.float32), np.ones(1, bool), Stamp())
+        row = {"study": "s", "model": "m", "model_ref": "m@1", "p_value": np.nan, "panel_values": [np.nan] * 2}
+        DriftStore(store).put_check(row, Stamp())
     (folder,) = (tmp_path / "drift" / "checks").iterdir()
     shutil.copytree(folder, tmp_path / "kept")
     fold(store, folder.relative_to(tmp_path).as_posix())

@@ -85,12 +85,12 @@ def store(tmp_path: Path) -> Store:
                    "similarity": 0.7})  # fmt: skip
     vectors.put_ranking("one", "n1", near, vectors.population("one"), None, SECOND)
     check = {"study": "kitchen", "model": "plain/api", "pool": "p", "panel": "q", "baseline": "q-000001",
-             "distance_threshold": 0.1, "change": 0.0, "change_threshold": 0.1, "noise": 0.0, "spread": 0.0,
-             "rows": 1, "answered": 1.0, "calls": 1}  # fmt: skip
-    for version, distance in (("m1", 0.02), ("m2", 0.3)):
-        row = {**check, "model_ref": f"plain/api@{version}", "distance": distance, "drifted": distance > 0.1,
-               "reasons": ["its embedding moved"] if distance > 0.1 else []}  # fmt: skip
-        DriftStore(store).put_check(row, np.zeros((1, 2), np.float32), np.ones(1, bool), SECOND)
+             "tier": "panel", "noise": 0.01, "rows": 1, "answered": 1.0, "calls": 1}  # fmt: skip
+    for version, share in (("m1", 0.02), ("m2", 0.3)):
+        row = {**check, "model_ref": f"plain/api@{version}", "drifted": share > 0.1, "share": share,
+               "share_low": share / 2, "share_high": 2 * share, "reasons": ["a verdict"]}  # fmt: skip
+        DriftStore(store).put_check(row, SECOND)
+    DriftStore(store).put_check({**check, "model_ref": "plain/api@m2", "tier": "wire", "drifted": False}, SECOND)
     return store
 
 
@@ -113,7 +113,7 @@ def test_a_subject_is_told_once_with_all_that_is_stored_of_it(store: Store) -> N
         ("one-plain-m1", False, "mlflow-1"), ("one-plain-m2", True, "mlflow-2"),
     ]  # fmt: skip
     assert plain.history[0].similarity == pytest.approx(0.5**0.5)
-    assert [(check.drifted, check.distance) for check in plain.drift] == [(False, 0.02), (True, 0.3)]
+    assert [(check.drifted, check.share) for check in plain.drift] == [(False, 0.02), (True, 0.3)]
     assert len({check.baseline for check in plain.drift}) == 2  # of two versions, though their names are alike
     assert shown.spaces[0].nearest[0] == [Neighbor("plain/api", "model", 7.5, 6.0, 8.0, "fits")]
     assert [(failure.id, failure.reason) for failure in shown.failures] == [("broken", "kitchen, embed: constant")]

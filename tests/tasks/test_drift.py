@@ -1,27 +1,29 @@
-"""The check of one model, called as a plain function: another panel or other settings make no baseline in silence."""
+"""The check of one model, called as a plain function: what is asked, what is found, and what makes no baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tasks.drift
 from fute.config import DriftConfig, EndpointConfig, PromptConfig, PromptModel, SurrogateConfig
 from fute.errors import DataError
 from fute.types import Pool, TextTable
-from tasks.drift import DriftCheck, check_drift
+from storage.drift import DriftStore
+from tasks.drift import check_drift
+from tasks.identify import identify_endpoint
 from tasks.run import Run
 from tasks.study import StudyParts
+from tasks.watch import DriftCheck
 from tests.llm_server import LlmServer
 
 PROMPT = PromptConfig(id="p", template="{{text}}", verbalizer={"good": ["good"], "bad": ["bad"]})
 MODEL = PromptModel(kind="prompt", id="p/api", prompt="p", endpoint="api")
-
-
 CRITIC = "You are a harsh critic who dislikes everything."
+ROWS = 100
 
 Answers = list[tuple[str, float]]
 
@@ -39,6 +41,11 @@ def opposite(prompt: str, system: str | None = None) -> Answers:
     return sorted([("good", shares["bad"]), ("bad", shares["good"])], key=lambda pair: -pair[1])
 
 
+def critic(prompt: str, system: str | None = None) -> Answers:
+    """A host that adds a system text of its own: no label changes."""
+    return labels(prompt, CRITIC)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(study="s", store=str(tmp_path), base_dir=str(tmp_path), seed=0)
@@ -46,120 +53,212 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def pool(run: Run) -> str:
-    texts = [f"{'good' if number % 2 else 'bad'} text {number}" for number in range(40)]
-    return run.open_store().put_pool(Pool(TextTable(texts), ["source"] * 40), run.stamp)
+    texts = [f"{'good' if number % 2 else 'bad'} text {number}" for number in range(ROWS)]
+    return run.open_store().put_pool(Pool(TextTable(texts), ["source"] * ROWS), run.stamp)
+
+
+class Checker:
+    """Checks of the model, stored as the flow stores them, with other settings where given."""
+
+    def __init__(self, server: LlmServer, run: Run, pool: str, **config: Any) -> None:
+        self.server, self.run, self.pool, self.config = server, run, pool, config
+
+    def parts(self, model: str = "m", **prompt: Any) -> StudyParts:
+        endpoint = EndpointConfig(id="api", base_url=self.server.base_url, service="test", model=model)
+        prompts = {"p": PROMPT.model_copy(update=prompt)}
+        other = endpoint.model_copy(update={"id": "gateway", "service": "gateway"})
+        endpoints = {"api": endpoint, "gateway": other}
+        return StudyParts(surrogate=SurrogateConfig(), endpoints=endpoints, prompts=prompts)
+
+    def __call__(self, model: str = "m", renew: bool = False, wire: bool = False, **prompt: Any) -> list[DriftCheck]:
+        drift = DriftConfig(**{"panel_rows": ROWS, "askings": 4, **self.config})
+        looked = check_drift.fn(self.run, MODEL, self.parts(model, **prompt), self.pool, drift, renew, wire)
+        checks = [c.judged(c.p_value is not None and c.p_value <= 0.01) if c.tier == "panel" else c for c in looked]
+        for check in checks:
+            if check.tier in ("wire", "panel"):
+                DriftStore(self.run.open_store()).put_check(check.row(self.run.study), self.run.stamp, check.day)
+        return checks
 
 
 @pytest.fixture
-def alarms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    monkeypatch.setattr(tasks.drift, "emit_event", lambda **event: events.append(event))
-    return events
+def checker(run: Run, pool: str) -> Callable[..., Checker]:
+    return lambda server, **config: Checker(server, run, pool, **config)
 
 
-def checker(server: LlmServer, run: Run, pool: str) -> Callable[..., DriftCheck]:
-    """A check of the model, with other settings of its prompt where given, or another model at its endpoint."""
-
-    def check(model: str = "m", renew: bool = False, **prompt: Any) -> DriftCheck:
-        endpoint = EndpointConfig(id="api", base_url=server.base_url, service="test", model=model)
-        prompts = {"p": PROMPT.model_copy(update=prompt)}
-        parts = StudyParts(surrogate=SurrogateConfig(), endpoints={"api": endpoint}, prompts=prompts)
-        return check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=40), renew)
-
-    return check
+def states(checks: list[DriftCheck]) -> list[tuple[str, str]]:
+    return [(check.tier, check.state) for check in checks]
 
 
-def test_settings_that_a_study_changes_are_an_alarm_once_and_only_if_the_answers_change(
-    run: Run, pool: str, alarms: list[dict[str, Any]]
+def test_a_change_is_found_within_the_first_batch_and_said_in_texts(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        (first,) = check()
+        assert (first.tier, first.calls, server.n_requests) == ("baseline", 4 * ROWS, 4 * ROWS)
+        (quiet,) = check()
+        assert (states([quiet]), quiet.calls, quiet.asked) == ([("panel", "unchanged")], 32 + ROWS, [32, ROWS])
+        assert quiet.reasons == ["no change; a change of more than 3.0% would have been seen (95 %)"]
+        server.change_answers(opposite)
+        (found,) = check()
+        assert (found.state, found.calls, found.label_changed) == ("changed", 32, [32])
+        assert found.reasons[0].startswith("the label changed on 100.0% (89.1% to 100.0%) of your texts, most often ")
+        assert "; first seen between 20" in found.reasons[0]
+        (still,) = check()
+        assert (still.state, still.asked) == ("changed", [ROWS])  # and on how many it has, of the whole panel
+        server.change_answers(labels)
+        for _ in range(2):
+            assert states(check()) == [("panel", "unchanged")]  # as it was: no alarm stays
+        server.change_answers(opposite)
+        assert states(check()) == [("panel", "changed")]
+
+
+def test_a_change_of_probabilities_alone_is_one(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.change_answers(critic)
+        (found,) = check()
+    assert (found.state, found.label_changed, found.moved) == ("changed", [0], [32])
+    assert "the probabilities of labels moved on 100.0% of your texts; the label changed on 0.0%" in found.reasons[0]
+
+
+def test_a_wire_asks_ten_rows_and_the_panel_when_it_trips_or_a_week_has_passed(
+    checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LlmServer(labels) as server:
-        check = checker(server, run, pool)
-        assert check().new_baseline
-        assert not check().drifted
+        check = checker(server)
+        check()
+        asked = server.n_requests
+        (quiet,) = check(wire=True)
+        assert (states([quiet]), quiet.calls, server.n_requests) == ([("wire", "unchanged")], 10, asked + 10)
+        server.change_answers(opposite)
+        wire, panel = check(wire=True)
+        assert states([wire, panel]) == [("wire", "tripped"), ("panel", "changed")]
+        assert (wire.calls, panel.calls) == (10, 32)
+        assert "its answers to 10 rows look otherwise than before (p 0.000" in wire.reasons[0]
+        # It trips once for one cause, for what it heard then is what it is compared with; the alarm stays.
+        (after,) = check(wire=True)
+        assert (after.state, after.drifted, after.calls) == ("changed", True, 10)
+        assert after.reasons[0].startswith("its panel had changed when it was read last (20")
+        later = datetime.now(UTC) + timedelta(days=8)
+        monkeypatch.setattr("tasks.drift.datetime", type("Later", (), {"now": staticmethod(lambda _: later)}))
+        assert [tier for tier, _ in states(check(wire=True))] == ["wire", "panel"]
 
-        found = check(system=CRITIC)
-        assert (found.drifted, found.new_baseline, found.changed) == (True, True, ["system"])
+
+def test_another_name_of_the_model_trips_the_wire(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.model = "test-model-0613"
+        wire, panel = check(wire=True)
+        assert wire.reasons[0] == "the endpoint names another model: test-model-0613; until now test-model"
+        assert states([wire, panel]) == [("wire", "tripped"), ("panel", "unchanged")]
+        assert states(check(wire=True)) == [("wire", "unchanged")]
+
+
+def test_for_trips_the_panel_is_read_once_a_day(
+    checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.model = "test-model-0613"
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
+        server.change_answers(opposite)
+        check(wire=True)  # one asking to be compared with is too few to trip it, two are not
+        server.change_answers(labels)
+        server.model = "test-model-0700"
+        (tripped,) = check(wire=True)
+        assert tripped.state == "tripped"
+        assert "the panel was read for a trip within the last day" in tripped.reasons[-1]
+        monkeypatch.setattr("tasks.drift.REST", timedelta(0))
+        server.model = "test-model-0800"
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
+
+
+def test_settings_that_a_study_changes_are_told_once_and_are_an_alarm_only_if_the_answers_change(
+    checker: Callable[..., Checker],
+) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        (found,) = check(system=CRITIC)
+        assert (found.tier, found.state, found.drifted, found.changed) == ("settings", "settings", True, ["system"])
         assert found.reasons[-1] == (
             "the study has changed its system, and what it answers now is its baseline from now on"
         )
-        assert [event["payload"]["reasons"] for event in alarms] == [tuple(found.reasons)]
-        after = check(system=CRITIC)
-        assert (after.drifted, after.new_baseline, after.changed) == (False, False, [])
+        (after,) = check(system=CRITIC)
+        assert (after.state, after.changed) == ("unchanged", [])
         assert after.baseline != found.baseline
-
-        back = check()  # its own first baseline is older than the critic's
+        (back,) = check()  # its own first baseline is older than the critic's
         assert (back.drifted, back.baseline, back.changed) == (True, after.baseline, ["system"])
-        assert not check().drifted
-        assert len(alarms) == 2
-
-        asked = server.n_requests
-        harmless = check(system="Answer in one word.", template="Good or bad? {{text}}")
-        assert (harmless.drifted, harmless.new_baseline) == (False, True)
-        assert harmless.changed == ["system", "template"]
-        assert (harmless.calls, server.n_requests) == (80, asked + 80)  # a baseline is asked as often as any
-        assert not check(system="Answer in one word.", template="Good or bad? {{text}}").changed
-
-        server.change_answers(opposite)
-        swapped = check("another")
-        assert (swapped.drifted, swapped.changed) == (True, ["model", "system", "template"])
-        three = check("another", verbalizer={"good": ["good"], "bad": ["bad"], "none": ["none"]})
+        (harmless,) = check(system="Answer in one word.", template="Good or bad? {{text}}")
+        assert (harmless.drifted, harmless.changed) == (False, ["system", "template"])
+        assert harmless.calls == 4 * ROWS  # a baseline is asked as often as any
+        (three,) = check("another", verbalizer={"good": ["good"], "bad": ["bad"], "none": ["none"]})
+        assert three.drifted
         assert three.reasons[0] == "its answers are 3 numbers each, and were 2"
 
 
-def test_a_change_behind_the_endpoint_is_an_alarm_until_it_is_taken_for_the_baseline(
-    run: Run, pool: str, alarms: list[dict[str, Any]]
-) -> None:
+def test_refusals_are_no_reading_and_no_baseline(checker: Callable[..., Checker]) -> None:
     with LlmServer(labels) as server:
-        check = checker(server, run, pool)
-        check()
-        for changed in (opposite, lambda prompt, system: labels(prompt, CRITIC)):  # a swap; a system text of its own
-            server.change_answers(changed)
-            for _ in range(2):
-                found = check()
-                assert (found.drifted, found.new_baseline, found.changed) == (True, False, [])
-            server.change_answers(labels)
-            assert not check().drifted
-    assert len(alarms) == 4
-
-
-def test_silence_is_no_baseline(run: Run, pool: str, alarms: list[dict[str, Any]]) -> None:
-    with LlmServer(labels) as server:
-        check = checker(server, run, pool)
-        first = check()
+        check = checker(server)
+        (first,) = check()
         server.change_answers(lambda prompt, system: [("I cannot say", 1.0)])
-        for _ in range(2):
-            found = check(system=CRITIC)
-            assert (found.drifted, found.new_baseline, found.baseline) == (True, False, first.baseline)
-            assert "its baseline stays the old one (only 0 of the panel's 40 rows" in found.reasons[-1]
-    assert len(alarms) == 2
-
-
-def test_another_panel_is_no_silent_new_baseline(run: Run, pool: str) -> None:
-    with LlmServer(labels) as server:
-        endpoint = EndpointConfig(id="api", base_url=server.base_url, service="test", model="m")
-        parts = StudyParts(surrogate=SurrogateConfig(), endpoints={"api": endpoint}, prompts={"p": PROMPT})
-        first = check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=40))
-        assert first.new_baseline
-        assert server.n_requests == 80
-        with pytest.raises(DataError, match=r"p/api was not checked: its baseline is of another panel.*--renew"):
-            check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=20))
-        assert server.n_requests == 80
-        renewed = check_drift.fn(run, MODEL, parts, pool, DriftConfig(panel_rows=20), renew=True)
-        assert renewed.new_baseline
-        assert server.n_requests == 80 + 2 * 20
-
-
-def test_answers_that_nothing_can_be_compared_with_are_no_first_baseline(run: Run, pool: str) -> None:
-    with LlmServer(lambda prompt, system=None: [("good", 0.7), ("bad", 0.3)]) as server:
-        check = checker(server, run, pool)
-        with pytest.raises(DataError, match="p/api has no baseline yet, and what it answered cannot be one"):
-            check()
-        paid = server.n_requests
+        (found,) = check()
+        assert (found.state, found.reasons) == ("unread", ["it answered 0 of 32 texts, and all of them at first"])
+        (changed,) = check(system=CRITIC)
+        assert changed.drifted
+        assert f"its baseline stays the old one (only 0 of the panel's {ROWS} rows" in changed.reasons[-1]
         server.change_answers(labels)
-        # Not paid again within the day, unless that is wished.
-        with pytest.raises(DataError, match="once more today: fute drift STUDY --renew"):
-            check()
-        assert server.n_requests == paid
-        assert check(renew=True).new_baseline
-        assert server.n_requests == 2 * paid
-        assert not check().drifted
+        (again,) = check()
+        assert (again.state, again.baseline) == ("unchanged", first.baseline)
+
+
+def test_another_panel_is_no_silent_new_baseline(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        checker(server)()
+        asked = server.n_requests
+        smaller = checker(server, panel_rows=20)
+        with pytest.raises(DataError, match=r"p/api was not checked: its baseline is of another panel.*--renew"):
+            smaller()
+        assert server.n_requests == asked
+        (renewed,) = smaller(renew=True)
+        assert (renewed.tier, server.n_requests) == ("baseline", asked + 4 * 20)
+
+
+def test_silence_is_no_first_baseline_and_is_paid_once_a_day(checker: Callable[..., Checker]) -> None:
+    with LlmServer(lambda prompt, system=None: [("I cannot say", 1.0)]) as server:
+        check = checker(server)
+        for _ in range(2):
+            with pytest.raises(DataError, match="p/api has no baseline yet.*once more today: fute drift STUDY --renew"):
+                check()
+            assert server.n_requests == 4 * ROWS
+        server.change_answers(labels)
+        (made,) = check(renew=True)
+        assert made.tier == "baseline"
+
+
+def test_an_endpoint_is_identified_by_twenty_calls(checker: Callable[..., Checker], run: Run, pool: str) -> None:
+    with LlmServer(labels) as server:
+        check, drift = checker(server), DriftConfig(panel_rows=ROWS, askings=4)
+
+        def identity(**prompt: Any) -> DriftCheck:
+            return identify_endpoint.fn(run, MODEL, "gateway", check.parts(**prompt), pool, drift)
+
+        with pytest.raises(DataError, match=r"p/api has no baseline with its present settings.*fute drift STUDY"):
+            identity()
+        check()
+        asked = server.n_requests
+        same = identity()
+        assert (same.state, same.calls, server.n_requests) == ("same", 20, asked + 20)
+        assert same.reasons[0].startswith("gateway as p/api: the same, as far as 20 texts can tell")
+        server.change_answers(opposite)
+        assert identity().state == "same"  # the same day: not asked again
+        assert server.n_requests == asked + 20
+        check(renew=True)
+        server.change_answers(critic)
+        another = identity()
+        assert another.state == "another"
+        # What was identified is no check of the model itself.
+        server.change_answers(opposite)
+        assert states(check(wire=True)) == [("wire", "unchanged")]
