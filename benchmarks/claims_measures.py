@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +72,23 @@ def interval(values: Doubles, seed: int = 0) -> tuple[float, float, float]:
     return float(known.mean()), float(low), float(high)
 
 
-def verdict(beats: Mapping[str, Doubles], matches: Mapping[str, Doubles]) -> str:
-    """Of a claim of so many paired differences in NDCG.
+def ranks(ids: Sequence[str], similarity: Doubles, best: dict[str, str]) -> dict[str, Any]:
+    """Rank of each target's best source among all other tasks; the mean of equal ones."""
+    found = {}
+    for target, source in best.items():
+        t, s = ids.index(target), ids.index(source)
+        others = np.delete(similarity[:, t].astype(float), t)
+        own = float(similarity[s, t])
+        found[target] = float((others > own).sum() + ((others == own).sum() + 1) / 2)
+    return {"mean_rank": interval(np.array(list(found.values()))), "candidates": len(ids) - 1, "targets": len(found),
+            "rank": found}  # fmt: skip
 
-    Args:
-        beats: what must be above 0: held if the whole interval is, not held if none of its upper half is reached.
-        matches: what must not be below 0.
+
+def verdict(beats: Mapping[str, Doubles], matches: Mapping[str, Doubles]) -> str:
+    """Of a claim about paired differences in NDCG.
+
+    held: every interval of `beats` lies above 0, and none of `matches` below it. not held: an interval lies below 0, or
+    a mean of `beats` is not above it. not decidable: anything else, and where there are too few targets.
     """
     held = True
     for must_be_above, differences in ((True, beats), (False, matches)):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims_measures import Doubles, interval
+from claims_measures import Doubles, ranks
 from command import as_run, write_record
 from quality import KeptVectors, _embedder
 from real_tasks import manifest, read_task, real_pool, task_lists
@@ -141,18 +141,6 @@ def read_dataset(shared: Path, entry: dict[str, Any]) -> Dataset:
         "max_rows": SPAN_ROWS if spans else ROWS,
     }  # fmt: skip
     return ingest(DatasetConfig.model_validate(config), shared / "data", seed=0)
-
-
-def ranks(ids: Sequence[str], similarity: Doubles, best: dict[str, str]) -> dict[str, Any]:
-    """Rank of each target's best source among all other tasks; the mean of equal ones."""
-    found = {}
-    for target, source in best.items():
-        t, s = ids.index(target), ids.index(source)
-        others = np.delete(similarity[:, t].astype(float), t)
-        own = float(similarity[s, t])
-        found[target] = float((others > own).sum() + ((others == own).sum() + 1) / 2)
-    return {"mean_rank": interval(np.array(list(found.values()))), "candidates": len(ids) - 1, "targets": len(found),
-            "rank": found}  # fmt: skip
 
 
 def _cosines(vectors: Sequence[Floats]) -> Doubles:

@@ -19,11 +19,14 @@ from scipy.special import softmax
 from transfer import SETTINGS, find_backbone, source_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from fute.data.sampling import generator
 from fute.models.encoding import encode, pad
 from fute.surrogate.source import Source
 from fute.types import Floats, Outputs, Pool, TextTable
 
 BATCH = 64
+POOL_ROWS = 1500
+"""Of the pool, that a source model is asked about."""
 LABELLED_ROWS = 100
 """Of a target, that LogME, H-score and LEEP ask a source model about."""
 
@@ -59,10 +62,13 @@ def read_source_models(tasks: Sequence[Task], layers: int | None, cache: Path) -
 
 
 def pool_outputs(model: SourceModel, pool: Pool, cache: Path) -> Outputs:
-    """Probabilities on the pool, asked once."""
-    logits, _ = _seen(model, pool.inputs, cache / f"{model.key} on {pool.id}.npz")
-    names = tuple(model.task.dataset.label_names or ())
-    return Outputs("probabilities", softmax(logits, axis=1).astype(np.float32), names or None)
+    """Probabilities on POOL_ROWS texts of the pool, asked once; the rest has no answer."""
+    rows = np.sort(generator(0, "texts for source models", pool.id).permutation(len(pool))[:POOL_ROWS])
+    logits, _ = _seen(model, pool.inputs.take(rows), cache / f"{model.key} on {len(rows)} of {pool.id}.npz")
+    answered = np.isin(np.arange(len(pool)), rows)
+    values = np.zeros((len(pool), logits.shape[1]), np.float32)
+    values[rows] = softmax(logits, axis=1)
+    return Outputs("probabilities", values, tuple(model.task.dataset.label_names or ()) or None, answered)
 
 
 def labelled_rows_of(target: Task) -> NDArray[np.intp]:

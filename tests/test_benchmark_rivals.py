@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
-from claims_measures import Transfers, best_on_average, by_target, family_first, interval, verdict
+from claims_measures import Transfers, best_on_average, by_target, family_first, interval, ranks, verdict
 from referee_page import END, START, with_tables
 from rivals.cka import debiased_cka, hsic
 from rivals.data_kernel import distances, perspectives
@@ -100,6 +100,14 @@ def test_a_perfect_ranking_of_sources_earns_everything_and_chance_what_chance_ea
     np.testing.assert_allclose(perfect["pick_gain"], [0.3, 0.4, 0.3])
     assert by_target(TRANSFERS, np.zeros((4, 3)))["best_rank"].tolist() == [2, 2, 2]
     assert np.isnan(by_target(TRANSFERS, np.zeros((4, 3)), in_family=True)["ndcg"]).all()
+
+
+def test_the_best_source_is_ranked_among_all_others_and_equal_ones_share_their_rank() -> None:
+    similarity = np.array([[1.0, 0.2, 0.9, 0.5], [0.2, 1.0, 0.3, 0.3], [0.9, 0.3, 1.0, 0.1], [0.5, 0.3, 0.1, 1.0]])
+    found = ranks(list("abcd"), similarity, {"a": "d", "b": "c"})
+    assert found["rank"] == {"a": 2.0, "b": 1.5}
+    assert (found["candidates"], found["targets"], found["mean_rank"][0]) == (3, 2, 1.75)
+    assert ranks(list("abcd"), np.zeros((4, 4)), {"a": "d"})["rank"] == {"a": 2.0}
 
 
 def test_a_claim_is_held_only_by_an_interval_and_undecided_with_few_targets() -> None:
