@@ -12,7 +12,8 @@ what needs no embedding. With the second file there are source models of two bac
 layers. Vectors, source models and their answers are kept in --cache, so that a run which was ended goes on.
 
 Needs the shared data (FUTE_SHARED, or ../shared beside the checkout). The rows of a dataset embedding are those of
-benchmarks/quality.py; LogME, H-score and LEEP ask the source models about the first 100 of them.
+benchmarks/quality.py; LogME, H-score and LEEP ask the source models about the first 32 of them, as many as the
+fine-tuning has.
 """
 
 from __future__ import annotations
@@ -74,13 +75,14 @@ def main() -> None:
     scores = load_scores(HERE / "results/transfer_scores.json")
     with threadpool_limits(1):
         whole = study.models(None)
-        results = {"within MiniLM": within(study, whole, scores, options.methods, SurrogateConfig())}
+        minilm = SurrogateConfig()
+        results = {"within MiniLM": within(study, whole, scores, options.methods, options.datasets_only, minilm)}
         if options.second.exists():
             few = study.models(LAYERS)
             second = load_scores(options.second)
             surrogate = SurrogateConfig(model=few_layers(options.cache))
             natives = [m for m in options.methods if m in ("crosscov", "tupate")]
-            results["within its first three layers"] = within(study, few, second, natives, surrogate)
+            results["within its first three layers"] = within(study, few, second, natives, [], surrogate)
             results["across both"] = across(study, [*whole, *few], [scores, second], options.methods)
     for name, found in results.items():
         print("\n" + told(name, found))
@@ -88,7 +90,7 @@ def main() -> None:
         "command": f"OMP_NUM_THREADS=1 {as_run(__file__)}", "git_commit": code_version(),
         "settings": {
             "sources": SOURCES, "targets": TARGETS, "pool_rows": len(study.pool),
-            "methods": {name: METHODS[name].identity() for name in options.methods},
+            "methods": {name: METHODS[name].identity() for name in (*options.methods, *options.datasets_only)},
         },
         "source_models": {m.key: m.score for m in whole},
         "stored_sources": load_stored(HERE / "results/transfer_scores.json"),
@@ -100,6 +102,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=["crosscov", "tupate", "taskemb"], default=["crosscov"])
+    parser.add_argument(
+        "--datasets-only", nargs="+", choices=["tupate", "taskemb"], default=[], help="native rankings alone: (a)"
+    )
     parser.add_argument("--second", type=Path, default=HERE / "results/transfer_scores_3_layers.json")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--out", type=Path, default=HERE / "results/claims.json")
@@ -176,6 +181,7 @@ def within(
     models: Sequence[SourceModel],
     scores: TransferScores,
     methods: Sequence[str],
+    datasets_only: Sequence[str],
     native: SurrogateConfig,
 ) -> dict[str, Any]:
     """One backbone. (a) with that backbone as the surrogate, (b) always with MiniLM."""
@@ -191,6 +197,10 @@ def within(
         ranked[f"{method}, {MODELS}, {MEMBERS}"] = cosines(centred(of_models), centred(datasets)[targets])
         if method != "taskemb":  # its frame is 24 more trainings of all weights
             ranked |= {f"{method}, {k}": v for k, v in in_frame(frame(), datasets, of_models, targets).items()}
+    for method in datasets_only:
+        own, targets = study.vectors(method, native, [])[0], study.target_rows
+        ranked[f"{method}, {DATASETS}, {PLAIN}"] = cosines(own, own[targets])
+        ranked[f"{method}, {DATASETS}, {MEMBERS}"] = cosines(centred(own), centred(own)[targets])
     return compared(study, models, transfers, ranked)
 
 

@@ -27,8 +27,8 @@ from fute.types import Floats, Outputs, Pool, TextTable
 BATCH = 64
 POOL_ROWS = 1500
 """Of the pool, that a source model is asked about."""
-LABELLED_ROWS = 100
-"""Of a target, that LogME, H-score and LEEP ask a source model about."""
+LABELLED_ROWS = 32
+"""Of a target, that LogME, H-score and LEEP ask a source model about: as many as the fine-tuning has."""
 
 
 @dataclass(frozen=True)
