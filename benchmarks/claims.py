@@ -57,6 +57,7 @@ OUT_OF_DOMAIN = ("financial_phrasebank",)
 """Targets whose texts are of a trade of their own; medical_questions_pairs is of pairs, which no source here learns."""
 DATASETS, MODELS = "datasets", "models against datasets"
 PLAIN, MEMBERS, FRAME = "no reference", "members' reference", "frame"
+UNMEASURED = "not measured"
 NATIVE = ("tupate", "taskemb")
 """Methods that papers use dataset to dataset, within one architecture."""
 BASELINES = (
@@ -290,10 +291,12 @@ def compared(
         differences[name] = {other: interval(values) for other, values in gains.items()}
         chance = {"random": gains["random"]}
         verdicts[name] = {
-            "as good as native methods": verdict(chance, {n: gains[n] for n in natives}),
+            "as good as native methods": verdict(chance, {n: gains[n] for n in natives}) if natives else UNMEASURED,
             "better than the best on average": verdict(chance | {"list": gains[BASELINES[0]]}, {}),
             "better than the family first": verdict(chance | {"list": gains[BASELINES[1]]}, {}),
-            "out of domain as good as native methods": verdict({}, {n: gains[n][domain] for n in natives}),
+            "out of domain as good as native methods": verdict({}, {n: gains[n][domain] for n in natives})
+            if natives
+            else UNMEASURED,
         }
     return {
         "targets": len(study.targets), "sources": len(models),

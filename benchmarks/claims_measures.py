@@ -85,18 +85,14 @@ def ranks(ids: Sequence[str], similarity: Doubles, best: dict[str, str]) -> dict
 
 
 def verdict(beats: Mapping[str, Doubles], matches: Mapping[str, Doubles]) -> str:
-    """Of a claim about paired differences in NDCG.
+    """Of a claim about paired differences in NDCG: `beats` must lie above 0, `matches` must not lie below it.
 
-    held: every interval of `beats` lies above 0, and none of `matches` below it. not held: an interval lies below 0, or
-    a mean of `beats` is not above it. not decidable: anything else, and where there are too few targets.
+    held: every interval of `beats` does, and none of `matches` does. not held: an interval lies below 0. not decidable:
+    anything else, and where there are too few targets.
     """
-    held = True
-    for must_be_above, differences in ((True, beats), (False, matches)):
-        for values in differences.values():
-            if (~np.isnan(values)).sum() < FEWEST_TARGETS:
-                return "not decidable"
-            mean, low, high = interval(values)
-            if high < 0 or (must_be_above and mean <= 0):
-                return "not held"
-            held &= low > 0 or not must_be_above
-    return "held" if held else "not decidable"
+    found = {name: interval(values) for name, values in {**beats, **matches}.items()}
+    if any((~np.isnan(values)).sum() < FEWEST_TARGETS for values in (*beats.values(), *matches.values())):
+        return "not decidable"
+    if any(high < 0 for _, _, high in found.values()):
+        return "not held"
+    return "held" if all(found[name][1] > 0 for name in beats) else "not decidable"

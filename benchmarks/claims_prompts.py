@@ -12,6 +12,7 @@ votes, and fute's default. Answers that --cache does not hold are asked for.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="draws of texts")
     parser.add_argument("--rows", type=int, default=200, help="texts in a draw")
+    parser.add_argument("--opt-only", action="store_true", help="without the network and its ten targets")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--out", type=Path, default=HERE / "results/claims_prompts.json")
     options = parser.parse_args()
@@ -78,11 +80,13 @@ def main() -> None:
     features = Store(options.cache).cached_features(surrogate.id, partial(compute_features, surrogate))
     found: dict[str, dict[str, Any]] = {}
     with threadpool_limits(1):
-        for case in cases(shared, options.cache, features):
+        for case in cases(shared, None if options.opt_only else options.cache, features):
             found[case.answers.name] = {rule: measure(case, rule, options.seeds, options.rows) for rule in RULES}
             print(f"{case.answers.name}: done", flush=True)
     network = [name for name in found if name.startswith("network")]
-    groups = {"OPT-2.7B, SST-2": ["OPT-2.7B sst2"], f"network, {len(network)} targets": network}
+    groups = {"OPT-2.7B, SST-2": ["OPT-2.7B sst2"]}
+    if network:
+        groups[f"network, {len(network)} targets"] = network
     results = {
         title: {rule: over_targets([found[n][rule] for n in of]) for rule in RULES} for title, of in groups.items()
     }
@@ -91,21 +95,28 @@ def main() -> None:
         for method in rules["none"]:
             told = ["  ".join(f"{rules[r][method][m][0]:>6.3f}" for m in MEASURES) for r in RULES]
             print(f"  {method:<32}" + " | ".join(told))
+    stored = from_prompt_selection(HERE / "results/prompt_selection.json")
+    against = closeness_against([found[n]["none"] for n in network] or stored)
+    print("\ncloseness on the network's targets, rank correlation above")
+    for name, (mean, low, high) in against.items():
+        print(f"  {name:<32}{mean:+.3f} ({low:+.3f} to {high:+.3f})")
     settings = {"seeds": options.seeds, "rows": options.rows, "texts of the network's targets": TEXTS, "share": SHARE}
     write_record(
         {
             "command": as_run(__file__), "git_commit": code_version(), "settings": settings, "results": results,
-            "each": found,
+            "each": found, "closeness on the network above": against,
         },
         options.out,
     )  # fmt: skip
 
 
-def cases(shared: Path, cache: Path, features: Features) -> Iterator[Case]:
+def cases(shared: Path, cache: Path | None, features: Features) -> Iterator[Case]:
     opt = read_opt(shared / "llm")
     table = pq.read_table(shared / "llm/opt27b_sst2_rows.parquet").to_pandas().sort_values("row")
     target = Target("sst2", "sentiment", TextTable(list(table["text"])), opt.labels, opt.candidates.label_names)
     yield Case(opt, features(target.inputs), references_of(shared, target, features))
+    if cache is None:
+        return
     family_of = {name: family for family in TARGETS for name in (*TARGETS[family], *UNSEEN[family])}
     for answers in ask_network(shared, cache, TEXTS):
         name = answers.name.removeprefix("network ")
@@ -144,6 +155,24 @@ def measure(case: Case, rule: str, seeds: int, rows: int) -> dict[str, dict[str,
             quality = ranking_quality(values, accuracies)
             kept.setdefault(name, []).append([float(getattr(quality, m)) for m in MEASURES])
     return {name: dict(zip(MEASURES, np.mean(of, axis=0).tolist(), strict=True)) for name, of in kept.items()}
+
+
+def from_prompt_selection(path: Path) -> list[dict[str, dict[str, float]]]:
+    """The network's judging prompts on its ten targets, uncalibrated, as benchmarks/prompt_selection.py has them."""
+    record = json.loads(path.read_text(encoding="utf-8"))["results"]
+    found = []
+    for part in ("all answers", "targets not seen before"):
+        of = record[part]
+        targets = [name for name in of["closeness"] if name.startswith("judging ")]
+        found += [{method: of[method][target] for method in of if target in of[method]} for target in targets]
+    return found
+
+
+def closeness_against(found: list[dict[str, dict[str, float]]]) -> dict[str, tuple[float, float, float]]:
+    """Paired differences in rank correlation of FUTE's closeness with each other method, targets resampled."""
+    own = np.array([each["closeness"]["rank_correlation"] for each in found])
+    methods = [m for m in (*SHOWN[1:], "random") if all(m in each for each in found)]
+    return {m: interval(own - np.array([each[m]["rank_correlation"] for each in found])) for m in methods}
 
 
 def over_targets(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, tuple[float, float, float]]]:
