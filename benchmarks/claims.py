@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache as once
 from functools import partial
 from pathlib import Path
@@ -33,11 +33,12 @@ from command import as_run, write_record
 from match_scores import h_score, leep, logme
 from population import PartFeatures
 from population import scores as frame_scores
-from quality import METHODS, KeptVectors, _embedder, frame_of
+from quality import FEWER_ROWS, METHODS, KeptVectors, _embedder, frame_of
 from real_tasks import Task, labelled_rows, manifest, read_task, real_pool, split_rows, task_lists
+from referee_rows import write_rows
 from scipy.special import softmax
 from sklearn.preprocessing import normalize
-from source_models import SourceModel, labelled_rows_of, pool_outputs, read_source_models, seen_in
+from source_models import LABELLED_ROWS, SourceModel, labelled_rows_of, pool_outputs, read_source_models, seen_in
 from threadpoolctl import threadpool_limits
 from transfer import MAX_ROWS, SOURCES, TARGETS
 from transfer_scores import load_scores
@@ -57,8 +58,8 @@ OUT_OF_DOMAIN = ("financial_phrasebank",)
 """Targets whose texts are of a trade of their own; medical_questions_pairs is of pairs, which no source here learns."""
 DATASETS, MODELS = "datasets", "models against datasets"
 PLAIN, MEMBERS, FRAME = "no reference", "members' reference", "frame"
-UNMEASURED = "not measured"
-NATIVE = ("tupate", "taskemb")
+UNMEASURED, OWN_FIRST = "not measured", "own source model nearest to a dataset"
+NATIVE = ("tupate", f"tupate, {FEWER_ROWS} rows", "taskemb")
 """Methods that papers use dataset to dataset, within one architecture."""
 BASELINES = (
     "best on average over other targets", "the target's family first, then best on average",
@@ -87,6 +88,7 @@ def main() -> None:
             results["across both"] = across(study, [*whole, *few], [scores, second], options.methods)
     for name, found in results.items():
         print("\n" + told(name, found))
+    write_rows(list(referee_rows(results["within MiniLM"])), "transfer")
     record = {
         "command": f"OMP_NUM_THREADS=1 {as_run(__file__)}", "git_commit": code_version(),
         "settings": {
@@ -103,9 +105,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=["crosscov", "tupate", "taskemb"], default=["crosscov"])
-    parser.add_argument(
-        "--datasets-only", nargs="+", choices=["tupate", "taskemb"], default=[], help="native rankings alone: (a)"
-    )
+    parser.add_argument("--datasets-only", nargs="+", choices=NATIVE, default=[], help="native rankings alone: (a)")
     parser.add_argument("--second", type=Path, default=HERE / "results/transfer_scores_3_layers.json")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--out", type=Path, default=HERE / "results/claims.json")
@@ -187,6 +187,7 @@ def within(
 ) -> dict[str, Any]:
     """One backbone. (a) with that backbone as the surrogate, (b) always with MiniLM."""
     transfers = Transfers(scores.mean_scores, scores.mean_baseline, scores.same_family)
+    own_first = {}
     ranked: dict[str, Doubles] = {}
     for method in methods:
         datasets, of_models, frame = study.vectors(method, SurrogateConfig(), models)
@@ -198,11 +199,12 @@ def within(
         ranked[f"{method}, {MODELS}, {MEMBERS}"] = cosines(centred(of_models), centred(datasets)[targets])
         if method != "taskemb":  # its frame is 24 more trainings of all weights
             ranked |= {f"{method}, {k}": v for k, v in in_frame(frame(), datasets, of_models, targets).items()}
+        own_first[method] = float((cosines(datasets, of_models).argmax(axis=1) == np.arange(len(datasets))).mean())
     for method in datasets_only:
         own, targets = study.vectors(method, native, [])[0], study.target_rows
         ranked[f"{method}, {DATASETS}, {PLAIN}"] = cosines(own, own[targets])
         ranked[f"{method}, {DATASETS}, {MEMBERS}"] = cosines(centred(own), centred(own)[targets])
-    return compared(study, models, transfers, ranked)
+    return compared(study, models, transfers, ranked) | {OWN_FIRST: own_first}
 
 
 def across(
@@ -285,7 +287,7 @@ def compared(
     for name in (n for n in ranked if f", {MODELS}, " in n):
         method, _, reference = name.split(", ")
         own = f"{method}, {DATASETS}, {reference}"
-        natives = [n for n in (f"{m}, {DATASETS}, {PLAIN}" for m in NATIVE) if n in ndcg]
+        natives = [n for m in NATIVE for r in (PLAIN, MEMBERS) if (n := f"{m}, {DATASETS}, {r}") in ndcg]
         rivals = [own, *natives, BASELINES[0], BASELINES[1], "random"]
         gains = {other: ndcg[name] - ndcg[other] for other in rivals if other in ndcg}
         differences[name] = {other: interval(values) for other, values in gains.items()}
@@ -313,6 +315,34 @@ def compared(
     }  # fmt: skip
 
 
+def referee_rows(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was measured within one backbone, as rows of the referee's table."""
+    measures = {
+        "rank of the best": ("all", "best_rank"), "NDCG": ("all", "ndcg"), "regret": ("all", "regret"),
+        "NDCG within the family": ("in family", "ndcg"),
+    }  # fmt: skip
+    for name, parts in found["measures"].items():
+        for measure, (part, key) in measures.items():
+            value, low, high = parts[part][key]
+            yield {
+                "zoo": f"{found['sources']} source models, {found['targets']} targets", "method": name,
+                "reads": _reads(name), "question": "transfer", "measure": measure, "value": value, "low": low,
+                "high": high, "n": found["targets"], "seconds": None,
+            }  # fmt: skip
+
+
+def _reads(name: str) -> str:
+    if f", {MODELS}, " in name:
+        return "answers on the pool, labels of the target"
+    if f", {DATASETS}, " in name:
+        return "labels of source and target"
+    if name in BASELINES[:2]:
+        return "transfers to other targets"
+    if name in BASELINES[2:5]:
+        return f"answers on {LABELLED_ROWS} labelled texts of the target"
+    return {"centroids of texts": "texts", "held-out score of the source": "its score"}.get(name, "nothing")
+
+
 def told(title: str, found: dict[str, Any]) -> str:
     heads = ("best rank", "NDCG 0-1", "paper", "regret", "gain", "in family", "regret")
     lines = [f"{title}: {found['sources']} sources, {found['targets']} targets",
@@ -325,7 +355,7 @@ def told(title: str, found: dict[str, Any]) -> str:
         lines.append(f"  {name} minus")
         lines += [f"    {other:<50}{m:>+8.3f} ({low:+.3f} to {high:+.3f})" for other, (m, low, high) in others.items()]
         lines += [f"    {claim}: {said}" for claim, said in found["verdicts"][name].items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  {OWN_FIRST}: {found.get(OWN_FIRST)}"])
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ which models go with a dataset, which datasets with a model, and which models wi
 training rows; and which model will be right most often on a new target. It answers with a matrix of similarities, or
 not at all.
 
-Results are rows of `SCHEMA` in Parquet files under results/referee; a file with other rows of that schema takes part in
-the table as well.
+Results are rows of `referee_rows.SCHEMA` in Parquet files under results/referee; a file with other rows of that schema
+takes part in the table as well.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from pathlib import Path
 
 import match
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from baselines import BagOfWords
 from claims_measures import interval
 from match_scores import h_score, leep, logme
@@ -37,6 +35,7 @@ from quality import METHODS, KeptVectors, _embedder, frame_of
 from quality import TASKS as FEWER
 from real_tasks import Task, labelled_rows, manifest, read_task, real_pool, split_rows, task_lists
 from referee_page import with_tables
+from referee_rows import read_rows, write_rows
 from retrieval_measures import retrieval
 from rivals.cka import debiased_cka
 from rivals.data_kernel import distances, perspectives
@@ -52,26 +51,10 @@ from fute.match.accuracy import matched
 from fute.surrogate.features import compute_features
 from fute.surrogate.load import load_surrogate
 from fute.types import Features, Floats, Outputs, Pool, TextTable
-from storage.stamp import code_version
 from storage.store import Store
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results/referee"
 Doubles = NDArray[np.float64]
-SCHEMA = pa.schema(
-    [
-        pa.field("zoo", pa.string(), False),
-        pa.field("method", pa.string(), False),
-        pa.field("reads", pa.string(), False),
-        pa.field("question", pa.string(), False),
-        pa.field("measure", pa.string(), False),
-        pa.field("value", pa.float64(), False),
-        pa.field("low", pa.float64()),  # of a 95 % interval, tasks or targets resampled
-        pa.field("high", pa.float64()),
-        pa.field("n", pa.int64(), False),  # queries or targets
-        pa.field("seconds", pa.float64()),  # of one subject, beside what all methods share
-    ]
-)
 POOL, LABELS, OWN, NOTHING = (
     "answers on the pool",
     "answers on the pool, labels of the target",
@@ -352,7 +335,7 @@ def main() -> None:
     options = _options()
     if options.page:
         page = HERE.parent / "docs/referee.md"
-        page.write_text(with_tables(page.read_text(encoding="utf-8"), read_rows().to_pylist()), encoding="utf-8")
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), read_rows()), encoding="utf-8")
         return
     shared = Path(os.environ.get("FUTE_SHARED", HERE.parents[1] / "shared"))
     zoo = open_zoo(shared, options.zoo, options.cache)
@@ -445,20 +428,6 @@ def measured(zoo: Zoo, name: str, answer: Answer, seconds: float | None) -> Iter
             regret[t] = true.max() - true[np.flatnonzero(by == by.max())].mean()
         yield row(question, "rank correlation", *interval(rho), len(tasks))
         yield row(question, "regret", *interval(regret), len(tasks))
-
-
-def write_rows(rows: Sequence[dict[str, object]], what: str) -> None:
-    """One file for a method on a zoo, in place of an earlier one."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{what.replace(', ', '-').replace(' ', '_').replace('(', '').replace(')', '')}.parquet"
-    table = pa.Table.from_pylist(list(rows), SCHEMA).replace_schema_metadata({"git_commit": code_version() or ""})
-    unfinished = path.with_suffix(".unfinished")
-    pq.write_table(table, unfinished)
-    unfinished.replace(path)
-
-
-def read_rows() -> pa.Table:
-    return pa.concat_tables([pq.read_table(file, schema=SCHEMA) for file in sorted(RESULTS.glob("*.parquet"))])
 
 
 if __name__ == "__main__":
