@@ -19,6 +19,7 @@ fine-tuning has.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache as once
@@ -40,7 +41,7 @@ from scipy.special import softmax
 from sklearn.preprocessing import normalize
 from source_models import LABELLED_ROWS, SourceModel, labelled_rows_of, pool_outputs, read_source_models, seen_in
 from threadpoolctl import threadpool_limits
-from transfer import MAX_ROWS, SOURCES, TARGETS
+from transfer import MAX_ROWS, SOURCES, TARGETS, find_backbone
 from transfer_scores import load_scores
 
 from fute.config import SurrogateConfig
@@ -113,14 +114,10 @@ def _options() -> argparse.Namespace:
 
 
 def load_stored(path: Path) -> dict[str, float]:
-    import json
-
     return {name: card["accuracy"] for name, card in json.loads(path.read_text())["sources"].items()}
 
 
 def few_layers(cache: Path) -> str:
-    from transfer import find_backbone
-
     return find_backbone(LAYERS, cache / "transfer").location
 
 
