@@ -7,6 +7,10 @@ fine-tuned on a few rows of each of 12 tasks, three times over other rows, and s
 written when it is there: killed, the same command goes on. Needs the shared data: the folder that FUTE_SHARED names, or
 ../shared beside the checkout. Trained source models are kept in --cache.
 
+    ... --layers 3 --draws 1 --dtype float32 --out benchmarks/results/transfer_scores_3_layers.json
+
+does the same once over, from the first three layers of MiniLM: a second backbone, for benchmarks/claims.py.
+
 Rows of a target whose text a source was given as well are left out of its training and its held-out rows (the film
 reviews stand in several tasks). A task is no source for itself.
 """
@@ -27,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from command import as_run
 from real_tasks import Task, manifest, read_task
 from transfer_scores import NONE, load_scores, summary
 
@@ -65,16 +70,17 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     entries = manifest(shared)
     tasks = {i: read_task(shared, entries[i], max_rows=MAX_ROWS, splits=("train", "test")) for i in SOURCES}
-    backbone = find_source(SurrogateConfig().model, None, HERE)
-    record = _open(options.out, tasks, backbone)
+    settings = SETTINGS.model_copy(update={"seeds": options.draws, "dtype": options.dtype})
+    backbone = find_backbone(options.layers, options.cache)
+    record = _open(options.out, tasks, backbone, settings, options.layers)
     starts = {NONE: backbone}
     for number, task in enumerate(tasks.values(), start=1):
-        starts[task.id] = source_model(task, backbone, options.cache, record)
+        starts[task.id] = source_model(task, backbone, options.cache, record, settings)
         _write(options.out, record)
         print(f"source {number} of {len(tasks)}, {task.id}: {record['sources'][task.id]}", flush=True)
     known = {i: known_texts([task.dataset]) for i, task in tasks.items()}
     done = {(c["source"], c["target"], c["seed"]) for c in record["cells"]}
-    todo = [(s, t) for s in range(SETTINGS.seeds) for t in TARGETS]
+    todo = [(s, t) for s in range(settings.seeds) for t in TARGETS]
     started, cpu, new = time.time(), time.process_time(), 0
     for seed, target in todo:
         others = set().union(*(known[i] for i in SOURCES if i != target))
@@ -83,7 +89,7 @@ def main() -> None:
             if name == target or (name, target, seed) in done:
                 continue
             rows = rows or draw(tasks[target], others, seed, record)
-            result = transfer(start, rows, SETTINGS, seed=seed, device=DEVICE)
+            result = transfer(start, rows, settings, seed=seed, device=DEVICE)
             record["cells"].append({"source": name, "target": target, "seed": seed, **_rounded(asdict(result))})
             _write(options.out, record)
             new += 1
@@ -98,16 +104,36 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=HERE / ".cache/transfer")
+    parser.add_argument("--layers", type=int, help="use only so many of MiniLM's six layers; default: all")
+    parser.add_argument("--draws", type=int, default=SETTINGS.seeds)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=SETTINGS.dtype)
     parser.add_argument("--out", type=Path, default=HERE / "results/transfer_scores.json")
     return parser.parse_args()
 
 
-def source_model(task: Task, backbone: Source, cache: Path, record: dict[str, Any]) -> Source:
+def find_backbone(layers: int | None, cache: Path) -> Source:
+    """MiniLM, or a folder with its first layers under the same embeddings."""
+    whole = find_source(SurrogateConfig().model, None, HERE)
+    if layers is None:
+        return whole
+    folder = cache / f"first {layers} layers of {whole.revision}"
+    if not folder.is_dir():
+        model = transformers.AutoModel.from_pretrained(whole.location, **whole.loading_options)
+        model.encoder.layer = model.encoder.layer[:layers]
+        model.config.num_hidden_layers = layers
+        unfinished = folder.with_suffix(".unfinished")
+        model.save_pretrained(unfinished)
+        transformers.AutoTokenizer.from_pretrained(whole.location, **whole.loading_options).save_pretrained(unfinished)
+        unfinished.rename(folder)
+    return find_source(str(folder.resolve()), None, HERE)
+
+
+def source_model(task: Task, backbone: Source, cache: Path, record: dict[str, Any], settings: TransferConfig) -> Source:
     """The backbone fine-tuned on a source, trained once and kept; its held-out accuracy goes into the record."""
     # Under no name, as the models in the cache were made: the name is part of their key.
-    config = source_recipe(SETTINGS, task.id).model_copy(update={"id": None})
+    config = source_recipe(settings, task.id).model_copy(update={"id": None})
     key = fingerprint(dataset=task.dataset.fingerprint, backbone=backbone.revision, seed=SOURCE_SEED,
-                      settings=config.model_dump(mode="json"), dtype=SETTINGS.dtype)  # fmt: skip
+                      settings=config.model_dump(mode="json"), dtype=settings.dtype)  # fmt: skip
     folder = cache / f"{task.id}@{key}"
     card = folder / "score.json"
     if not card.is_file():
@@ -117,10 +143,10 @@ def source_model(task: Task, backbone: Source, cache: Path, record: dict[str, An
         training = take(task.dataset.train, stratified_sample(task.labels, config.max_rows or MAX_ROWS, rng))
         names = tuple(task.dataset.label_names or ())
         fitted = finetune(training, names, config, backbone, folder, seed=SOURCE_SEED, device=DEVICE,
-                          dtype=getattr(torch, SETTINGS.dtype))  # fmt: skip
+                          dtype=getattr(torch, settings.dtype))  # fmt: skip
         held_out = task.dataset.splits["test"]
-        held_out = take(held_out, stratified_sample(held_out.targets, SETTINGS.eval_rows, rng))
-        answers = finetuned_classifier(folder, task.id, SETTINGS.max_tokens, "cpu").outputs(held_out.inputs).values
+        held_out = take(held_out, stratified_sample(held_out.targets, settings.eval_rows, rng))
+        answers = finetuned_classifier(folder, task.id, settings.max_tokens, "cpu").outputs(held_out.inputs).values
         majority = np.bincount(training.targets).argmax()
         score = {
             "family": task.family, "dataset_fingerprint": task.dataset.fingerprint, "rows": len(training),
@@ -141,10 +167,13 @@ def draw(task: Task, known: set[Any], seed: int, record: dict[str, Any]) -> Targ
     return rows
 
 
-def _open(out: Path, tasks: dict[str, Task], backbone: Source) -> dict[str, Any]:
+def _open(
+    out: Path, tasks: dict[str, Task], backbone: Source, transfers: TransferConfig, layers: int | None
+) -> dict[str, Any]:
     """The record so far, or a new one."""
-    settings = {
-        "transfer": SETTINGS.model_dump(mode="json"), "source_seed": SOURCE_SEED, "max_rows": MAX_ROWS,
+    first = {} if layers is None else {"layers": layers}
+    settings = first | {
+        "transfer": transfers.model_dump(mode="json"), "source_seed": SOURCE_SEED, "max_rows": MAX_ROWS,
         "backbone": SurrogateConfig().model, "backbone_revision": backbone.revision, "score": "accuracy",
         "datasets": fingerprint(**{i: task.dataset.fingerprint for i, task in tasks.items()}),
     }  # fmt: skip
@@ -156,7 +185,7 @@ def _open(out: Path, tasks: dict[str, Task], backbone: Source) -> dict[str, Any]
     versions = {n: version(n) for n in ("fute", "numpy", "torch", "transformers")} | {
         "python": platform.python_version()
     }
-    command = "OMP_NUM_THREADS=1 python benchmarks/transfer.py"
+    command = f"OMP_NUM_THREADS=1 {as_run(__file__)}"
     return {
         "command": command, "settings": settings, "versions": versions, "git_commit": code_version(), "sources": {},
         "targets": {}, "cells": [],

@@ -164,18 +164,17 @@ def test_the_transfer_benchmark_trains_a_source_once_and_goes_on_with_a_record(
     backbone = find_source(str(save_tiny("bert", tmp_path / "bert")), None, tmp_path)
     tasks = {name: task_of(name, NOUNS, seed) for seed, name in enumerate(("films", "shops"))}
     out = tmp_path / "scores.json"
-    record = transfer._open(out, tasks, backbone)
-    start = transfer.source_model(tasks["films"], backbone, tmp_path / "cache", record)
+    record = transfer._open(out, tasks, backbone, small, None)
+    start = transfer.source_model(tasks["films"], backbone, tmp_path / "cache", record, small)
     monkeypatch.setattr(transfer, "finetune", lambda *a, **k: pytest.fail("trained again"))
-    assert transfer.source_model(tasks["films"], backbone, tmp_path / "cache", record) == start
+    assert transfer.source_model(tasks["films"], backbone, tmp_path / "cache", record, small) == start
     assert (record["sources"]["films"]["rows"], record["sources"]["films"]["family"]) == (16, "made up")
     rows = transfer.draw(tasks["shops"], transfer.known_texts([tasks["films"].dataset]), 0, record)
     for name, model in (("none", backbone), ("films", start)):
         accuracy = transfer.transfer(model, rows, small, seed=0, device=transfer.DEVICE).accuracy
         record["cells"].append({"source": name, "target": "shops", "seed": 0, "accuracy": accuracy})
     transfer._write(out, record)
-    assert transfer._open(out, tasks, backbone) == record
+    assert transfer._open(out, tasks, backbone, small, None) == record
     assert load_scores(out).mean_scores.tolist() == [[record["cells"][1]["accuracy"]]]
-    monkeypatch.setattr(transfer, "SETTINGS", small.model_copy(update={"epochs": 2}))
     with pytest.raises(SystemExit, match="other settings"):
-        transfer._open(out, tasks, backbone)
+        transfer._open(out, tasks, backbone, small.model_copy(update={"epochs": 2}), None)

@@ -1,0 +1,132 @@
+"""The arithmetic of the rivals and of the claims, against slow or closed forms: no shared data, no surrogate."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
+from claims_measures import Transfers, best_on_average, by_target, family_first, interval, ranks, verdict
+from referee_page import END, START, with_tables
+from rivals.cka import debiased_cka, hsic
+from rivals.data_kernel import distances, perspectives
+from rivals.embedllm import factorise
+from rivals.llm_dna import dna
+
+
+def outputs(rng: np.random.Generator, n: int, classes: int) -> np.ndarray:
+    return rng.dirichlet(np.ones(classes), n)
+
+
+def test_debiased_hsic_is_the_estimate_over_whole_kernels_and_zero_on_average_for_unrelated_outputs() -> None:
+    rng = np.random.default_rng(0)
+    x, y = outputs(rng, 12, 3), outputs(rng, 12, 4)
+    k, off = x @ x.T, ~np.eye(12, dtype=bool)
+    kernel, other = np.where(off, k, 0), np.where(off, y @ y.T, 0)
+    # Song et al. 2012, equation 5.
+    slow = (
+        np.trace(kernel @ other)
+        + kernel.sum() * other.sum() / (11 * 10)
+        - 2 / 10 * (kernel.sum(axis=0) @ other.sum(axis=1))
+    ) / (12 * 9)
+    assert hsic(x, y) == pytest.approx(slow, abs=1e-12)
+    unrelated = [hsic(outputs(rng, 12, 3), outputs(rng, 12, 3)) for _ in range(500)]
+    assert abs(np.mean(unrelated)) < 4 * np.std(unrelated) / np.sqrt(500)
+
+
+def test_cka_of_outputs_does_not_see_how_classes_are_numbered_and_is_zero_for_a_constant() -> None:
+    x = outputs(np.random.default_rng(1), 40, 3)
+    found = debiased_cka([x], [x[:, [2, 0, 1]], np.full((40, 2), 0.5)])
+    np.testing.assert_allclose(found, [[1.0, 0.0]], atol=1e-12)
+
+
+def test_dna_is_one_gaussian_projection_of_all_encoded_answers() -> None:
+    rng = np.random.default_rng(2)
+    texts = [rng.normal(size=(3, 5)), rng.normal(size=(2, 5))]
+    answers = [rng.integers(0, 3, 20), rng.integers(0, 2, 20)]
+    matrix = np.random.default_rng(7).standard_normal((20 * 5, 4))
+    whole = np.stack([t[a].ravel() for a, t in zip(answers, texts, strict=True)]) @ matrix / 2
+    np.testing.assert_allclose(dna(answers, texts, seed=7, dim=4), whole)
+
+
+def test_perspectives_keep_the_distances_of_mean_answers() -> None:
+    rng = np.random.default_rng(3)
+    said, texts = [outputs(rng, 9, c) for c in (2, 3, 4)], [rng.normal(size=(c, 6)) for c in (2, 3, 4)]
+    means = [p @ t for p, t in zip(said, texts, strict=True)]
+    slow = np.array([[np.linalg.norm(a - b) / 3 for b in means] for a in means])
+    apart = distances(said, texts)
+    np.testing.assert_allclose(apart, slow, atol=1e-9)
+    found = perspectives(apart, 2)  # three points lie in a plane
+    np.testing.assert_allclose(np.linalg.norm(found[:, None] - found, axis=2), slow, atol=1e-9)
+
+
+def test_factors_of_full_rank_are_the_ridge_regression_and_find_who_knows_what() -> None:
+    rng = np.random.default_rng(4)
+    encoded = np.concatenate([rng.normal([2, 0, 0], 0.3, (60, 3)), rng.normal([0, 2, 0], 0.3, (60, 3))])
+    right = np.stack([np.repeat([0.9, 0.5], 60), np.repeat([0.5, 0.9], 60)]) > rng.random((2, 120))
+    factors = factorise(right.astype(float), encoded, rank=2, ridge=1.0)
+    q = encoded - encoded.mean(axis=0)
+    ridge = np.linalg.solve(q.T @ q + np.eye(3), q.T @ (right - right.mean(axis=1, keepdims=True)).T).T
+    np.testing.assert_allclose(factors.models @ factors.questions, ridge, atol=1e-9)
+    first, second = factors.expected(encoded[:60]), factors.expected(encoded[60:])
+    assert first[0] > first[1]
+    assert second[1] > second[0]
+    assert first.mean() == pytest.approx(right[:, :60].mean(), abs=0.02)
+
+
+TRANSFERS = Transfers(
+    np.array([[np.nan, 0.9, 0.7], [0.8, np.nan, 0.6], [0.5, 0.6, np.nan], [0.6, 0.7, 0.8]]),
+    np.array([0.5, 0.5, 0.5]),
+    np.array([[True, True, False], [True, True, False], [False, False, True], [False, False, True]]),
+)
+
+
+def test_lists_never_look_at_the_target() -> None:
+    averages = best_on_average(TRANSFERS.scores)
+    changed = TRANSFERS.scores.copy()
+    changed[:, 0] = [np.nan, 0.1, 0.9, 0.2]
+    np.testing.assert_allclose(best_on_average(changed)[:, 0], averages[:, 0])
+    slow = np.mean([0.7 - np.mean([0.9, 0.6, 0.7]), 0.8 - np.mean([0.7, 0.6, 0.8])])
+    assert averages[3, 0] == pytest.approx(slow)
+    assert family_first(TRANSFERS)[:, 2].argsort()[-2:].tolist() in ([2, 3], [3, 2])
+
+
+def test_a_perfect_ranking_of_sources_earns_everything_and_chance_what_chance_earns() -> None:
+    perfect = by_target(TRANSFERS, np.nan_to_num(TRANSFERS.scores))
+    assert perfect["best_rank"].tolist() == [1, 1, 1]
+    assert perfect["ndcg"].tolist() == [1, 1, 1]
+    assert perfect["regret"].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(perfect["pick_gain"], [0.3, 0.4, 0.3])
+    assert by_target(TRANSFERS, np.zeros((4, 3)))["best_rank"].tolist() == [2, 2, 2]
+    assert np.isnan(by_target(TRANSFERS, np.zeros((4, 3)), in_family=True)["ndcg"]).all()
+
+
+def test_the_best_source_is_ranked_among_all_others_and_equal_ones_share_their_rank() -> None:
+    similarity = np.array([[1.0, 0.2, 0.9, 0.5], [0.2, 1.0, 0.3, 0.3], [0.9, 0.3, 1.0, 0.1], [0.5, 0.3, 0.1, 1.0]])
+    found = ranks(list("abcd"), similarity, {"a": "d", "b": "c"})
+    assert found["rank"] == {"a": 2.0, "b": 1.5}
+    assert (found["candidates"], found["targets"], found["mean_rank"][0]) == (3, 2, 1.75)
+    assert ranks(list("abcd"), np.zeros((4, 4)), {"a": "d"})["rank"] == {"a": 2.0}
+
+
+def test_a_claim_is_held_only_by_an_interval_and_undecided_with_few_targets() -> None:
+    better, same = np.linspace(0.01, 0.05, 12), np.linspace(-0.05, 0.05, 12)
+    assert interval(np.full(12, 0.2)) == pytest.approx((0.2, 0.2, 0.2))
+    assert verdict({"chance": better}, {"native": same}) == "held"
+    assert verdict({"chance": same + 0.005}, {}) == "not decidable"
+    assert verdict({"chance": better}, {"native": -better}) == "not held"
+    assert verdict({"chance": better[:3]}, {}) == "not decidable"
+
+
+def test_the_page_is_made_of_rows_alone_and_puts_the_best_first() -> None:
+    row = {
+        "zoo": "made up", "reads": "all", "question": "dataset to model", "measure": "P@1", "low": None, "high": None,
+        "n": 3, "seconds": 0.1,
+    }  # fmt: skip
+    rows = [{**row, "method": method, "value": value} for method, value in (("a", 0.2), ("b", 0.9))]
+    page = with_tables(f"# Title\n{START}\nold\n{END}\nend\n", rows)
+    assert "old" not in page
+    assert page.index("| b |") < page.index("| a |")
+    assert "**0.900**" in page
+    assert page.endswith(f"{END}\nend\n")
