@@ -31,9 +31,12 @@ def print_answered(found: Answered, k: int, as_json: bool) -> None:
         click.echo("")
     if unknown := [group for group in found.groups if group not in told]:
         click.echo("How often these are right is unknown (--classes shows one kind):")
-        for group in unknown:
-            who = listed([m.model for m in group.models], SHOWN)
-            click.echo(printable(f"  {who} ({listed(group.labels, SHOWN)}): {group.models[0].unknown}"))
+        for why in dict.fromkeys(str(group.models[0].unknown) for group in unknown):
+            click.echo(printable(f"  {why}:"))
+            for group in unknown:
+                if group.models[0].unknown == why:
+                    who = listed([m.model for m in group.models], SHOWN)
+                    click.echo(printable(f"    {who} ({listed(group.labels, SHOWN)})"))
         click.echo("")
     if found.silent:
         click.echo(

@@ -213,7 +213,8 @@ def as_id(name: str) -> str:
 def _written(study: FirstStudy, pool: Entry) -> str:
     lines = [
         "# Written by `fute init` from what lies in this folder; yours to change. `fute schema SECTION` explains a",
-        "# part of it, `fute check study.yaml` says what a run would do, `fute run study.yaml` does it.",
+        "# part of it, `fute check study.yaml` says what a run would do, `fute run study.yaml` does it. What it makes",
+        "# lies in store/ beside this file; from other folders commands find it by --store, or FUTE_STORE.",
         f"name: {as_id(study.folder.resolve().name)}",
     ]
     if study.datasets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from tasks.match_kept import keep_target
 from tasks.match_nearness import nearness, own_embedding
 from tasks.match_target import Columns, Labelled, labelled_part, read_labelled
 from tasks.matched import Match, Matched
+
+log = logging.getLogger(__name__)
 
 MOST_TEXTS = 4000
 """Of a pool that are looked at: a kernel of all takes memory as their square, and time as their cube."""
@@ -137,6 +140,7 @@ def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) ->
     classed = {name: each for name, each in outputs.items() if is_classes(each)}
     if not classed:
         return ReadOuts(pool, None, None, outputs, {})
+    log.info("match: reading %d models out of what they answered on pool %s", len(classed), pool.id)
     rows = np.sort(generator(0, "texts of a match").permutation(len(pool))[:MOST_TEXTS])
     kernel = TextKernel(pool.inputs.take(rows), features(pool.inputs)[rows])
     found = read_out(kernel.pool, [each.take(rows) for each in classed.values()])
@@ -208,7 +212,9 @@ def _target(
     refs = {e.subject: ref_of(e) for e in population if e.kind == "dataset"}
     if not path.is_file() and (target in refs or not path.is_dir()):
         if target not in refs:
-            raise NotInStoreError(f"{target!r} is no file, and no dataset of {store.root}{did_you_mean(target, refs)}")
+            raise NotInStoreError(
+                f"{target!r} is no file in {Path.cwd()}, and no dataset of {store.root}{did_you_mean(target, refs)}"
+            )
         return store.dataset(refs[target]), True
     return read_labelled(path, columns, rows), False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
@@ -19,6 +21,8 @@ from tasks.intervals import neighbor_intervals
 from tasks.ranking import note_on, ranking_key
 from tasks.run import Failure, Run
 from tasks.surrogate import SpaceRef
+
+log = logging.getLogger(__name__)
 
 
 class Unified(BaseModel):
@@ -93,6 +97,7 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     store = run.open_store()
 
     def compute() -> dict[str, np.ndarray]:
+        log.info("unify: embedding tasks made of the pool's own texts, for what is chance (%s)", space.method.method)
         embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
         features = resources.features(store, space.surrogate, run.folder)
         with resources.compute_lock:

@@ -28,12 +28,13 @@ Answerer = Callable[[str, str | None], list[tuple[str, float]]]
 
 
 class DemoEndpoint:
-    """Runs in threads of this process, on 127.0.0.1 and a free port, as long as the `with` block.
+    """Runs in threads of this process, on 127.0.0.1, as long as the `with` block.
 
     Args:
         answer: called by several threads at once; None: the stand-in, loaded on entering.
         model: the name that it gives itself.
         about: what is behind it, for /health.
+        port: 0: a free one.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class DemoEndpoint:
         *,
         model: str = MODEL_NAME,
         about: str = "a sentence encoder (all-MiniLM-L6-v2) that picks one of the options in the prompt; no LLM",
+        port: int = 0,
     ) -> None:
         self._answer = answer
         self.model = model
         self.about = about
+        self.port = port
         self.handlers: dict[str, Callable[[Exchange, dict[str, Any]], None]] = {
             "/v1/chat/completions": self.handle_chat
         }
@@ -183,7 +186,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, endpoint: DemoEndpoint) -> None:
         self.endpoint = endpoint
-        super().__init__(("127.0.0.1", 0), Exchange)
+        super().__init__(("127.0.0.1", endpoint.port), Exchange)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A client that went away; its traceback on the terminal would only frighten.
