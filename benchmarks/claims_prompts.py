@@ -148,7 +148,7 @@ def measure(case: Case, rule: str, seeds: int, rows: int) -> dict[str, dict[str,
         own_labels = LabelledTexts("own", case.features[draw], answers.labels[draw])
         own = TargetSpace.fit(case.features[draw], [own_labels], n_labels)
         scores: dict[str, Doubles] = {name: METHODS[name](evidence) for name in SHOWN}
-        scores |= {name: score(own, evidence.embeddings) for name, score in OWN.items()}
+        scores |= {name: score(own, own.embeddings(evidence.candidates)) for name, score in OWN.items()}
         scores["random"] = np.zeros(len(accuracies))
         scores["oracle (labels of the draw)"] = (evidence.candidates.labels == answers.labels[draw]).mean(axis=1)
         for name, values in scores.items():
