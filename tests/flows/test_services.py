@@ -74,7 +74,7 @@ def test_up_ends_with_an_error_and_all_that_it_started_when_its_worker_dies(tmp_
         until(lambda: "Ctrl-C ends all" in said() or up.poll() is not None, "the start of all")
         assert up.poll() is None, said()
         started = [pid for pid, parent, _ in processes() if parent == up.pid]
-        (worker,) = (pid for pid in started if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        (worker,) = (pid for pid in started if b"worker\0start" in Path(f"/proc/{pid}/cmdline").read_bytes())
         groups = {os.getpgid(pid) for pid in descendants(up.pid)} - {os.getpgid(up.pid)}
         assert set(started) <= groups
         os.kill(worker, signal.SIGKILL)
