@@ -8,6 +8,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 
 # torch goes first and alone: a CPU build found by pip is then kept, instead of the CUDA build that others would pull in.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): some 2 GB, of which pip says nothing for some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --editable .

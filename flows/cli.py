@@ -71,7 +71,7 @@ def run(study: Path, base_urls: dict[str, str], go_on: bool) -> None:
         print_run(console(), Store(loaded.store_address), finished)
         return
 
-    logging.getLogger("flows").info("starting Prefect")
+    logging.getLogger("flows").info("starting Prefect: half a minute, where no server is running yet")
     from flows.pipeline import pipeline
 
     show = partial(print_results, console())

@@ -47,6 +47,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # before a flow has begun, or after it has ended
+            click.echo("stopped; the same command begins again, or goes on where it ended", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise

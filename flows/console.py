@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -55,7 +56,7 @@ def show_progress() -> None:
     """The flows' own lines, on stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when it is imported, which may be later
     for name in ("flows", "tasks", "fute", "storage"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

@@ -120,6 +120,7 @@ def match(
         "it goes with (--json says which). of each label: of the texts of one label, on average over labels.\n"
         "score, task: how near it is to the target, and whether it does the same, as `fute nearest` says it."
     )
+    click.echo("Best first: those that are surely better than always one label, then by how often they will be right.")
     if keep is not None:
         click.echo(f"Kept as dataset {keep}: `fute nearest {keep}`, and the view accuracies in `fute sql`.")
 

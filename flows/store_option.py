@@ -45,5 +45,8 @@ def known_store(store: Path) -> Path:
     from storage.schema_version import is_store
 
     if not is_store(store):
-        raise NotInStoreError(f"no store at {store.resolve()}; give --store (the demo's is demo/store)")
+        raise NotInStoreError(
+            f"no store at {store.resolve()}; give --store, or set FUTE_STORE (the demo's is demo/store, a study's is "
+            "store/ beside it)"
+        )
     return store.resolve()

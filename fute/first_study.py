@@ -142,7 +142,10 @@ def first_study(folder: Path) -> FirstStudy:
     if pool is None or not (study.datasets or study.models):
         left = "".join(f"\n  {name}: {why}" for name, why in study.left.items())
         lacking = "texts" if pool is None else "a labelled dataset, or a model"
-        raise ConfigError(f"{folder} holds nothing to start from: it lacks {lacking}{left}")
+        raise ConfigError(
+            f"{folder} holds nothing to start from: it lacks {lacking}. Put in files with a column of texts and one of "
+            f"labels (CSV, JSONL, Parquet, Excel), or a folder of .txt files for each label{left}"
+        )
     study.text = _written(study, entry)
     check_study(study_from_mapping(yaml.safe_load(study.text), folder))
     return study
@@ -227,7 +230,7 @@ def _written(study: FirstStudy, pool: Entry) -> str:
             "  # answer too well. Put in unlabelled texts of the same kind, and take the next line out.",
             "  exclude_evaluated: false",
         ]
-    lines += [f"  rows_per_source: {pool['rows_per_source']}", "  sources:"]
+    lines += [f"  rows_per_source: {pool['rows_per_source']}   # at most, of each", "  sources:"]
     lines += [f"    - {_flow(entry)}" for entry in pool["sources"]]
     if study.models:
         lines += ["", "# Whatever answers: what a model does with the pool becomes a vector too.", "models:"]

@@ -166,6 +166,7 @@ def steps(
         yield _step("prompt", prompt.id, store.has_prompt(prompt_row(prompt)))
 
     parts = parts_of(study, refs.values())
+    failing: set[str] = set()
     subjects: list[tuple[Kind, str, str]] = [("dataset", d.id, d.ref) for d in refs.values()]
     for model in expand_models(study):
         model_id, cost = str(model.id), None
@@ -185,6 +186,7 @@ def steps(
         step = _step("outputs", model_id, known, cost)
         if tried is not None and not known and model.kind in TRIED and not tried(opened, pool.inputs):
             step.state = FAILS
+            failing.add(model_id)
         yield step
         subjects.append(("model", model_id, ref))
 
@@ -198,7 +200,8 @@ def steps(
             current[space][kind, subject] = key
             embedded = vectors.has(space, kind, key)
             whole[space] &= embedded
-            yield _step("embed", f"{subject} [{method}]", embedded)
+            step = _step("embed", f"{subject} [{method}]", embedded)
+            yield step.model_copy(update={"state": FAILS}) if subject in failing else step
     for config in study.methods:
         space = spaces[config.method]
         if cautions is not None and (frame := vectors.frame(space)) is not None:

@@ -27,7 +27,7 @@ class TrainingResult:
         label_names: what the columns of its probabilities stand for.
         seed: of sampling, splitting and training.
         score: accuracy on the held-out rows.
-        majority: what the training rows' most frequent class would score there.
+        majority: what the most frequent class would score there.
         held_out: "test", "validation", or "train" where a part of the training rows was kept aside.
         n_train, n_held_out: rows.
         metrics: macro_f1, log_loss and what else the recipe measures.

@@ -74,7 +74,7 @@ def train(
         probabilities, metrics = fit()
     except (ModelError, SurrogateError) as exc:
         raise ModelError(f"{config.recipe} on {dataset.id}: {exc}") from exc
-    score, majority, measured = _scores(probabilities, held_out, training)
+    score, majority, measured = _scores(probabilities, held_out)
     result = TrainingResult(
         fingerprint=identity,
         recipe=config.recipe,
@@ -98,11 +98,11 @@ def train(
     return result
 
 
-def _scores(probabilities: Floats, held_out: Split, training: Split) -> tuple[float, float, dict[str, float]]:
-    """Accuracy, the majority class's accuracy, and other measures on the held-out rows."""
+def _scores(probabilities: Floats, held_out: Split) -> tuple[float, float, dict[str, float]]:
+    """Accuracy, the share of the most frequent label, and other measures on the held-out rows."""
     targets = held_out.targets
     predicted = probabilities.argmax(axis=1)
-    majority = float((targets == np.bincount(training.targets).argmax()).mean())
+    majority = float(np.bincount(targets).max() / len(targets))
     classes = list(range(probabilities.shape[1]))
     floored = np.clip(probabilities.astype(np.float64), 1e-7, None)
     metrics = {

@@ -224,7 +224,7 @@ def test_two_sheets_of_rows_and_cells_of_errors_are_refused(tmp_path):
 def test_without_its_library_a_sheet_is_refused_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     (tmp_path / "r.xlsx").write_bytes(b"PK")
-    with pytest.raises(DataError, match="pip install openpyxl"):
+    with pytest.raises(DataError, match="pip install .fute.xlsx"):
         read(tmp_path, "r.xlsx")
 
 

@@ -26,7 +26,7 @@ class Excel(FileFormat):
             import openpyxl  # an optional extra
         except ImportError as exc:
             raise DataError(
-                f"{self.path.name}: reading .xlsx needs openpyxl (pip install openpyxl); or save the sheet as CSV"
+                f"{self.path.name}: reading .xlsx needs openpyxl (pip install 'fute[xlsx]'); or save the sheet as CSV"
             ) from exc
         try:
             book = openpyxl.load_workbook(self.path, read_only=True, data_only=True)
