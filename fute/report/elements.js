@@ -57,7 +57,6 @@ function scaleBars() {
 const onBar = (score) => `${(100 * (Math.min(barHigh, Math.max(barLow, score)) - barLow)) / (barHigh - barLow)}%`;
 /* Scores above chance have one decimal, cosines two. */
 const scoreText = (score) => decimals(score, barHigh > 1 ? 1 : 2);
-const VERDICTS = { fits: "fits", "may fit": "may fit", nothing: "chance" };
 
 /* A score as a bar with its interval as a whisker, as a number, and what it means. */
 function scoreBar({ score, low, high, verdict }) {
@@ -75,7 +74,7 @@ function scoreBar({ score, low, high, verdict }) {
     range = `${data.interval}: ${scoreText(low)} to ${scoreText(high)}`;
   }
   const number = el("span", { class: "number" }, scoreText(score), range && el("span", { class: "unseen" }, ` (${range})`));
-  const means = el("span", { class: `means ${(verdict ?? "").replace(" ", "-")}` }, VERDICTS[verdict] ?? "");
+  const means = el("span", { class: `means ${(verdict ?? "").replace(" ", "-")}` }, verdict ?? "");
   return el("span", { class: "score", title: range }, track, number, means);
 }
 

@@ -67,7 +67,7 @@ function buildReading() {
   }
   if (scored) {
     signs.push([scoreBar(scored), (scored.verdict === null ? "How alike two are." : "How much more alike two are than tasks that have nothing to do with each other; 0 is chance. " +
-      "What “fits” is more than luck, what “may fit” could be luck, “chance” is nothing more.") + (scored.low === null ? "" : ` The thin line is the ${data.interval}.`)]);
+      "What “fits” is more than luck, what “may fit” could be luck, “nothing” is no more than chance.") + (scored.low === null ? "" : ` The thin line is the ${data.interval}.`)]);
   }
   byId("signs").replaceChildren(...signs.flatMap(([sign, meaning]) => [el("dt", {}, sign), el("dd", {}, meaning)]));
   byId("legend").textContent = scored ? `In full: ${space.legend}` : "";
