@@ -192,11 +192,9 @@ class Estimate:
     def sentence(self, drifted: bool, names: Sequence[str] | None) -> str:
         what = "label" if names else "answer"
         if not drifted:
-            seen = f"{self.changed} of {self.rows} differ, no more than between two askings" if self.changed else ""
-            return (
-                f"no change{f' ({seen})' if seen else ''}; a change of more than {self.detectable:.1%} would have been "
-                "seen (95 %)"
-            )
+            differ = f"{self.changed} of {self.rows} differ, not beyond the noise that its baseline leaves possible"
+            told = f"no change ({differ})" if self.changed else "no change"
+            return f"{told}; a change of more than {self.detectable:.1%} would have been seen (95 %)"
         between = f"({self.low:.1%} to {self.high:.1%})"
         if self.changed and (not names or self.moved <= 2 * self.changed):
             often = f", most often {self.turns[0][0]} to {self.turns[0][1]}" if self.turns else ""

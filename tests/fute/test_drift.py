@@ -141,7 +141,7 @@ def test_what_changed_is_said_in_texts() -> None:
     )
     same = estimate(answers([0] * N), answers([0] * N), ["a", "b", "c"], CONFIG)
     assert same.sentence(False, ["a"]) == "no change; a change of more than 1.2% would have been seen (95 %)"
-    assert "(8 of 200 differ, no more than between two askings)" in found.sentence(False, ["a"])
+    assert "(8 of 200 differ, not beyond the noise that its baseline leaves possible)" in found.sentence(False, ["a"])
 
 
 def test_probabilities_that_move_are_seen_though_no_label_changes() -> None:
