@@ -63,7 +63,7 @@ function buildReading() {
   if (judged) {
     const { expected, low, high } = judged.accuracy;
     signs.push([rightIn(judged), `Of 100 texts like the dataset’s the model will answer about ${of100(expected)} rightly, and in 9 of 10 cases between ${of100(low)} and ${of100(high)}. ` +
-      "Each of its classes is read as the label that it goes with."]);
+      "A class is the label that it is called like, or else the one that it goes with."]);
   }
   if (scored) {
     signs.push([scoreBar(scored), (scored.verdict === null ? "How alike two are." : "How much more alike two are than tasks that have nothing to do with each other; 0 is chance. " +
