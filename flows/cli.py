@@ -153,6 +153,9 @@ def ls(view: str | None, form: str | None, store: Path) -> None:
     print_rows(columns, rows, form)
 
 
+ONLY_IN_JSON = ("ci_low", "ci_high", "p_value", "ahead", "ahead_low", "ahead_high")
+
+
 @main.command()
 @click.argument("subject")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -167,9 +170,10 @@ def show(subject: str, as_json: bool, store: Path) -> None:
         return
     for kind, entries in found.items():
         if kind == "nearest":
-            click.echo("nearest")
+            click.echo("nearest (--json has intervals and p-values)")
             entries = accuracy_told(entries)
-            print_rows(list(entries[0]) if entries else [], [tuple(e.values()) for e in entries], None)
+            columns = [name for name in (entries[0] if entries else ()) if name not in ONLY_IN_JSON]
+            print_rows(columns, [tuple(e[name] for name in columns) for e in entries], None)
             continue
         for entry in entries:
             click.echo(kind)

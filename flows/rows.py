@@ -11,7 +11,7 @@ from typing import IO, Any
 import click
 from rich.console import Console
 
-from flows.console import PlainTable
+from flows.console import PlainTable, say
 from fute.json_text import json_text
 from fute.terminal import printable
 
@@ -92,7 +92,27 @@ def write_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: str 
         write_csv(columns, rows, file)
     else:
         # Into a pipe or file, lines are not cut at 80 columns.
-        Console(file=file, width=None if file.isatty() else 200).print(table_of(columns, rows))
+        console, rows = Console(file=file, width=None if file.isatty() else 200), list(rows)
+        if file.isatty() and _wider(table_of(columns, rows), console):
+            columns, rows = _say_once(columns, rows, console)
+        console.print(table_of(columns, rows))
+
+
+def _wider(table: PlainTable, console: Console) -> bool:
+    unbounded = console.options.update(max_width=10_000)
+    return console.measure(table, options=unbounded).maximum > console.width
+
+
+def _say_once(
+    columns: Sequence[str], rows: list[Sequence[Any]], console: Console
+) -> tuple[list[str], list[Sequence[Any]]]:
+    """Say above a table that is too wide what is the same in all of its rows; the other columns."""
+    cells = [[cell(value) for value in column] for column in zip(*rows, strict=True)]
+    same = [i for i, column in enumerate(cells) if len(rows) > 1 and len(set(column)) == 1]
+    if told := [f"{columns[i]} {cells[i][0]}" for i in same if cells[i][0]]:
+        say(console, "in all rows: " + ", ".join(told))
+    kept = [i for i in range(len(columns)) if i not in same] or list(range(len(columns)))
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def print_rows(columns: list[str], rows: list[tuple[Any, ...]], form: str | None) -> None:
