@@ -78,7 +78,10 @@ def run_and_show(
     from storage.store import Store
 
     state = run_flow(store, flow, *args, **kwargs)
-    shown = lambda: show(Store(store), str(state.state_details.flow_run_id))  # noqa: E731
+
+    def shown() -> None:
+        show(Store(store), str(state.state_details.flow_run_id))
+
     sys.exit(end_of_run(state, shown, exit_of_state))
 
 

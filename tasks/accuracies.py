@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fute.errors import DataError
+from fute.train.result import TrainingResult
 from fute.types import Outputs
 from storage.accuracies import missing_accuracies, put_accuracies, ref_of
 from storage.store import Store
@@ -64,7 +65,7 @@ def _rows(
     from tasks.match_target import Labelled, labelled_part  # scikit-learn, and only where something is missing
 
     store = run.open_store()
-    targets: list[tuple[str, Labelled, list[StoredEmbedding], dict[str, float]]] = []
+    targets: list[tuple[str, Labelled, list[StoredEmbedding], dict[str, TrainingResult]]] = []
     for dataset, models in missing:
         there = [m for m in models if m.subject in outputs]
         try:

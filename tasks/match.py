@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fute.config import SurrogateConfig
-from fute.data.cautions import dataset_cautions
+from fute.data.cautions import dataset_cautions, leaked
 from fute.data.sampling import generator
 from fute.did_you_mean import did_you_mean
 from fute.errors import MethodError, NotInStoreError
@@ -21,7 +21,7 @@ from fute.match.kernel import TextKernel
 from fute.match.novelty import MOST_UNLIKE, Novelty
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.whitening import Doubles
-from fute.train.split import KEPT_ASIDE
+from fute.train.result import TrainingResult, read_card
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage.accuracies import ref_of
 from storage.store import Store
@@ -156,12 +156,12 @@ def judged(
     models: Sequence[StoredEmbedding],
     labelled: Labelled,
     features: Features,
-    held_out: Mapping[str, float],
+    held_out: Mapping[str, TrainingResult],
 ) -> list[Matched]:
     """How often some of the models will be right on labelled texts; not how near they are to them.
 
     Args:
-        held_out: by model, its accuracy on these very texts, where it was counted when the model was trained.
+        held_out: by model, what was counted on held-out texts of this dataset when the model was trained.
     """
     split = labelled.split
     texts = read.kernel.texts(split.inputs, features(split.inputs)) if read.kernel else np.empty((len(split), 0))
@@ -175,11 +175,19 @@ def judged(
     return [one(model) for model in models]
 
 
-def held_out_scores(store: Store, dataset: Dataset, models: Sequence[StoredEmbedding]) -> dict[str, float]:
-    """By model, its accuracy on those texts of a dataset on whose others it was trained."""
+def held_out_scores(store: Store, dataset: Dataset, models: Sequence[StoredEmbedding]) -> dict[str, TrainingResult]:
+    """By model, how it did on those texts of this very dataset on whose others it was trained.
+
+    Not of one that was trained on an earlier version of the dataset, nor where held-out texts are training texts too.
+    """
     own = [m for m in models if m.row["task"] == dataset.id and m.row["subject_kind"].startswith("trained ")]
-    cards = {m.subject: store.model_card(ref_of(m)) for m in own}
-    return {name: card["score"] for name, card in cards.items() if card["score_name"] == "accuracy"}  # not leaked
+    there = [m for m in own if store.has_model(ref_of(m), trained=True)]
+    cards = {m.subject: read_card(store.weights_folder(ref_of(m))) for m in there}
+    return {
+        name: card
+        for name, card in cards.items()
+        if card.dataset_fingerprint == dataset.fingerprint and not leaked(dataset.report, card.held_out)
+    }
 
 
 def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
@@ -283,11 +291,11 @@ def _matched(
     )
 
 
-def _counted(model: StoredEmbedding, score: float, labelled: Labelled) -> Matched:
-    """A trained model's accuracy on its own held-out texts: a part that was kept aside, where there is no other."""
-    texts = len(labelled.split) * (KEPT_ASIDE if labelled.part == "train" else 1)
-    accuracy = Accuracy(score, *wilson(score, texts), labelled.majority)
-    return replace(_bare(model), accuracy=accuracy, as_named=score, meaning={name: name for name in labelled.names})
+def _counted(model: StoredEmbedding, found: TrainingResult, labelled: Labelled) -> Matched:
+    """A trained model's accuracy on its own held-out texts."""
+    accuracy = Accuracy(found.score, *wilson(found.score, found.n_held_out), labelled.majority)
+    meaning = {name: name for name in labelled.names}
+    return replace(_bare(model), accuracy=accuracy, as_named=found.score, meaning=meaning)
 
 
 def _bare(model: StoredEmbedding) -> Matched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from fute.match.accuracy import interval
 from fute.match.readout import ReadOut
 from fute.types import Outputs, Split, TextTable
 from storage.vectors import StoredEmbedding
-from tasks.match import _matched, _place
+from tasks.match import _matched, _place, held_out_scores
 from tasks.match_target import Labelled
 from tasks.matched import Match, Matched
 
@@ -103,6 +104,24 @@ def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> Non
     nobody = list(answer(match(chance, split="train"), []))
     assert "It has no test split: these are the texts that models may have been trained on." in nobody
     assert "No model is surely better than that." in nobody
+
+
+def test_a_held_out_score_stands_for_the_very_dataset_that_it_was_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(dataset_fingerprint="new", held_out="test", score=0.9, n_held_out=40)
+    monkeypatch.setattr("tasks.match.read_card", lambda folder: card)
+    store: Any = SimpleNamespace(has_model=lambda ref, trained: True, weights_folder=lambda ref: None)
+    row = {"subject": "m", "subject_kind": "trained tfidf", "task": "d", "subject_fingerprint": "f"}
+    models = [StoredEmbedding(row, np.ones(1, np.float32))]
+
+    def found(fingerprint: str, exact: int = 0) -> list[str]:
+        rows = {"seen": 40, "left_out": {}}
+        report = {"splits": {"test": rows}, "overlap": {"test": {"normalised": exact}}}
+        dataset: Any = SimpleNamespace(id="d", fingerprint=fingerprint, report=report)
+        return list(held_out_scores(store, dataset, models))
+
+    assert found("new") == ["m"]
+    assert found("another version") == []
+    assert found("new", exact=20) == []  # half of its held-out texts are training texts
 
 
 def test_better_counts_how_many_models_there_were() -> None:
