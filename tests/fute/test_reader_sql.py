@@ -11,6 +11,8 @@ from fute.config import DatasetConfig, SqlSource
 from fute.data.ingest import dataset_fingerprint, ingest
 from fute.data.read import source_identity, source_problems
 from fute.errors import ConfigError, DataError
+from tests import postgres
+from tests.processes import free_ports
 
 QUERY = "SELECT body AS text, kind AS label FROM tickets WHERE kind <> 'spam' ORDER BY number;"
 
@@ -135,3 +137,33 @@ def test_a_password_in_a_study_is_refused_and_not_repeated():
     with pytest.raises(ValueError, match="env:NAME") as caught:
         config("postgresql://reader:hunter2@host/x")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL's programs are not installed")
+def test_a_postgresql_server_is_asked_and_not_changed(tmp_path, monkeypatch):
+    create_engine = pytest.importorskip("sqlalchemy").create_engine
+    pytest.importorskip("psycopg2", reason="the extra `team` is not installed")
+    (port,) = free_ports(1)
+    url = f"postgresql+psycopg2://{postgres.USER}:{postgres.PASSWORD}@127.0.0.1:{port}/prefect"
+    with postgres.postgres(postgres.programs(), port):
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE tickets (number INTEGER, body TEXT, kind TEXT)")
+            connection.exec_driver_sql(
+                "INSERT INTO tickets SELECT i, 'ticket number ' || i, CASE i & 1 WHEN 1 THEN 'bill' ELSE 'access' END "
+                "FROM generate_series(0, 19) AS i"
+            )
+        monkeypatch.setenv("TICKETS_URL", url)
+        asked = "SELECT body AS text, kind AS label FROM tickets WHERE body LIKE 'ticket%' ORDER BY number"
+        dataset = ingest(config("env:TICKETS_URL", asked), tmp_path, 0)
+        assert list(dataset.train.inputs.texts) == [f"ticket number {i}" for i in range(20)]
+        assert source_problems(config("env:TICKETS_URL", asked).data, ["text", "topic"], tmp_path)
+        deleting = "DELETE FROM tickets RETURNING body AS text, kind AS label"
+        assert len(ingest(config("env:TICKETS_URL", deleting), tmp_path, 0).train) == 20
+        assert ingest(config("env:TICKETS_URL", asked), tmp_path, 0).fingerprint == dataset.fingerprint
+        assert postgres.PASSWORD not in str(dataset.provenance)
+        engine.dispose()
+    with pytest.raises(DataError) as caught:
+        ingest(config("env:TICKETS_URL", asked), tmp_path, 0)
+    assert postgres.PASSWORD not in str(caught.value)

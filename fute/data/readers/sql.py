@@ -115,7 +115,7 @@ class SqlReader(ABC):
             raise DataError(f"{self.name}: {exc}") from exc
 
 
-class FileReader(SqlReader):
+class DatabaseFileReader(SqlReader):
     """A DuckDB or SQLite file; which, its first bytes say."""
 
     @cached_property
@@ -144,7 +144,7 @@ class FileReader(SqlReader):
         return {"database": [digest_file(file) for file in files], "query": self._queries}
 
 
-class UrlReader(SqlReader):
+class DatabaseServerReader(SqlReader):
     """A database server, by a URL of SQLAlchemy."""
 
     @cached_property
@@ -181,7 +181,7 @@ class UrlReader(SqlReader):
 
 def sql_reader(source: SqlSource, base_dir: Path) -> SqlReader:
     by_url = "://" in source.database or source.database.startswith(VARIABLE)
-    return (UrlReader if by_url else FileReader)(source, base_dir)
+    return (DatabaseServerReader if by_url else DatabaseFileReader)(source, base_dir)
 
 
 def _names(cursor: Any) -> list[str]:
