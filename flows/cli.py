@@ -38,7 +38,7 @@ from flows.run_command import (
 )
 from flows.schedule_cli import schedule
 from flows.select_cli import select
-from flows.sql_cli import maintain, nearest, sql
+from flows.sql_cli import maintain, nearest, retire, sql
 from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import ModelError
 from fute.json_text import json_text
@@ -220,7 +220,7 @@ def up(port: int, mlflow_port: int, pages_port: int, store: Path) -> None:
             running.watch()
 
 
-for command in (drift, identify, init, match, schedule, select, sql, nearest, maintain):
+for command in (drift, identify, init, match, schedule, select, sql, nearest, retire, maintain):
     main.add_command(command)
 main.offer_debug()
 

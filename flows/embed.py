@@ -16,6 +16,7 @@ from flows.session import Session, open_session, settle
 from flows.surrogate import surrogate
 from fute.config import ModelConfig, TrainedModel
 from fute.expand import expand_models
+from storage.retirements import bring_back
 from tasks.embed import (
     EmbeddingRef,
     OutputsRef,
@@ -91,6 +92,7 @@ def embed(
             more, failed = settle_groups(groups, "embed")
             embeddings += more
             session.failures += failures + failed
+            bring_back(session.run.open_store(), [(e.kind, e.subject) for e in embeddings], session.run.stamp)
             fold_embeddings(session.run, [s.id for s in spaces])
         track_models(session, outputs, trained, embeddings, spaces)
         log.info(

@@ -1,4 +1,4 @@
-"""`fute sql`, `fute nearest` and `fute maintain`: looking at a store, and its upkeep."""
+"""`fute sql`, `fute nearest`, `fute retire` and `fute maintain`: looking at a store, and its upkeep."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flows.run_command import end_of_run
 from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
 from fute.terminal import printable
+from fute.types import Kind
 
 FORMATS = ("table", "json", "csv", "parquet")
 
@@ -104,6 +105,30 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
         rows = accuracy_told(rows)
         names = list(rows[0])
     print_rows(names, [tuple(row[name] for name in names) for row in rows], form)
+
+
+@click.command()
+@click.argument("subjects", nargs=-1, required=True)
+@click.option("--kind", type=click.Choice(["dataset", "model"]), help="Where both are called so.")
+@click.option("--undo", is_flag=True, help="Rank them again.")
+@store_address_option
+def retire(subjects: tuple[str, ...], kind: Kind | None, undo: bool, store: str) -> None:
+    """Leave datasets or models out of all rankings and matches; what is stored of them stays."""
+    from storage.listing import subjects_named
+    from storage.retirements import bring_back
+    from storage.retirements import retire as take_out
+    from storage.stamp import Stamp
+    from storage.store import Store
+
+    opened = Store(store).pull()
+    known_store(opened.root)
+    keys = subjects_named(opened.root, subjects, kind)
+    (bring_back if undo else take_out)(opened, keys, Stamp())
+    opened.push()
+    for of_kind, subject in sorted(keys):
+        click.echo(f"{of_kind} {printable(subject)}: {'ranked again' if undo else 'retired'}")
+    if not undo:
+        click.echo("A run of a study that names them brings them back, and so does --undo.", err=True)
 
 
 @click.command()

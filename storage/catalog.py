@@ -60,6 +60,7 @@ VIEWS = [
     ),
     View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
+    View("retirements", "retired/*.parquet", schemas.RETIREMENTS, "subjects taken out of rankings, and brought back"),
     # Two runs at once may judge a pair twice.
     View(
         "accuracies",
@@ -146,7 +147,7 @@ DERIVED = {
     "members": (
         "which embedding of each subject the last unification of each space saw",
         """
-        SELECT * FROM member_history
+        SELECT * FROM member_history ANTI JOIN retired USING (kind, subject)
         WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM member_history GROUP BY space)
         """,
     ),
@@ -159,6 +160,8 @@ DERIVED = {
             SELECT * FROM neighbor_history
             WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
         ) n
+        ANTI JOIN retired q ON q.kind = n.query_kind AND q.subject = n.query
+        ANTI JOIN retired c ON c.kind = n.candidate_kind AND c.subject = n.candidate
         LEFT JOIN space_accuracies a
             ON n.query_kind = 'dataset' AND n.candidate_kind = 'model'
             AND a.space = n.space AND a.dataset = n.query AND a.model = n.candidate
@@ -194,6 +197,10 @@ COMMENTS = {
 }
 """Every view that is documented and kept stable, with what it holds."""
 
+RETIRED = """
+        SELECT kind, subject FROM retirements GROUP BY kind, subject HAVING max_by(retired, created_at)
+"""
+
 # The accuracies of those that the last unification of a space saw, by their ids.
 SPACE_ACCURACIES = """
         SELECT s.space, d.subject AS dataset, m.subject AS model,
@@ -212,6 +219,7 @@ SPACE_ACCURACIES = """
 COUNTED = """
         SELECT space, kind, fingerprint
         FROM (SELECT space, kind, subject, fingerprint, created_at FROM embeddings) e
+        ANTI JOIN retired USING (kind, subject)
         LEFT JOIN (SELECT space, kind, fingerprint, created_at AS ranked_at FROM members) m
             USING (space, kind, fingerprint)
         QUALIFY row_number() OVER (
@@ -256,7 +264,7 @@ MACROS = [
         )
         SELECT e.space, e.method, e.kind, e.subject, e.fingerprint,
                list_cosine_similarity(e.vector, w.vector) AS raw_cosine
-        FROM embeddings e JOIN wanted w ON e.space = w.space
+        FROM (FROM embeddings ANTI JOIN retired USING (kind, subject)) e JOIN wanted w ON e.space = w.space
         WHERE e.subject <> subject_id
         ORDER BY raw_cosine DESC, e.subject, e.fingerprint LIMIT k
     """,
@@ -285,6 +293,7 @@ MACRO_NAMES = {
 _QUERIES = {
     **{view.name: view.once for view in VIEWS if view.key},
     "neighbor_history": DERIVED["neighbor_history"][1],
+    "retired": RETIRED,
     "members": DERIVED["members"][1],
     "space_accuracies": SPACE_ACCURACIES,
     **{name: query for name, (_, query) in DERIVED.items()},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fute.did_you_mean import did_you_mean
 from fute.errors import NotInStoreError, StoreError
+from fute.types import Kind
 from storage import catalog
+from storage.retirements import SubjectKey
 
 # The columns that fit a terminal.
 LISTED = {
@@ -25,6 +28,7 @@ LISTED = {
     "accuracies": "dataset, model, expected_accuracy, accuracy_low, accuracy_high, accuracy_unknown, pool, created_at",
     "members": "space, kind, subject, fingerprint, ranking, created_at",
     "member_history": "created_at, space, kind, subject, fingerprint, ranking",
+    "retirements": "created_at, kind, subject, retired",
     "evaluations": "name, subject, candidate, seed, measure, value, space, created_at",
     "frames": "space, version, tasks, own_model_first, own_dataset_first, created_at",
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
@@ -76,6 +80,26 @@ def unknown_names(root: Path, sql: str) -> list[str]:
         what = "space" if of_space else "subject"
         told += [f"no {what} {n!r} is in the store{did_you_mean(n, known)}" for n in names if n not in known]
     return told
+
+
+def subjects_named(root: Path, names: Sequence[str], kind: Kind | None = None) -> set[SubjectKey]:
+    """The subjects of these names in the spaces of a store.
+
+    Raises:
+        NotInStoreError: a name is nobody's.
+        StoreError: it is a dataset's and a model's, and the kind is not given.
+    """
+    known: set[SubjectKey] = set(catalog.query(root, "SELECT DISTINCT kind, subject FROM embeddings").rows)
+    found: set[SubjectKey] = set()
+    for name in names:
+        keys = {key for key in known if key[1] == name and kind in (None, key[0])}
+        if not keys:
+            told = did_you_mean(name, sorted({subject for _, subject in known})) or "; `fute ls embeddings` lists them"
+            raise NotInStoreError(f"no {kind or 'dataset or model'} {name!r} is embedded in {root}{told}")
+        if len(keys) > 1:
+            raise StoreError(f"a dataset and a model are called {name!r}; say which with --kind")
+        found |= keys
+    return found
 
 
 # Where an id is looked up: a view, and the columns that may name it.

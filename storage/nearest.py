@@ -19,6 +19,7 @@ from fute.unify.frame import Chance, Frame, score, verdict
 from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
 from storage.accuracies import accuracies, ref_of
 from storage.store import Store
+from storage.retirements import retired
 from storage.vectors import StoredEmbedding, VectorStore
 
 BLOCK = 2048  # subjects
@@ -65,6 +66,8 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
     spaces = _methods(vectors, space)
     found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
     if all(rows is None for rows in found.values()):
+        if any(name == subject for _, name in retired(store.root)):
+            raise NotInStoreError(f"{subject!r} was retired; `fute retire --undo {subject}` has it ranked again")
         near = did_you_mean(subject, sorted({e.subject for space_id in spaces for e in vectors.population(space_id)}))
         told = near or "; `fute ls embeddings` lists what there is"
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}{told}")

@@ -43,6 +43,7 @@ MIRRORED = (
     "members",
     "neighbors",
     "accuracies",
+    "retired",
     "drift",
     "evaluations",
     "reports",

@@ -255,6 +255,15 @@ MEMBERS = pa.schema(
     ]
 )
 
+RETIREMENTS = pa.schema(
+    [
+        pa.field("kind", pa.string()),
+        pa.field("subject", pa.string()),
+        pa.field("retired", pa.bool_()),  # false: brought back
+        *STAMP,
+    ]
+)
+
 EVALUATIONS = pa.schema(
     [
         pa.field("name", pa.string()),  # what was evaluated: transfer ...

@@ -20,15 +20,13 @@ from fute.unify.frame import FRAME_VERSION, KINDS, PAIRS, Chance, Frame, Null
 from storage import schemas
 from storage.files import read_parquet, write_parquet
 from storage.parts import files_of, parts_of, while_files_go
+from storage.retirements import SubjectKey, retired
 from storage.stamp import Stamp
 from storage.store import Store, card, slug, to_json
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 CHANCES = tuple(f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd"))
-
-SubjectKey = tuple[Kind, str]
-"""Kind and id."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +119,14 @@ class VectorStore:
         Args:
             current: fingerprints by subject that count in any case: of what a run has made or found just now. The other
                 subjects count as the last ranking saw them, or as they were embedded since; those that it did not see
-                by their latest embedding.
+                by their latest embedding; those that were retired not at all.
         """
         look = partial(self._population, space, current or {})
         return while_files_go(look)
 
     def _population(self, space: str, current: Mapping[SubjectKey, str]) -> list[StoredEmbedding]:
         ranked_at, members = self._last_members(space)
+        gone = retired(self.root)
         found: list[StoredEmbedding] = []
         for kind in sorted(get_args(Kind)):
             files = files_of(self.folder(space, kind))
@@ -135,6 +134,8 @@ class VectorStore:
             for path in files:
                 for fingerprint, (subject, made_at) in _versions(path).items():
                     key = (kind, subject)
+                    if key in gone and current.get(key) != fingerprint:
+                        continue
                     member = members.get(key) == fingerprint
                     # A member is as new as its ranking.
                     order = (current.get(key) == fingerprint, ranked_at if member else made_at, member, fingerprint)
@@ -295,18 +296,21 @@ class VectorStore:
         return {key: time[0].as_py() for key, time in times.items() if len(time)}
 
     def neighbors(self, space: str) -> list[dict[str, Any]]:
-        """The rows of the last unification of a space, best first within each query and kind."""
+        """The rows of the last unification of a space, best first within each query and kind; none of the retired."""
         key = self._last("neighbors", space)
         if key is None:
             return []
+        gone = retired(self.root)
         table = read_parquet(self.root / "neighbors" / f"space={space}" / f"{key}.parquet")
         if "similarity" not in table.column_names:  # of an earlier version: its score is the cosine
             cosines = table["score"]
             table = table.drop_columns(["score", "ci_low", "ci_high"]).append_column("similarity", cosines)
         table = pa.concat_tables([schemas.NEIGHBORS.empty_table(), table], promote_options="default")
-        return table.sort_by(
+        rows = table.sort_by(
             [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
         ).to_pylist()
+        ends = ("query_kind", "query"), ("candidate_kind", "candidate")
+        return [row for row in rows if not any((row[kind], row[subject]) in gone for kind, subject in ends)]
 
 
 def _table(row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> pa.Table:

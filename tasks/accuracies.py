@@ -10,8 +10,9 @@ from fute.errors import DataError
 from fute.train.result import TrainingResult
 from fute.types import Outputs
 from storage.accuracies import missing_accuracies, put_accuracies, ref_of
+from storage.retirements import SubjectKey
 from storage.store import Store
-from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
+from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
 from tasks.embed import EmbeddingRef
 from tasks.engine import NO_CACHE, task

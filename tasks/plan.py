@@ -26,8 +26,9 @@ from fute.surrogate.identity import surrogate_identity
 from fute.types import Dataset, Kind, Model, Pool, TextTable
 from storage.accuracies import missing_accuracies
 from storage.responses import ResponseStore
+from storage.retirements import SubjectKey, retired
 from storage.store import Store
-from storage.vectors import SubjectKey, VectorStore
+from storage.vectors import VectorStore
 from tasks.costs import Cost, CostEstimate, added
 from tasks.endpoints import prompted_model
 from tasks.models import open_model, trained_ref
@@ -193,12 +194,12 @@ def steps(
     identity = surrogate_identity(study.surrogate, run.folder)
     spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
     current: dict[str, dict[SubjectKey, str]] = {space: {} for space in spaces.values()}
-    whole = dict.fromkeys(spaces.values(), True)
+    whole, gone = dict.fromkeys(spaces.values(), True), retired(store.root)
     for kind, subject, ref in subjects:
         for method, space in spaces.items():
             key = embedding_id(space, kind, subject, ref.rpartition("@")[2])
             current[space][kind, subject] = key
-            embedded = vectors.has(space, kind, key)
+            embedded = vectors.has(space, kind, key) and (kind, subject) not in gone  # a run brings those back
             whole[space] &= embedded
             step = _step("embed", f"{subject} [{method}]", embedded)
             yield step.model_copy(update={"state": FAILS}) if subject in failing else step

@@ -20,8 +20,9 @@ from fute.evaluate.transfer_scores import TransferScores
 from fute.space import embedding_id
 from fute.types import Kind
 from storage.nearest import placed_vectors
+from storage.retirements import SubjectKey
 from storage.store import Store
-from storage.vectors import StoredEmbedding, SubjectKey, VectorStore
+from storage.vectors import StoredEmbedding, VectorStore
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 from tasks.study import DatasetRef

@@ -13,7 +13,8 @@ from fute.types import Kind
 from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
 from fute.unify.neighbors import nearest_neighbors
 from storage.nearest import placed_vectors
-from storage.vectors import SubjectKey, VectorStore
+from storage.retirements import SubjectKey
+from storage.vectors import VectorStore
 from tasks import resources
 from tasks.embed import EmbeddingRef
 from tasks.engine import NO_CACHE, task

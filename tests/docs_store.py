@@ -22,6 +22,7 @@ from storage.accuracies import put_accuracies
 from storage.drift import DriftStore
 from storage.nearest import ACCURACY
 from storage.responses import ResponseStore
+from storage.retirements import retire
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
@@ -110,6 +111,7 @@ def write_docs_store(root: Path) -> Store:
             for value in (0.75,)
         ]  # fmt: skip
         store.put_evaluations("transfer", transfer, runs[2])
+        retire(store, [("model", "terse/old")], runs[2])
     return store
 
 

@@ -187,3 +187,19 @@ def test_a_macro_that_is_asked_for_what_is_not_there_says_so(store: str, query: 
     assert result.exit_code == 0
     assert told in result.stderr
     assert "note" not in call(store, "SELECT * FROM nearest('m1', k := 0)").stderr
+
+
+def test_retire_says_what_it_did_and_undoes_it(tmp_path: Path) -> None:
+    root = str(write(tmp_path, range(3)).root)
+
+    def there(*arguments: str) -> list[str]:
+        done = CliRunner().invoke(main, ["retire", "--store", root, *arguments])
+        assert done.exit_code == 0, done.output
+        near = CliRunner().invoke(main, ["nearest", "--store", root, "m0", "--json"])
+        return [*done.stdout.splitlines(), *(row["candidate"] for row in json.loads(near.stdout))]
+
+    assert there("m2") == ["model m2: retired", "m1"]
+    assert sorted(there("m2", "--undo")) == ["m1", "m2", "model m2: ranked again"]
+    wrong = CliRunner().invoke(main, ["retire", "--store", root, "m22"])
+    assert wrong.exit_code == 1
+    assert "no dataset or model 'm22' is embedded" in wrong.stderr

@@ -22,6 +22,8 @@ from flows.unchanged import reports_to_a_server, run_unchanged
 from fute.fingerprint import digest_file
 from fute.load_study import load_study
 from storage import catalog
+from storage.retirements import retire
+from storage.stamp import Stamp
 from storage.store import Store
 from tasks.plan import TODO, finished_spaces, steps
 from tests.conftest import REPOSITORY
@@ -133,6 +135,25 @@ def test_what_is_embedded_anew_is_ranked_anew(finished: Path, tmp_path: Path) ->
     store = Store(shutil.copytree(finished.parent / "store", tmp_path / "store"))
     next(store.root.glob("embeddings/*/kind=model/*.parquet")).unlink()
     assert [step.stage for step in steps(study, store) if step.state == TODO] == ["embed", "unify"]
+
+
+def test_who_is_retired_comes_back_with_a_run_that_names_it(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.parent, tmp_path / "copy")
+    settings = yaml.safe_load(finished.read_text()) | {"store": str(folder / "store"), "tracking": {"enabled": False}}
+    study = folder / finished.name
+    study.write_text(json.dumps(settings))
+    store = Store(folder / "store")
+    before = artifacts(store.root)
+    ranked = catalog.query(store.root, "SELECT * FROM neighbors ORDER BY ALL").rows
+    retire(store, [("model", "counted")], Stamp())
+    there = {name for (name,) in catalog.query(store.root, "SELECT query FROM neighbors").rows}
+    assert there
+    assert "counted" not in there
+    assert [step.stage for step in steps(load_study(study), store) if step.state == TODO] == ["embed", "unify"]
+    assert pipeline(str(study), return_state=True).is_completed()
+    assert catalog.query(store.root, "SELECT * FROM neighbors ORDER BY ALL").rows == ranked
+    changed = {path.split("/")[0] for path, _ in artifacts(store.root).items() ^ before.items()}
+    assert changed == {"retired"}
 
 
 CHANGES: dict[str, Callable[[dict], None]] = {
