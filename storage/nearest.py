@@ -18,8 +18,8 @@ from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
 from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
 from storage.accuracies import accuracies, ref_of
-from storage.store import Store
 from storage.retirements import retired
+from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
 BLOCK = 2048  # subjects
