@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +16,9 @@ from flows.run_command import end_of_run
 from flows.store_option import known_store, store_address_option, store_option
 from fute.errors import StoreError
 from fute.terminal import printable
-from fute.types import Kind
+
+if TYPE_CHECKING:
+    from fute.types import Kind
 
 FORMATS = ("table", "json", "csv", "parquet")
 

@@ -13,7 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from fute.data.sampling import generator
 
@@ -161,6 +160,8 @@ def by_name(
 ) -> tuple[Integers, float]:
     """As `matched`, of a model whose classes are called like the labels: they are what they are called, unless another
     order is right in TURNED more of the texts."""
+    from scipy.optimize import linear_sum_assignment  # whoever only looks at stored accuracies does not wait for it
+
     n_labels = len(named)
     counts = np.zeros((n_labels, n_labels))
     np.add.at(counts, (answers, labels), 1)

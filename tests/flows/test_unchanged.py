@@ -30,7 +30,7 @@ from tests.conftest import REPOSITORY
 from tests.flows.quick_study import write_quick_study
 
 API = "http://127.0.0.1:4200/api"
-HEAVY = ("prefect", "sklearn", "torch", "transformers")
+HEAVY = ("prefect", "scipy.optimize", "sklearn", "torch", "transformers")
 PROGRAM = f"""
 import sys
 from flows.cli import main
