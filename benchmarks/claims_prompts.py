@@ -12,7 +12,6 @@ votes, and fute's default. Answers that --cache does not hold are asked for.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,11 +94,11 @@ def main() -> None:
         for method in rules["none"]:
             told = ["  ".join(f"{rules[r][method][m][0]:>6.3f}" for m in MEASURES) for r in RULES]
             print(f"  {method:<32}" + " | ".join(told))
-    stored = from_prompt_selection(HERE / "results/prompt_selection.json")
-    against = closeness_against([found[n]["none"] for n in network] or stored)
-    print("\ncloseness on the network's targets, rank correlation above")
-    for name, (mean, low, high) in against.items():
-        print(f"  {name:<32}{mean:+.3f} ({low:+.3f} to {high:+.3f})")
+    against = {rule: closeness_against([found[n][rule] for n in network]) for rule in RULES if network}
+    for rule, above in against.items():
+        print(f"\ncloseness on the network's targets, {rule}: rank correlation above")
+        for name, (mean, low, high) in above.items():
+            print(f"  {name:<32}{mean:+.3f} ({low:+.3f} to {high:+.3f})")
     settings = {"seeds": options.seeds, "rows": options.rows, "texts of the network's targets": TEXTS, "share": SHARE}
     write_record(
         {
@@ -155,17 +154,6 @@ def measure(case: Case, rule: str, seeds: int, rows: int) -> dict[str, dict[str,
             quality = ranking_quality(values, accuracies)
             kept.setdefault(name, []).append([float(getattr(quality, m)) for m in MEASURES])
     return {name: dict(zip(MEASURES, np.mean(of, axis=0).tolist(), strict=True)) for name, of in kept.items()}
-
-
-def from_prompt_selection(path: Path) -> list[dict[str, dict[str, float]]]:
-    """The network's judging prompts on its ten targets, uncalibrated, as benchmarks/prompt_selection.py has them."""
-    record = json.loads(path.read_text(encoding="utf-8"))["results"]
-    found = []
-    for part in ("all answers", "targets not seen before"):
-        of = record[part]
-        targets = [name for name in of["closeness"] if name.startswith("judging ")]
-        found += [{method: of[method][target] for method in of if target in of[method]} for target in targets]
-    return found
 
 
 def closeness_against(found: list[dict[str, dict[str, float]]]) -> dict[str, tuple[float, float, float]]:
