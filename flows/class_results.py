@@ -23,7 +23,7 @@ def print_by_class(found: ByClass, k: int, as_json: bool) -> None:
         click.echo(to_json(asdict(found) | {"better": [m.model for m in better]}))
         return
     click.echo(printable("\n".join(_said(found, better))))
-    columns = ["model", "kind", "right in", "9 of 10 cases", *(f"says {label}" for label in found.labels), "note"]
+    columns = ["model", "kind", "right in", "9 of 10 cases", *(f"class for {label}" for label in found.labels), "note"]
     print_rows(columns, [_cells(m, m in better) for m in found.models[:k]], None)
     if len(found.models) > k:
         click.echo(f"of {len(found.models)} models; -k shows more")
@@ -57,11 +57,5 @@ def _cells(model: Teller, better: bool) -> tuple[object, ...]:
     if model.accuracy is None or model.classes is None:
         return model.model, model.kind, "unknown", "", "", "", model.unknown
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
-    return (
-        model.model,
-        model.kind,
-        f"{model.accuracy.expected:.2f}",
-        within,
-        *model.classes,
-        "" if better else "none surely",
-    )
+    note = "" if better else "perhaps by chance"
+    return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, *model.classes, note
