@@ -78,9 +78,9 @@ def match(
     for option, given in (("--model", models), ("--dry-run", dry_run), ("--base-url", base_urls)):
         if given and study is None:
             raise click.UsageError(f"{option} is for --ask STUDY: nobody is asked without")
-    for option, given in (("--ask", study), ("--keep", keep), ("--labels", labels), ("--classes", classes)):
-        if given and pair:
-            raise click.UsageError(f"--class A B is for a match without {option}")
+    unmet = {"--ask": study, "--keep": keep, "--labels": labels, "--classes": classes}
+    if pair and (given_too := [option for option, value in unmet.items() if value]):
+        raise click.UsageError(f"--class A B is for a match without {', '.join(given_too)}")
     from tasks.match_target import Columns
 
     try:

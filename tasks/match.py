@@ -261,7 +261,7 @@ def _matched(
     Args:
         unlike: the texts are of another kind than the pool's.
     """
-    bare = replace(_bare(model), agreement=read and read.agreement)
+    bare = replace(_bare(model), agreement=None if read is None else read.agreement)
     why = unread(outputs, read, unlike)
     if read is None or why is not None:
         return replace(bare, unknown=why)

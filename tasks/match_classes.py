@@ -85,7 +85,7 @@ def match_classes(
     models = []
     for model in embedded:
         outputs, out = read.outputs[model.subject], read.found.get(model.subject)
-        bare = {"model": model.subject, "kind": model.row["subject_kind"], "agreement": out and out.agreement}
+        bare = {"model": model.subject, "kind": model.row["subject_kind"], "agreement": out.agreement if out else None}
         why = unread(outputs, out, unlike)
         if out is None or kernel is None or why is not None:
             models.append(Teller(**bare, unknown=why))
