@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from by_class_answers import EXAMPLES, all_answers, read_target
+from by_class_answers import CLASSES, EXAMPLES, all_answers, read_target
 from command import as_run, write_record
 from numpy.typing import NDArray
 from population import ZOOS, Stopwatch, model_refs, train_zoos
@@ -58,6 +58,7 @@ Record = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--classes", type=int, default=CLASSES, help="of a task, at most")
     parser.add_argument("--cache", type=Path, default=HERE / ".cache")
     parser.add_argument("--device", default="auto", help="for the surrogate: auto, cpu, cuda, mps")
     parser.add_argument("--out", type=Path, default=HERE / "results/by_class.json")
@@ -74,7 +75,7 @@ def main() -> None:
         for seed in options.seeds:
             pool = real_pool(shared, "loose", seed, tasks)
             train_zoos(tasks, {seed: pool}, features, store, surrogate.width, Stopwatch())
-            told += tell(shared, tasks, pool, seed, features, store, surrogate.width)
+            told += tell(shared, tasks, pool, seed, features, store, surrogate.width, options.classes)
             turned += turn(tasks, pool, seed, store)
     halves: dict[str, Callable[[Record], bool]] = {
         "chosen on": lambda r: r["task"] % 2 == 0,
@@ -94,7 +95,12 @@ def main() -> None:
             },
         }
     report(results)
-    settings = {"seeds": options.seeds, "examples": EXAMPLES, "tasks": [t.id for t in tasks]}
+    settings = {
+        "seeds": options.seeds,
+        "examples": EXAMPLES,
+        "classes": options.classes,
+        "tasks": [t.id for t in tasks],
+    }
     write_record(
         {"command": as_run(__file__), "settings": settings, "git_commit": code_version(), "results": results},
         options.out,
@@ -102,10 +108,10 @@ def main() -> None:
 
 
 def tell(
-    shared: Path, tasks: Sequence[Task], pool: Pool, seed: int, features: Features, store: Store, width: int
+    shared: Path, tasks: Sequence[Task], pool: Pool, seed: int, features: Features, store: Store, width: int, most: int
 ) -> list[Record]:
     """One record for each two classes and model."""
-    targets = [t for t in (read_target(shared, task, seed) for task in tasks) if t is not None]
+    targets = [t for t in (read_target(shared, task, seed, most) for task in tasks) if t is not None]
     texts = targets[0].inputs
     for target in targets[1:]:
         texts = texts.followed_by(target.inputs)

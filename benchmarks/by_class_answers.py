@@ -38,7 +38,7 @@ class Target:
     pairs: tuple[tuple[int, int], ...]
 
 
-def read_target(shared: Path, task: Task, seed: int) -> Target | None:
+def read_target(shared: Path, task: Task, seed: int, most: int = CLASSES) -> Target | None:
     """Texts on which no model of the task was trained; None where it has no three classes with enough of them."""
     everything = read_task(shared, manifest(shared)[task.id], max_rows=EVERYTHING, splits=SPLITS).dataset
     trained = task.inputs.take(split_rows(task, seed).model)
@@ -51,7 +51,7 @@ def read_target(shared: Path, task: Task, seed: int) -> Target | None:
     often = np.bincount(labels)
     enough = np.flatnonzero(often >= EXAMPLES + FEWEST_KEPT)
     draw = generator(seed, "classes", task.id)
-    classes = np.sort(draw.permutation(enough)[:CLASSES])
+    classes = np.sort(draw.permutation(enough)[:most])
     if len(often) < 3 or len(classes) < 2:
         return None
     rows = [draw.permutation(np.flatnonzero(labels == c))[: EXAMPLES + KEPT] for c in classes]

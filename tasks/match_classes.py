@@ -105,6 +105,6 @@ def _named(classes: Sequence[str], labels: Sequence[str]) -> tuple[int, int] | N
     """The classes that are called like the two labels, capitals aside, where there is one each."""
     ours = [name.casefold() for name in classes]
     wanted = [name.casefold() for name in labels]
-    if any(ours.count(name) != 1 for name in wanted):
+    if wanted[0] == wanted[1] or any(ours.count(name) != 1 for name in wanted):
         return None
     return ours.index(wanted[0]), ours.index(wanted[1])
