@@ -40,6 +40,7 @@ COLUMNS = ["model", "kind", "right in", "9 of 10 cases", "of each label", "note"
 @click.option("--ask", "study", type=click.Path(dir_okay=False, path_type=Path), help="Ask the models of this study.")
 @click.option("--model", "models", multiple=True, metavar="ID", help="Ask these only; prompt/* for several.")
 @click.option("--classes", default="", metavar="A,B", help="Without labels: look at models that answer these only.")
+@click.option("--class", "pair", nargs=2, metavar="A B", help="Only: which model tells these two labels apart?")
 @click.option("--labels", type=click.IntRange(0), default=0, metavar="N", help="Have N texts labelled by you (a CSV).")
 @click.option("--keep", metavar="ID", help="Keep a labelled file as a dataset of the store, with what is found of it.")
 @click.option("--dry-run", is_flag=True, help="With --ask: only say how many calls it would make, and what they cost.")
@@ -59,6 +60,7 @@ def match(
     study: Path | None,
     models: tuple[str, ...],
     classes: str,
+    pair: tuple[str, str] | None,
     labels: int,
     keep: str | None,
     dry_run: bool,
@@ -70,11 +72,15 @@ def match(
     """Which model fits a file (CSV, Parquet, JSONL) or dataset, and how often will it be right?
 
     Asks no model and trains nothing: what a model answered on the pool says what it would answer on these texts. With
-    --ask the models of a study answer the texts themselves. A file without labels gets what can be said without.
+    --ask the models of a study answer the texts themselves. A file without labels gets what can be said without. With
+    --class A B only texts of these two labels count: which model tells them apart, and by which of its classes?
     """
     for option, given in (("--model", models), ("--dry-run", dry_run), ("--base-url", base_urls)):
         if given and study is None:
             raise click.UsageError(f"{option} is for --ask STUDY: nobody is asked without")
+    unmet = {"--ask": study, "--keep": keep, "--labels": labels, "--classes": classes}
+    if pair and (given_too := [option for option, value in unmet.items() if value]):
+        raise click.UsageError(f"--class A B is for a match without {', '.join(given_too)}")
     from tasks.match_target import Columns
 
     try:
@@ -94,6 +100,12 @@ def match(
     show_progress()
     from storage.store import Store
 
+    if pair:
+        from flows.class_results import print_by_class
+        from tasks.match_classes import match_classes
+
+        print_by_class(match_classes(Store(root), target, pair, columns, space, rows or 1000), k, as_json)
+        return
     path = Path(target).expanduser()
     if path.is_file() and not columns.labelled(path):
         from tasks.match_unlabelled import match_unlabelled

@@ -306,11 +306,20 @@ class Store:
     def outputs_details(self, pool: str, ref: str) -> dict[str, Any]:
         """What was counted while a model was asked (calls, tokens, refusals ...), read without its outputs; empty where
         there are none."""
+        return dict(self._outputs_meta(pool, ref).get("details", {}))
+
+    def outputs_classes(self, pool: str, ref: str) -> tuple[str, ...] | None:
+        """Names of a model's classes, read without its outputs; None where they have none, or there are no outputs."""
+        names = self._outputs_meta(pool, ref).get("label_names")
+        return None if names is None else tuple(names)
+
+    def _outputs_meta(self, pool: str, ref: str) -> dict[str, Any]:
         path = self.outputs_path(pool, ref)
         if not path.is_file():
             return {}
         with opened(path) as file:
-            return dict(json.loads(file.schema_arrow.metadata[b"fute.outputs"])["details"])
+            found: dict[str, Any] = json.loads(file.schema_arrow.metadata[b"fute.outputs"])
+            return found
 
     # ------------------------------------------------------------------------------- prompts, evaluations and runs
 

@@ -92,7 +92,7 @@ def match(
         MethodError: it is to be kept, and the space's method gives it no embedding.
     """
     found, population = space_of(store, space)
-    dataset, known = _target(store, target, columns or Columns(), rows, population)
+    dataset, known = target_of(store, target, columns or Columns(), rows, population)
     labelled = labelled_part(target, dataset)
     surrogate = json.loads(found["settings"])["surrogate"]
     features = features_of(store, surrogate, [] if known else [labelled.split.inputs])
@@ -212,7 +212,7 @@ def outputs_of(store: Store, pool: str, models: Sequence[StoredEmbedding]) -> di
     return {e.subject: store.outputs(pool, ref_of(e)) for e in models}
 
 
-def _target(
+def target_of(
     store: Store, target: str, columns: Columns, rows: int, population: Sequence[StoredEmbedding]
 ) -> tuple[Dataset, bool]:
     """The target, and whether the store holds it."""
@@ -261,34 +261,43 @@ def _matched(
     Args:
         unlike: the texts are of another kind than the pool's.
     """
-    bare = _bare(model)
-    if read is None:
-        return replace(bare, unknown=f"it answers with {outputs.kind}, not with classes")
-    if read.agreement < LEAST_AGREEMENT:
-        return replace(
-            bare,
-            agreement=read.agreement,
-            unknown="its answers on the pool do not say what it answers on other texts",
-        )
-    classes = outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
-    if unlike:
-        return replace(bare, agreement=read.agreement, unknown=UNLIKE)
+    bare = replace(_bare(model), agreement=None if read is None else read.agreement)
+    why = unread(outputs, read, unlike)
+    if read is None or why is not None:
+        return replace(bare, unknown=why)
+    classes = class_names(outputs)
     labels, names = labelled.split.targets, labelled.names
     answers = read.answers(texts).argmax(axis=1)
     named = named_alike(classes, names)
     found = judge(answers, labels, len(classes), len(names), read.agreement, named)
     if labelled.split.inputs.pairs is not None and unseen_in_pairs(found):
-        return replace(bare, agreement=read.agreement, unknown=UNSEEN)
+        return replace(bare, unknown=UNSEEN)
     meaning = {name: names[found.meaning[i]] for i, name in enumerate(classes)}
     return replace(
         bare,
         accuracy=found.accuracy,
         balanced=found.balanced,
-        agreement=read.agreement,
         meaning=meaning,
         as_named=None if named is None else float((named[answers] == labels).mean()),
         turned=turned(meaning),
     )
+
+
+def unread(outputs: Outputs, read: ReadOut | None, unlike: bool) -> str | None:
+    """Why nothing can be said of a model on other texts, where that is so.
+
+    Args:
+        unlike: the texts are of another kind than the pool's.
+    """
+    if read is None:
+        return f"it answers with {outputs.kind}, not with classes"
+    if read.agreement < LEAST_AGREEMENT:
+        return "its answers on the pool do not say what it answers on other texts"
+    return UNLIKE if unlike else None
+
+
+def class_names(outputs: Outputs) -> tuple[str, ...]:
+    return outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
 
 
 def _counted(model: StoredEmbedding, found: TrainingResult, labelled: Labelled) -> Matched:

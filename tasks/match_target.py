@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from fute.config import Codec, DatasetConfig, Separator
 from fute.data.files import columns_of, file_format
 from fute.data.formats.base import Dialect
 from fute.data.ingest import ingest
-from fute.did_you_mean import listed
+from fute.data.sampling import generator, stratified_sample
+from fute.did_you_mean import did_you_mean, listed
 from fute.errors import DataError
 from fute.types import Dataset, Split
 
@@ -83,6 +85,32 @@ def read_labelled(path: Path, columns: Columns, rows: int) -> Dataset:
         return ingest(config, Path.cwd(), seed=0)
     except DataError as exc:  # which speaks of a study's datasets
         raise DataError(str(exc).replace(f"dataset {config.id}", str(path), 1)) from exc
+
+
+def of_classes(target: str, dataset: Dataset, classes: Sequence[str], rows: int) -> Dataset:
+    """The rows of a dataset that have one of these labels, of each part a stratified sample.
+
+    Raises:
+        DataError: it has no labels that are classes, or none of these.
+    """
+    names = dataset.label_names
+    if dataset.task != "classification" or names is None:
+        raise DataError(f"{target} holds {dataset.task} targets, and no classes to tell apart")
+    if len(set(classes)) < len(classes):
+        raise DataError(f"{classes[0]!r} is named twice; name two labels that are to be told apart")
+    for name in classes:
+        if name not in names:
+            raise DataError(f"no text of {target} has the label {name!r}{did_you_mean(name, names)}")
+    numbers = [names.index(name) for name in classes]
+
+    def part(split: Split) -> Split:
+        there = np.flatnonzero(np.isin(split.targets, numbers))
+        taken = there[stratified_sample(split.targets[there], rows, generator(0, "classes of a match"))]
+        places = (split.targets[taken][:, None] == numbers).argmax(axis=1)
+        return Split(split.inputs.take(taken), places)
+
+    parts = {name: part(split) for name, split in dataset.splits.items()}
+    return replace(dataset, splits={n: s for n, s in parts.items() if len(s)}, label_names=tuple(classes))
 
 
 def labelled_part(target: str, dataset: Dataset) -> Labelled:

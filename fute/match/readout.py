@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from fute.methods.crosscov.whitening import Doubles
 from fute.types import Floats, Outputs
@@ -42,6 +43,11 @@ class ReadOut:
     def answers(self, kernel: Doubles) -> Doubles:
         """(m, c) log-probabilities, up to a constant of each row, of texts with this (m, n) kernel with the pool."""
         return kernel @ self.weights + self.offset
+
+    def probabilities(self, kernel: Doubles) -> Doubles:
+        """(m, c), as `answers`."""
+        found: Doubles = softmax(self.answers(kernel), axis=1)
+        return found
 
 
 def log_probabilities(values: Floats) -> Doubles:

@@ -1,0 +1,35 @@
+"""Which stored models answer what another one does with their labels in another order: `fute show MODEL`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fute.match.accuracy import named_alike
+from fute.match.turned import SURE, other_order
+from storage.accuracies import ref_of
+from storage.store import Store
+from storage.vectors import VectorStore
+
+
+def turned_against(store: Store, model: str) -> list[dict[str, Any]]:
+    """Models of one of its spaces whose classes are called like this one's and go with others of them, surest first.
+
+    Outputs are read of those alone that are called alike.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    vectors = VectorStore(store)
+    for space in vectors.spaces():
+        refs = {e.subject: ref_of(e) for e in vectors.population(space["space"]) if e.kind == "model"}
+        classes = {name: store.outputs_classes(space["pool"], ref) for name, ref in refs.items()}
+        own = classes.get(model)
+        if own is None:
+            continue
+        ours = store.outputs(space["pool"], refs[model])
+        for name, theirs in classes.items():
+            if name == model or name in found or theirs is None or named_alike(own, theirs) is None:
+                continue
+            other = other_order(ours, store.outputs(space["pool"], refs[name]))
+            if other is not None and other.probability >= SURE:
+                turned = {mine: its for mine, its in other.stands_for.items() if mine.casefold() != its.casefold()}
+                found[name] = {"model": name, "probability": other.probability, "stands_for": turned}
+    return sorted(found.values(), key=lambda each: -each["probability"])
