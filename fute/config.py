@@ -15,6 +15,7 @@ from fute.address import address_problem, decoded, is_url, store_fault
 from fute.did_you_mean import did_you_mean
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.outputs.config import OutputsConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
@@ -225,7 +226,9 @@ class SurrogateConfig(Settings):
     decides, for all workers; which of the two it was is part of the space."""
 
 
-Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")]
+Method = Annotated[
+    CrosscovConfig | OutputsConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")
+]
 
 # ------------------------------------------------------------------------------------------------------------- models
 
