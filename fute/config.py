@@ -56,6 +56,7 @@ def _codec(value: str) -> str:
 
 
 Codec = Annotated[str, AfterValidator(_codec)]
+Columns = Annotated[list[str], Field(min_length=1)]
 Separator = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -152,6 +153,9 @@ class DatasetConfig(Settings):
     """Column of the text (span QA: the question)."""
     text_pair: str | None = None
     """Column of the second text (span QA: the context)."""
+    columns: Columns | None = None
+    """Columns of the row, where the inputs are no texts: numbers, texts, booleans, lists of them (images, vectors). All
+    inputs of a study then have the same columns, in the same order."""
     label: str = "label"
     """Column of the label (span QA: answers {text, answer_start}, as in SQuAD)."""
     label_names: list[str] | None = None
@@ -168,6 +172,10 @@ class DatasetConfig(Settings):
     skip_bad_rows: bool = False
     """Leave out null, empty and duplicate rows and count them, instead of refusing nulls and empty texts."""
 
+    def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
+        # As it was before there were rows, so that datasets of texts keep their fingerprints.
+        return super().identity(exclude={*(exclude or ()), *(() if self.columns else ("columns",))})
+
 
 class PoolSourceConfig(Settings):
     """An unlabelled source of the pool."""
@@ -181,6 +189,8 @@ class PoolSourceConfig(Settings):
     """Column of the text."""
     text_pair: str | None = None
     """Column of the second text; rows where it is null count as single texts."""
+    columns: Columns | None = None
+    """Columns of the row, in place of a text: see `columns` of a dataset."""
 
 
 class PoolConfig(Settings):
@@ -209,7 +219,9 @@ class SurrogateConfig(Settings):
 
     model: str = "embedded:all-MiniLM-L6-v2"
     """embedded:all-MiniLM-L6-v2 (ships with the installation), a local folder, or a hub name (BERT, T5 and GPT-2
-    families)."""
+    families). Or no model: vectors (the values of the pool's own `columns`), vectors:FILE (your own features: a file
+    with the columns of an input, or `text`, and `vector`), none (for method outputs). Layer, tokens, batches, device
+    and dtype are then of no account."""
     revision: str | None = None
     """Commit, tag or branch on the hub; the commit is resolved and recorded."""
     layer: int | Literal["upper_half"] = "upper_half"
