@@ -135,9 +135,9 @@ def _pool(study: Study) -> Iterator[str]:
 
 def _columns(study: Study) -> Iterator[str]:
     """Of inputs that are no texts: the same for all, and read by what can read them."""
-    named = {f"datasets ({d.id})": d.columns for d in study.datasets}
-    if study.pool.reuse is None:
-        named |= {f"pool.sources[{number}]": source.columns for number, source in enumerate(study.pool.sources)}
+    of_pool = [] if study.pool.reuse is not None else study.pool.sources
+    named = {f"pool.sources[{number}]": source.columns for number, source in enumerate(of_pool)}
+    named |= {f"datasets ({d.id})": d.columns for d in study.datasets}
     columns = next((each for each in named.values() if each is not None), None)
     if columns is None:
         return
@@ -228,12 +228,13 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
     given = {
         "label": model.label is not None,
         "probabilities": bool(model.probabilities),
+        "scores": bool(model.scores),
         "start and end": model.start is not None or model.end is not None,
         "answer": model.answer is not None,
     }
     if not any(given.values()):
-        yield "give `label` or `probabilities` (or `start` and `end`, or `answer`), the columns of what it predicts"
-    if model.gives_spans and sum(given.values()) > 1:
+        yield "give `label`, `probabilities` or `scores` (or `start` and `end`, or `answer`), the columns of what it predicts"
+    if sum(given.values()) > 1 and (model.gives_spans or model.scores):
         yield f"a table predicts one thing; keep one of {listed(what for what, there in given.items() if there)}"
     if (model.start is None) != (model.end is None):
         yield "`start` and `end` belong together; give both columns"
@@ -243,7 +244,7 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
         yield "give `row` or `text`, the column that says which input a prediction is of"
     by_text = [model.text, model.text_pair] if model.text is not None else []
     spans = [model.start, model.end, model.answer, model.score]
-    columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or []), *spans]
+    columns = [model.row if model.text is None else None, *by_text, model.label, *model.numbers, *spans]
     try:
         for file in matching_files(model.file, base_dir):
             wanted = [column for column in columns if column is not None]

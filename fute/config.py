@@ -355,6 +355,9 @@ class PredictionsModel(ZooModel):
     answer; numbers of which some have a fraction are those of a regression."""
     probabilities: list[str] | None = None
     """Columns with the probabilities, or one column that holds a list."""
+    scores: list[str] | None = None
+    """Columns of numbers that need not add up to one (of a regression, of labels that may all be true), or one column
+    that holds lists of them."""
     start: str | None = None
     """Column with the first character of the answer in the second text (question answering); -1: no answer."""
     end: str | None = None
@@ -367,6 +370,15 @@ class PredictionsModel(ZooModel):
     pool: str | None = None
     """The pool's id that the rows refer to; another pool is then refused. Default: the file's column `pool`. Rows that
     are named by number alone need one of them."""
+
+    def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
+        # As it was before there were scores, so that nothing is read anew.
+        return super().identity(exclude={*(exclude or ()), *(() if self.scores else ("scores",))})
+
+    @property
+    def numbers(self) -> list[str]:
+        """Columns of probabilities or scores."""
+        return self.probabilities or self.scores or []
 
     @property
     def gives_spans(self) -> bool:

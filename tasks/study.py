@@ -11,7 +11,6 @@ from fute.config import BudgetConfig, DatasetConfig, EndpointConfig, Method, Pro
 from fute.data.ingest import dataset_fingerprint
 from fute.surrogate.identity import resolve_dtype
 from fute.surrogate.vectors import NONE
-from fute.surrogate.vectors import NONE
 from storage.store import Store, to_json
 from tasks.run import Run
 
@@ -52,11 +51,6 @@ def parts_of(study: Study, datasets: Iterable[DatasetRef] = ()) -> StudyParts:
         prompts={p.id: p for p in study.prompts},
         budget=study.budget,
     )
-
-
-def surrogate_of(method: Method, config: SurrogateConfig) -> SurrogateConfig:
-    """The surrogate of a method's space: the study's, or none."""
-    return config if method.needs_surrogate else SurrogateConfig(model=NONE)
 
 
 def surrogate_of(method: Method, config: SurrogateConfig) -> SurrogateConfig:

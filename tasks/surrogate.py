@@ -14,7 +14,6 @@ from tasks.engine import NO_CACHE, task
 from tasks.ingest import PoolRef
 from tasks.run import Run
 from tasks.study import surrogate_of
-from tasks.study import surrogate_of
 
 
 class SpaceRef(BaseModel):

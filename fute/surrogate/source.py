@@ -50,7 +50,10 @@ def find_source(model: str, revision: str | None, base_dir: Path) -> Source:
             model's file is not the published one.
     """
     if has_no_model(model):
-        raise SurrogateError(f"surrogate {model!r} is no model, and this needs one; name a model that reads texts")
+        raise SurrogateError(
+            f"surrogate {model!r} is no model that reads texts; read-outs (fute match), trained methods and source "
+            "models need one: use a space or a study that has one"
+        )
     if model.startswith("embedded:"):
         folder = _embedded_folder(model)
         return Source(model, str(folder), _digest_files(folder, model), is_local=True)
