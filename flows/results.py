@@ -61,7 +61,7 @@ def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
         if any(e.kind == "dataset" for e in summary.population):
             console.print(datasets_table(summary))
         console.print(models_table(summary))
-        console.print(legend(summary.frame))
+        console.print(legend(summary.frame, summary.space["method"]))
     if summaries and (prompts := prompts_table(store, summaries[0])):  # the answers are the same in every space
         console.print(prompts)
     failures = json.loads(run["failures"])

@@ -233,7 +233,10 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
         "answer": model.answer is not None,
     }
     if not any(given.values()):
-        yield "give `label`, `probabilities` or `scores` (or `start` and `end`, or `answer`), the columns of what it predicts"
+        yield (
+            "give `label`, `probabilities` or `scores` (or `start` and `end`, or `answer`), the columns of what it "
+            "predicts"
+        )
     if sum(given.values()) > 1 and (model.gives_spans or model.scores):
         yield f"a table predicts one thing; keep one of {listed(what for what, there in given.items() if there)}"
     if (model.start is None) != (model.end is None):

@@ -18,7 +18,7 @@ from fute.config import EndpointConfig
 from fute.errors import NotInStoreError
 from fute.report import types as page
 from fute.report.page import render_atlas
-from fute.surrogate.vectors import has_no_model
+from fute.surrogate.vectors import NONE, has_no_model
 from fute.unify.frame import legend
 from storage.catalog import Catalog
 from storage.store import Store
@@ -133,7 +133,7 @@ class AtlasReader:
             "projections": layout.projections,
             "tree": layout.tree,
             "nearest": [_nearest(summary, e) for e in population],
-            "legend": legend(summary.frame),
+            "legend": legend(summary.frame, row["method"]),
             "notes": list(self.notes.get(space, ())),
         }
         return SpaceContents(
@@ -256,4 +256,4 @@ def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _surrogate(space: Mapping[str, Any]) -> str:
-    return str(space["surrogate"]).rpartition(":")[2]
+    return str(space["surrogate"]).rpartition(":")[2] if space["surrogate"] != NONE else "no surrogate"

@@ -165,6 +165,18 @@ def test_a_dataset_of_other_rows_is_refused_with_what_to_do() -> None:
         opened(["a"] * N).dataset(Dataset("d", "classification", {"train": split}, "f"))
 
 
+def test_answer_spans_are_told_by_where_they_stand() -> None:
+    contexts = ["abcdefghij" * 3] * N
+    pool = Pool(TextTable([f"question {i}" for i in range(N)], contexts), ["a"] * N)
+    embedder = OutputsAlone(OutputsConfig(), pool)
+    starts = np.arange(N) % 20
+    first, later = (
+        Outputs("spans", np.column_stack([s, s + 3, np.ones(N)]).astype(np.float32)) for s in (starts, starts[::-1])
+    )
+    assert cosine(embedder, first, first) == pytest.approx(1, abs=1e-5)
+    assert cosine(embedder, first, later) < 0.9
+
+
 def test_what_says_nothing_is_refused() -> None:
     with pytest.raises(OutputsError, match="constant model"):
         opened(["a"] * N).model(Outputs("scores", np.ones((N, 1), np.float32)))

@@ -118,6 +118,16 @@ def test_own_values_are_scaled_by_the_pool_and_tell_rows_of_one_direction_apart(
         vector_features("vectors", Path(), pool)(table({"b": [1], "a": [1.0], "c": ["x"]}))
 
 
+def test_a_model_that_reads_texts_is_given_no_rows() -> None:
+    from fute.surrogate.features import compute_features
+    from fute.surrogate.load import load_surrogate
+
+    with pytest.raises(SurrogateError, match="reads texts, and the inputs are rows of a table"):
+        compute_features(load_surrogate(SurrogateConfig(), Path()), table())
+    with pytest.raises(SurrogateError, match="'vectors' is no model that reads texts"):
+        load_surrogate(SurrogateConfig(model="vectors"), Path())
+
+
 def test_ids_and_paths_give_no_features() -> None:
     pool = Pool(table({"path": [f"{i}.png" for i in range(40)]}), ["s"] * 40)
     assert vector_features("none", Path(), pool)(pool.inputs).shape == (40, 1)
