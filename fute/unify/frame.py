@@ -226,7 +226,7 @@ LEGEND = f"{_JUDGED}1 of 12 subjects."
 OUTPUTS_LEGEND = f"{_JUDGED}1 of 3 models of texts."
 """Of answers alone: benchmarks/outputs.py."""
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
-UNJUDGED__JUDGED = (
+UNJUDGED_LEGEND = (
     "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
     "the pool's own. There are too few of these to say which candidate fits."
 )
