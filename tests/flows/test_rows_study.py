@@ -184,3 +184,61 @@ def test_a_study_of_rows_is_in_order(tmp_path: Path) -> None:
 )
 def test_what_does_not_go_together_is_told_before_a_run(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     assert told in problems(tmp_path, **changes)
+
+
+# --------------------------------------------------------------------------------- paths, with features of one's own
+
+
+OPENED = '''
+"""Models of files: each opens what a path names."""
+import numpy as np
+
+
+def bright(texts, pairs, above):
+    images = np.array([np.load(path) for path in texts])
+    return [[float(v > above), float(v <= above)] for v in images.mean(axis=1)]
+
+
+def rising(texts, pairs, above):
+    images = np.array([np.load(path) for path in texts])
+    return [[float(v > above), float(v <= above)] for v in images[:, -1] - images[:, 0]]
+'''
+
+
+def test_files_named_by_paths_are_embedded_through_features_of_ones_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(120, 6))
+    paths = [str(tmp_path / f"{i}.npy") for i in range(120)]
+    for path, image in zip(paths, images, strict=True):
+        np.save(path, image)
+    (tmp_path / "opened.py").write_text(OPENED)
+    pq.write_table(pa.table({"path": paths, "vector": images.tolist()}), tmp_path / "features.parquet")
+    pq.write_table(pa.table({"path": paths[:80]}), tmp_path / "pool.parquet")
+    labels = np.where(images[80:].mean(axis=1) > 0, "bright", "dark")
+    pq.write_table(pa.table({"path": paths[80:], "label": labels.tolist()}), tmp_path / "labelled.parquet")
+    study = {
+        "name": "paths",
+        "pool": {"sources": [{"data": {"files": "pool.parquet"}, "columns": ["path"]}], "rows_per_source": 80},
+        "datasets": [{"id": "brightness", "data": {"files": "labelled.parquet"}, "columns": ["path"]}],
+        "surrogate": {"model": "vectors:features.parquet"},
+        "methods": [{"method": "crosscov", "bootstrap": 10}, {"method": "outputs"}],
+        "unify": {"frame": "none"},
+        "models": [
+            {
+                "kind": "python",
+                "id": f"{name}/{above}",
+                "entry_point": f"opened:{name}",
+                "kwargs": {"above": above},
+            }
+            for name in ("bright", "rising")
+            for above in (0.0, 0.2)
+        ],
+        "tracking": {"enabled": False},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert pipeline(str(tmp_path / "study.yaml"), return_state=True).is_completed()
+    for method in ("crosscov", "outputs"):
+        near = nearest(tmp_path / "study.yaml", method, "model")
+        assert near["bright/0.0"] == "bright/0.2"
+        assert near["rising/0.2"] == "rising/0.0"
+    assert nearest(tmp_path / "study.yaml", "crosscov", "dataset")["brightness"].startswith("bright/")
