@@ -102,6 +102,14 @@ def test_names_numbers_and_scales_of_the_columns_change_nothing() -> None:
     assert cosine(embedder, model, scored) == pytest.approx(1, abs=1e-3)
 
 
+def test_units_of_several_numbers_change_nothing() -> None:
+    pool = Pool(TextTable([f"row {i}" for i in range(N)]), ["a"] * N)
+    embedder = OutputsAlone(OutputsConfig(), pool)
+    metres = np.random.default_rng(3).normal(size=(N, 3)).astype(np.float32)
+    mixed = metres * np.array([1e6, 1.0, 1e-3], np.float32)
+    assert cosine(embedder, Outputs("scores", metres), Outputs("scores", mixed)) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_sketch_is_off_by_no_more_than_its_standard_deviation_says() -> None:
     n, dim = 200, 4096
     sources = [str(i % 3) for i in range(n)]

@@ -64,6 +64,9 @@ class OutputsAlone(Embedder):
             y = expected_positions(*unpack_spans(outputs.values[rows]), self._context_lengths[rows])
         else:
             y = outputs.values[rows].astype(np.float64)
+        if outputs.kind == "scores":  # each column has a unit of its own, which must not decide what the ridge takes
+            spread = y.std(axis=0)
+            y = y / np.where(spread > 0, spread, 1.0)
         return self._embedding(rows, y)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
