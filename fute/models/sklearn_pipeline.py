@@ -89,8 +89,7 @@ def _read_by(model_id: str, pipeline: Any, table: TextTable) -> Any:
     arrays = arrays_of(table)
     names = getattr(pipeline, "feature_names_in_", None)
     if names is None:
-        flat = [values.reshape(len(table), -1) for values in arrays.values()]
-        return np.hstack(flat)
+        return np.hstack([values.reshape(len(table), -1) for values in arrays.values()])
     if missing := [name for name in names if name not in arrays]:
         raise ModelError(
             f"{model_id}: it was fitted with the column {missing[0]!r}, which is none of the pool's: "
@@ -121,9 +120,8 @@ def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
     if hasattr(pipeline, "predict_proba"):
         with foreign_code(model_id, "its predict_proba"):
             probabilities = pipeline.predict_proba(texts)
-            if isinstance(
-                probabilities, list
-            ):  # of each output its classes, which add up to one, so that one is spared
+            # Of several outputs, each output's classes add up to one, so that one is spared.
+            if isinstance(probabilities, list):
                 return outputs_from_numbers(model_id, "scores", np.hstack([p[:, 1:] for p in probabilities]), n)
             # Those of classes add up to one; of labels that may all be true they do not.
             several = np.ndim(probabilities) == 2 and np.abs(np.sum(probabilities, axis=1) - 1).max(initial=0) > OFF_ONE
