@@ -74,9 +74,13 @@ def embed(
         with session.stage("outputs"):
             outputs, trained = ask_models(session, expand_models(session.study), parts, ingested.pool.id)
         with session.stage("embed"):
+            for s in spaces:
+                if ingested.datasets and not s.method.takes_datasets:
+                    log.info("%s: models only; `datasets: true` adds datasets of pool rows", s.method.method)
             futures = [
                 (f"{d.id} [{s.method.method}]", embed_dataset.submit(session.run, s, d))
                 for s in spaces
+                if s.method.takes_datasets
                 for d in ingested.datasets
             ]
             groups = []

@@ -11,6 +11,7 @@ from rich.console import Console
 from flows.console import PlainTable, say
 from fute.did_you_mean import listed
 from fute.errors import NotInStoreError
+from fute.surrogate.vectors import has_no_model
 from fute.unify.frame import legend
 from storage import catalog
 from storage.store import Store
@@ -57,9 +58,10 @@ def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
     """
     summaries = [summarise(store, space) for space in run["spaces"]]
     for summary in summaries:
-        console.print(datasets_table(summary))
+        if any(e.kind == "dataset" for e in summary.population):
+            console.print(datasets_table(summary))
         console.print(models_table(summary))
-        console.print(legend(summary.frame))
+        console.print(legend(summary.frame, summary.space["method"]))
     if summaries and (prompts := prompts_table(store, summaries[0])):  # the answers are the same in every space
         console.print(prompts)
     failures = json.loads(run["failures"])
@@ -75,17 +77,19 @@ def print_run(console: Console, store: Store, run: Mapping[str, Any]) -> None:
         say(console, "\nTry next:")
         for purpose, command in next_commands(store, populated[0]):
             say(console, f"  # {purpose}\n  {command}")
-        _say_answer(console, populated[0], run["report"], own_file_command(store))
+        matched = None if has_no_model(populated[0].space["surrogate"]) else own_file_command(store)
+        _say_answer(console, populated[0], run["report"], matched)
 
 
-def _say_answer(console: Console, summary: SpaceSummary, page: str | None, command: str) -> None:
+def _say_answer(console: Console, summary: SpaceSummary, page: str | None, command: str | None) -> None:
     """The last that is said, in at most ten lines: what fits, where it can be looked at, and what comes next."""
     say(console)
     for line in answer_lines(summary):
         say(console, line)
     if page:
         say(console, f"page: {page}")
-    say(console, f"a labelled file of yours: {command}")
+    if command:
+        say(console, f"a labelled file of yours: {command}")
 
 
 def datasets_table(summary: SpaceSummary) -> PlainTable:
@@ -113,6 +117,9 @@ def answer_lines(summary: SpaceSummary) -> list[str]:
         if better := summary.better(e.subject):
             model, row = better[0]
             fits.append(f"{e.subject}: {model} {right_in_words(row).replace('right in', 'right in about', 1)}")
+        elif has_no_model(summary.space["surrogate"]):  # nothing is read out, so that nearness is all there is
+            near = summary.nearest("dataset", e.subject, "model", 1)
+            fits += [f"{e.subject}: {near_in_words(near[0])}"] if near else []
         elif summary.most_right(e.subject):
             nothing.append(e.subject)
         else:

@@ -28,11 +28,12 @@ def surrogate(study: str, run: Run | None = None, ingested: Ingested | None = No
         ingested = ingested or ingest(study, session.run)
         with session.stage("surrogate"):
             config = session.study.surrogate
-            width = pool_features(session.run, config, ingested.pool)
+            read = any(m.needs_surrogate for m in session.study.methods)
+            width = pool_features(session.run, config, ingested.pool) if read else 0
             spaces = [register_space(session.run, config, m, ingested.pool) for m in session.study.methods]
         log.info(
-            "surrogate: %s, %d features a text; spaces %s",
-            config.model,
+            "surrogate: %s, %d features an input; spaces %s",
+            config.model if read else "none",
             width,
             ", ".join(f"{s.method.method} {s.id}" for s in spaces),
         )

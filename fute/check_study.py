@@ -29,6 +29,11 @@ from fute.llm.check_endpoints import endpoint_problems
 from fute.llm.prompts import prompt_problems
 from fute.models.predictions_table import NO_POOL, POOL, unknown_pool
 from fute.surrogate.model_files import check_model_folder
+from fute.surrogate.vectors import NONE, has_no_model, vectors_file
+
+READ_ROWS = ("sklearn", "python", "mlflow", "predictions")
+"""Kinds of models whose inputs need not be texts."""
+TRAINED = ("tupate", "taskemb")
 
 
 def check_study(study: Study) -> None:
@@ -43,6 +48,7 @@ def check_study(study: Study) -> None:
         _datasets,
         _pool,
         _surrogate,
+        _columns,
         prompt_problems,
         endpoint_problems,
         _local_endpoints,
@@ -60,7 +66,7 @@ def _subjects(study: Study) -> Iterator[str]:
     if not study.datasets and not study.models:
         yield "datasets and models are both empty; give at least one of either to embed"
     if not study.methods:
-        yield "methods is empty; give one or more of crosscov, tupate and taskemb (or leave the field out)"
+        yield "methods is empty; give one or more of crosscov, outputs, tupate and taskemb (or leave the field out)"
     for method, count in Counter(m.method for m in study.methods).items():
         if count > 1:
             yield f"methods: {method} stands there {count} times; put the second setting into a study of its own"
@@ -94,7 +100,13 @@ def _dataset(dataset: DatasetConfig, base_dir: Path) -> Iterator[str]:
     yield from split_name_problems(dataset.data, base_dir)
     named = {"text": dataset.text, "text_pair": dataset.text_pair, "label": dataset.label}
     columns = [column for column in named.values() if column is not None]
-    if len(set(columns)) < len(columns):
+    if dataset.columns is not None:
+        columns = [*dataset.columns, dataset.label]
+        if dataset.label in dataset.columns:
+            yield f"label: {dataset.label!r} is one of `columns`, which every model is shown; take it out there"
+        if dataset.text_pair is not None or dataset.task == "span_qa":
+            yield "columns: a row has no second text; take text_pair out, or `columns`"
+    elif len(set(columns)) < len(columns):
         yield f"{listed(f'{k}: {v}' for k, v in named.items() if v)} name one column twice; name different ones"
     if dataset.task == "span_qa" and dataset.text_pair is None:
         yield "task span_qa needs text_pair, the column of the context"
@@ -121,8 +133,42 @@ def _pool(study: Study) -> Iterator[str]:
             yield f"pool source {source.id}: {problem}"
 
 
+def _columns(study: Study) -> Iterator[str]:
+    """Of inputs that are no texts: the same for all, and read by what can read them."""
+    of_pool = [] if study.pool.reuse is not None else study.pool.sources
+    named = {f"pool.sources[{number}]": source.columns for number, source in enumerate(of_pool)}
+    named |= {f"datasets ({d.id})": d.columns for d in study.datasets}
+    columns = next((each for each in named.values() if each is not None), None)
+    if columns is None:
+        return
+    for where, own in named.items():
+        if own != columns:
+            told = "reads texts" if own is None else f"has the columns {listed(own)}"
+            yield f"{where} {told}, another input {listed(columns)}; give all inputs the same `columns`, in one order"
+    if len(set(columns)) < len(columns):
+        yield f"columns: {listed(columns)} name one twice; take it out"
+    for number, model in enumerate(study.models):
+        if model.kind not in READ_ROWS:
+            yield f"models[{number}]: kind {model.kind} reads texts, and the inputs are rows; use {listed(READ_ROWS)}"
+    if any(m.needs_surrogate for m in study.methods) and not has_no_model(study.surrogate.model):
+        yield (
+            f"surrogate.model: {study.surrogate.model} reads texts, and the inputs are rows; set it to vectors (their "
+            "own values) or vectors:FILE (your features), or use method outputs alone"
+        )
+
+
 def _surrogate(study: Study) -> Iterator[str]:
-    if not study.surrogate.model.startswith("embedded:"):
+    model = study.surrogate.model
+    if has_no_model(model):
+        needing = [m.method for m in study.methods if m.needs_surrogate and (model == NONE or m.method in TRAINED)]
+        if needing:
+            able = "method outputs" if model == NONE else "crosscov or outputs"
+            yield f"surrogate.model: {model} is no model, and {listed(needing)} needs one; use {able}"
+        try:
+            vectors_file(model, study.base_dir)
+        except SurrogateError as exc:
+            yield str(exc)
+    elif not model.startswith("embedded:"):
         yield from _model_folder("surrogate.model", study.surrogate.model, study)
 
 
@@ -182,12 +228,16 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
     given = {
         "label": model.label is not None,
         "probabilities": bool(model.probabilities),
+        "scores": bool(model.scores),
         "start and end": model.start is not None or model.end is not None,
         "answer": model.answer is not None,
     }
     if not any(given.values()):
-        yield "give `label` or `probabilities` (or `start` and `end`, or `answer`), the columns of what it predicts"
-    if model.gives_spans and sum(given.values()) > 1:
+        yield (
+            "give `label`, `probabilities` or `scores` (or `start` and `end`, or `answer`), the columns of what it "
+            "predicts"
+        )
+    if sum(given.values()) > 1 and (model.gives_spans or model.scores):
         yield f"a table predicts one thing; keep one of {listed(what for what, there in given.items() if there)}"
     if (model.start is None) != (model.end is None):
         yield "`start` and `end` belong together; give both columns"
@@ -197,7 +247,7 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
         yield "give `row` or `text`, the column that says which input a prediction is of"
     by_text = [model.text, model.text_pair] if model.text is not None else []
     spans = [model.start, model.end, model.answer, model.score]
-    columns = [model.row if model.text is None else None, *by_text, model.label, *(model.probabilities or []), *spans]
+    columns = [model.row if model.text is None else None, *by_text, model.label, *model.numbers, *spans]
     try:
         for file in matching_files(model.file, base_dir):
             wanted = [column for column in columns if column is not None]

@@ -15,6 +15,7 @@ from fute.address import address_problem, decoded, is_url, store_fault
 from fute.did_you_mean import did_you_mean
 from fute.llm.providers import PROVIDERS
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.outputs.config import OutputsConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
@@ -55,6 +56,7 @@ def _codec(value: str) -> str:
 
 
 Codec = Annotated[str, AfterValidator(_codec)]
+Columns = Annotated[list[str], Field(min_length=1)]
 Separator = Annotated[str, Field(min_length=1, max_length=1)]
 
 
@@ -151,6 +153,9 @@ class DatasetConfig(Settings):
     """Column of the text (span QA: the question)."""
     text_pair: str | None = None
     """Column of the second text (span QA: the context)."""
+    columns: Columns | None = None
+    """Columns of the row, where the inputs are no texts: numbers, texts, booleans, lists of them (images, vectors). All
+    inputs of a study then have the same columns, in the same order."""
     label: str = "label"
     """Column of the label (span QA: answers {text, answer_start}, as in SQuAD)."""
     label_names: list[str] | None = None
@@ -167,6 +172,10 @@ class DatasetConfig(Settings):
     skip_bad_rows: bool = False
     """Leave out null, empty and duplicate rows and count them, instead of refusing nulls and empty texts."""
 
+    def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
+        # As it was before there were rows, so that datasets of texts keep their fingerprints.
+        return super().identity(exclude={*(exclude or ()), *(() if self.columns else ("columns",))})
+
 
 class PoolSourceConfig(Settings):
     """An unlabelled source of the pool."""
@@ -180,6 +189,8 @@ class PoolSourceConfig(Settings):
     """Column of the text."""
     text_pair: str | None = None
     """Column of the second text; rows where it is null count as single texts."""
+    columns: Columns | None = None
+    """Columns of the row, in place of a text: see `columns` of a dataset."""
 
 
 class PoolConfig(Settings):
@@ -208,7 +219,9 @@ class SurrogateConfig(Settings):
 
     model: str = "embedded:all-MiniLM-L6-v2"
     """embedded:all-MiniLM-L6-v2 (ships with the installation), a local folder, or a hub name (BERT, T5 and GPT-2
-    families)."""
+    families). Or no model: vectors (the values of the pool's own `columns`), vectors:FILE (your own features: a file
+    with the columns of an input, or `text`, and `vector`), none (for method outputs). Layer, tokens, batches, device
+    and dtype are then of no account."""
     revision: str | None = None
     """Commit, tag or branch on the hub; the commit is resolved and recorded."""
     layer: int | Literal["upper_half"] = "upper_half"
@@ -225,7 +238,9 @@ class SurrogateConfig(Settings):
     decides, for all workers; which of the two it was is part of the space."""
 
 
-Method = Annotated[CrosscovConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")]
+Method = Annotated[
+    CrosscovConfig | OutputsConfig | TupateConfig | TaskembConfig | PythonMethodConfig, Field(discriminator="method")
+]
 
 # ------------------------------------------------------------------------------------------------------------- models
 
@@ -340,6 +355,9 @@ class PredictionsModel(ZooModel):
     answer; numbers of which some have a fraction are those of a regression."""
     probabilities: list[str] | None = None
     """Columns with the probabilities, or one column that holds a list."""
+    scores: list[str] | None = None
+    """Columns of numbers that need not add up to one (of a regression, of labels that may all be true), or one column
+    that holds lists of them."""
     start: str | None = None
     """Column with the first character of the answer in the second text (question answering); -1: no answer."""
     end: str | None = None
@@ -352,6 +370,15 @@ class PredictionsModel(ZooModel):
     pool: str | None = None
     """The pool's id that the rows refer to; another pool is then refused. Default: the file's column `pool`. Rows that
     are named by number alone need one of them."""
+
+    def identity(self, *, exclude: set[str] | None = None) -> dict[str, object]:
+        # As it was before there were scores, so that nothing is read anew.
+        return super().identity(exclude={*(exclude or ()), *(() if self.scores else ("scores",))})
+
+    @property
+    def numbers(self) -> list[str]:
+        """Columns of probabilities or scores."""
+        return self.probabilities or self.scores or []
 
     @property
     def gives_spans(self) -> bool:

@@ -39,6 +39,13 @@ class MethodSettings(Settings):
 
     takes_groups: ClassVar[bool] = False
     """Whether models are embedded faster together; how many at once says `group_size`."""
+    needs_surrogate: ClassVar[bool] = True
+    """Whether it reads inputs through a surrogate; else its space has none."""
+
+    @property
+    def takes_datasets(self) -> bool:
+        """Whether datasets get an embedding."""
+        return True
 
     @property
     def resamples(self) -> int:

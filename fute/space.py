@@ -12,6 +12,7 @@ from fute.errors import MethodError
 from fute.fingerprint import fingerprint
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.embedder import Embedder
+from fute.methods.outputs.config import OutputsConfig
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.python_method import PythonMethod
 from fute.methods.taskemb.config import TaskembConfig
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # Raised with every change after which a method makes other vectors from the same input, its settings being the same:
 # other rows sampled, other batches or another order of them, another start, loss or reading of the answers. Not for
 # float rounding alone. What was made before keeps its space; vectors of two versions are never compared.
-METHOD_VERSIONS = {"crosscov": 3, "tupate": 2, "taskemb": 2, "python": 1}
+METHOD_VERSIONS = {"crosscov": 3, "tupate": 2, "taskemb": 2, "outputs": 1, "python": 1}
 
 
 def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, base_dir: Path = Path()) -> str:
@@ -44,7 +45,7 @@ def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, ba
     return fingerprint(
         **code,
         surrogate=surrogate,
-        method=method.identity(exclude={"bootstrap"}),
+        method=method.identity(exclude={"bootstrap", "datasets"}),
         version=METHOD_VERSIONS[method.method],
         pool=pool,
         seed=seed,
@@ -76,6 +77,10 @@ def open_space(
         from fute.methods.crosscov.embed import Crosscov
 
         return Crosscov(method, features, pool)
+    if isinstance(method, OutputsConfig):
+        from fute.methods.outputs.embed import OutputsAlone
+
+        return OutputsAlone(method, pool)
     if isinstance(method, TupateConfig):
         from fute.methods.tupate.embed import Tupate
 

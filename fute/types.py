@@ -42,11 +42,14 @@ class TextTable:
         texts: n texts, none empty.
         pairs: n second texts (None where a row has none), or None when no row has one.
         pool: id of the pool that these are the rows of, all and in order; no part of the identity.
+        columns: where the inputs are no texts but rows of a table, the names of its columns; each text is then the row
+            as JSON (`fute.rows`).
     """
 
     texts: Sequence[str]
     pairs: Sequence[str | None] | None = None
     pool: str | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.pairs is not None and len(self.pairs) != len(self.texts):
@@ -58,19 +61,20 @@ class TextTable:
     @cached_property
     def fingerprint(self) -> str:
         """Identity of content and order."""
-        return fingerprint_texts([self.texts, self.pairs or ()])
+        return fingerprint_texts([self.texts, self.pairs or (), *([self.columns] if self.columns else ())])
 
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> TextTable:
         return TextTable(
             [self.texts[i] for i in rows],
             None if self.pairs is None else [self.pairs[i] for i in rows],
+            columns=self.columns,
         )
 
     def followed_by(self, other: TextTable) -> TextTable:
         pairs = None
         if self.pairs is not None or other.pairs is not None:
             pairs = [*(self.pairs or [None] * len(self)), *(other.pairs or [None] * len(other))]
-        return TextTable([*self.texts, *other.texts], pairs)
+        return TextTable([*self.texts, *other.texts], pairs, columns=self.columns)
 
     def joined(self, separator: str = " [SEP] ") -> list[str]:
         """Text and pair as one string, for models that know no pairs."""

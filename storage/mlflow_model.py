@@ -12,7 +12,7 @@ from fute.config import MlflowModel
 from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
-from fute.models.sklearn_pipeline import pipeline_outputs
+from fute.models.sklearn_pipeline import data_frame, pipeline_outputs
 from fute.types import Outputs, TextTable
 from storage.tracker import PASSWORD
 
@@ -51,7 +51,7 @@ class MlflowAnswerer:
         if "sklearn" in self._info.flavors:
             return pipeline_outputs(self.id, self._model, table)
         with foreign_code(self.id, "its predict"):
-            answers = self._model.predict(table.joined())
+            answers = self._model.predict(table.joined() if table.columns is None else data_frame(table))
             names = [str(name) for name in answers.columns] if hasattr(answers, "columns") else None
             answers = np.asarray(answers)
         if answers.ndim == 2 and answers.shape[1] > 1:

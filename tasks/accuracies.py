@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fute.errors import DataError
+from fute.surrogate.vectors import has_no_model
 from fute.train.result import TrainingResult
 from fute.types import Outputs
 from storage.accuracies import missing_accuracies, put_accuracies, ref_of
@@ -32,6 +33,8 @@ def expect_accuracies(run: Run, space: SpaceRef, embedded: list[EmbeddingRef] | 
     The kernel of the pool takes memory and time as `tasks.match.read_outs` says; where nothing is missing it is not
     made.
     """
+    if has_no_model(space.surrogate.model):
+        return []  # what a read-out says was measured through models that read texts
     store = run.open_store()
     current: dict[SubjectKey, str] = {(e.kind, e.subject): e.fingerprint for e in embedded or () if e.space == space.id}
     missing = missing_accuracies(store, space.columns(), VectorStore(store).population(space.id, current))

@@ -18,6 +18,7 @@ from fute.config import EndpointConfig
 from fute.errors import NotInStoreError
 from fute.report import types as page
 from fute.report.page import render_atlas
+from fute.surrogate.vectors import NONE, has_no_model
 from fute.unify.frame import legend
 from storage.catalog import Catalog
 from storage.store import Store
@@ -132,7 +133,7 @@ class AtlasReader:
             "projections": layout.projections,
             "tree": layout.tree,
             "nearest": [_nearest(summary, e) for e in population],
-            "legend": legend(summary.frame),
+            "legend": legend(summary.frame, row["method"]),
             "notes": list(self.notes.get(space, ())),
         }
         return SpaceContents(
@@ -175,8 +176,9 @@ def next_commands(store: Store, summary: SpaceSummary) -> list[tuple[str, str]]:
     runs = store.root / TRACKING_FILE
     ui = f"{mlflow} ui --host 127.0.0.1 --port 5000 --backend-store-uri"
     matched = f"{fute} match --store {shlex.quote(store.address)} {shlex.quote(dataset)}"
+    asked = ("how often will each model be right? (a dataset, or a labelled file of yours)", matched)
     return [
-        ("how often will each model be right? (a dataset, or a labelled file of yours)", matched),
+        *([] if has_no_model(summary.space["surrogate"]) else [asked]),
         (
             "ask in SQL",
             f"{fute} sql --store {shlex.quote(store.address)} \"SELECT * FROM nearest('{subject}', k := 3)\"",
@@ -254,4 +256,4 @@ def _space_names(spaces: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _surrogate(space: Mapping[str, Any]) -> str:
-    return str(space["surrogate"]).rpartition(":")[2]
+    return str(space["surrogate"]).rpartition(":")[2] if space["surrogate"] != NONE else "no surrogate"

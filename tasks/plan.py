@@ -23,6 +23,7 @@ from fute.models.prompted import PromptedModel
 from fute.models.trial import TRIED, trial_fault
 from fute.space import embedding_id, space_id
 from fute.surrogate.identity import surrogate_identity
+from fute.surrogate.vectors import has_no_model
 from fute.types import Dataset, Kind, Model, Pool, TextTable
 from storage.accuracies import missing_accuracies
 from storage.responses import ResponseStore
@@ -35,7 +36,7 @@ from tasks.models import open_model, trained_ref
 from tasks.pool_change import pool_change
 from tasks.ranking import ranking_key
 from tasks.run import Run
-from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row
+from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row, surrogate_of
 
 DONE, TODO, FAILS = "in the store", "to do", "would fail"
 
@@ -191,12 +192,15 @@ def steps(
         yield step
         subjects.append(("model", model_id, ref))
 
-    identity = surrogate_identity(study.surrogate, run.folder)
-    spaces = {m.method: space_id(identity, m, pool.id, run.seed, run.folder) for m in study.methods}
+    identity = {m.method: surrogate_identity(surrogate_of(m, study.surrogate), run.folder) for m in study.methods}
+    spaces = {m.method: space_id(identity[m.method], m, pool.id, run.seed, run.folder) for m in study.methods}
+    only_models = {m.method for m in study.methods if not m.takes_datasets}
     current: dict[str, dict[SubjectKey, str]] = {space: {} for space in spaces.values()}
     whole, gone = dict.fromkeys(spaces.values(), True), retired(store.root)
     for kind, subject, ref in subjects:
         for method, space in spaces.items():
+            if kind == "dataset" and method in only_models:
+                continue
             key = embedding_id(space, kind, subject, ref.rpartition("@")[2])
             current[space][kind, subject] = key
             embedded = vectors.has(space, kind, key) and (kind, subject) not in gone  # a run brings those back
@@ -215,7 +219,7 @@ def steps(
         key = ranking_key(population, config, study.unify)
         ranked = whole[space] and vectors.has_ranked(space, key)
         yield _step("unify", config.method, ranked, space=space)
-        if ranked:
+        if ranked and not has_no_model(surrogate_of(config, study.surrogate).model):
             yield _step("match", config.method, not missing_accuracies(store, vectors.space(space), population))
 
 

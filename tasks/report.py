@@ -63,7 +63,12 @@ def publish_pages(run: Run, pages: Pages, study_link: str | None = None) -> None
 
 def result_markdown(summary: SpaceSummary, failures: list[Failure]) -> str:
     """The ranked tables in Markdown."""
-    lines = [legend(summary.frame), "", "| dataset | right most often | nearest models |", "| --- | --- | --- |"]
+    lines = [
+        legend(summary.frame, summary.space["method"]),
+        "",
+        "| dataset | right most often | nearest models |",
+        "| --- | --- | --- |",
+    ]
     for e in summary.population:
         if e.kind == "dataset":
             near = summary.nearest("dataset", e.subject, "model", 3)

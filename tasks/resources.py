@@ -14,6 +14,7 @@ from fute.llm.budget import Account
 from fute.methods.embedder import Embedder
 from fute.space import open_space
 from fute.surrogate.identity import surrogate_identity
+from fute.surrogate.vectors import has_no_model, vector_features
 from fute.types import Features, TextTable
 from storage.responses import ResponseStore
 from storage.store import Store
@@ -57,6 +58,7 @@ class OnceCache:
 
 _surrogates = OnceCache()
 _spaces = OnceCache()
+_vectors = OnceCache()
 # Small, and one of each: a second account would not know what is in flight, a second ledger not what was kept.
 _ledgers = OnceCache(kept=None)
 _accounts = OnceCache(kept=None)
@@ -76,8 +78,15 @@ def surrogate(config: SurrogateConfig, base_dir: Path) -> Surrogate:
     return _surrogates.get(surrogate_id(config, base_dir), lambda: load_surrogate(config, base_dir))
 
 
-def features(store: Store, config: SurrogateConfig, base_dir: Path) -> Features:
-    """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not."""
+def features(store: Store, config: SurrogateConfig, base_dir: Path, pool: str | None = None) -> Features:
+    """Surrogate features of any table, from the store's cache where they are; the surrogate is loaded only if not.
+
+    Args:
+        pool: whose inputs these are like; a surrogate that is no model needs it.
+    """
+    if has_no_model(config.model) and pool is not None:
+        key = (store.root, surrogate_id(config, base_dir), pool)
+        return _vectors.get(key, lambda: vector_features(config.model, base_dir, store.pool(pool)))
     return store.cached_features(surrogate_id(config, base_dir), computed_features(config, base_dir))
 
 
@@ -124,7 +133,7 @@ def space(run: Run, space_id: str, config: SurrogateConfig, method: Method, pool
             method,
             # Whole, and so not the one that features are computed with, which does without a T5's decoder.
             lambda: load_surrogate(config, run.folder, whole=True),
-            features(store, config, run.folder),
+            features(store, config, run.folder, pool),
             store.pool(pool),
             run.seed,
             run.folder,

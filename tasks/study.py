@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fute.config import BudgetConfig, DatasetConfig, EndpointConfig, PromptConfig, Study, SurrogateConfig
+from fute.config import BudgetConfig, DatasetConfig, EndpointConfig, Method, PromptConfig, Study, SurrogateConfig
 from fute.data.ingest import dataset_fingerprint
 from fute.surrogate.identity import resolve_dtype
+from fute.surrogate.vectors import NONE
 from storage.store import Store, to_json
 from tasks.run import Run
 
@@ -50,6 +51,11 @@ def parts_of(study: Study, datasets: Iterable[DatasetRef] = ()) -> StudyParts:
         prompts={p.id: p for p in study.prompts},
         budget=study.budget,
     )
+
+
+def surrogate_of(method: Method, config: SurrogateConfig) -> SurrogateConfig:
+    """The surrogate of a method's space: the study's, or none."""
+    return config if method.needs_surrogate else SurrogateConfig(model=NONE)
 
 
 def prompt_row(prompt: PromptConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tasks import resources
 from tasks.engine import NO_CACHE, task
 from tasks.ingest import PoolRef
 from tasks.run import Run
+from tasks.study import surrogate_of
 
 
 class SpaceRef(BaseModel):
@@ -43,13 +44,13 @@ class SpaceRef(BaseModel):
 def pool_features(run: Run, config: SurrogateConfig, pool: PoolRef) -> int:
     """Compute the pool's features, or find them in the cache; returns their width."""
     store = run.open_store()
-    return resources.features(store, config, run.folder)(store.pool(pool.id).inputs).shape[1]
+    return resources.features(store, config, run.folder, pool.id)(store.pool(pool.id).inputs).shape[1]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="space-{method.method}")
 def register_space(run: Run, config: SurrogateConfig, method: Method, pool: PoolRef) -> SpaceRef:
     """Name the space of surrogate, method and pool, and record what it is. Called in the flow's own process."""
-    config = resolve_dtype(config)
+    config = resolve_dtype(surrogate_of(method, config))
     identity = surrogate_identity(config, run.folder)
     space = SpaceRef(
         id=space_id(identity, method, pool.id, run.seed, run.folder),

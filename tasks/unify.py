@@ -100,7 +100,7 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     def compute() -> dict[str, np.ndarray]:
         log.info("unify: embedding tasks made of the pool's own texts, for what is chance (%s)", space.method.method)
         embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
-        features = resources.features(store, space.surrogate, run.folder)
+        features = resources.features(store, space.surrogate, run.folder, space.pool)
         with resources.compute_lock:
             made = embed_pseudo_tasks(embedder, features, store.pool(space.pool), space.seed)
         return {} if made is None else made

@@ -13,7 +13,9 @@ from fute.types import TextTable
 
 
 def normalised(inputs: TextTable) -> TextTable:
-    """The same inputs with every text in its normalised form."""
+    """The same inputs with every text in its normalised form; rows of a table as they are."""
+    if inputs.columns is not None:
+        return inputs
     if inputs.pairs is None:
         return TextTable(normalise_all(inputs.texts))
     return TextTable(normalise_all(inputs.texts), [p if p is None else normalise(p) for p in inputs.pairs])

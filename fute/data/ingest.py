@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fute.config import DatasetConfig
 from fute.data.duplicates import conflicting, keys_of, normalised, repeated, shared
-from fute.data.faults import Fault, Targets, concerned, counts, text_faults
+from fute.data.faults import Fault, Targets, concerned, counts, mask, text_faults
+from fute.data.faults import found as faults_found
 from fute.data.labels import class_counts, class_targets
 from fute.data.read import check_split_names, read_tables_as, source_identity
 from fute.data.reading import ingest_version
@@ -20,9 +22,12 @@ from fute.data.sampling import generator, stratified_sample
 from fute.data.targets import number_targets, span_targets
 from fute.errors import DataError
 from fute.fingerprint import fingerprint
+from fute.rows import row_texts
 from fute.types import Dataset, Split, TaskType, TextTable
 
 _CANNOT_CHANGE_ROWS = {"data", "family", "min_rows"}
+ROW = "row\0"
+"""Where the rows of a table stand while they are read: no column is called so."""
 
 
 def dataset_fingerprint(config: DatasetConfig, base_dir: Path, seed: int) -> str:
@@ -45,7 +50,9 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
         DataError: everything that is wrong with the rows, in one message.
     """
     identity, version = source_identity(config.data, base_dir), ingest_version(config, base_dir)
-    tables, read_as = read_tables_as(config.data, _text_columns(config), [config.label], base_dir)
+    columns = config.columns or []
+    texts = [] if columns else _text_columns(config)
+    tables, read_as = read_tables_as(config.data, texts, [*columns, config.label], base_dir)
     problems = check_split_names(list(tables))
     if problems:
         raise _refused(config, problems)
@@ -64,7 +71,12 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
     keys: dict[str, tuple[list[Any], list[Any]]] = {}
     for split, found in targets.items():
         table = tables[split]
-        faults = [f for name in _text_columns(config) for f in text_faults(table.column(name), name)] + found.faults
+        if columns:
+            table = table.append_column(ROW, pa.array(row_texts(table, columns, split), pa.large_string()))
+            blank = Fault("null", "without a value in any of `columns`", mask(pc.is_null(table.column(ROW))))
+            faults = [*faults_found(blank), *found.faults]
+        else:
+            faults = [f for name in texts for f in text_faults(table.column(name), name)] + found.faults
         if faults and not config.skip_bad_rows:
             problems += [fault.describe(split) for fault in faults]
         usable = np.flatnonzero(~concerned(faults, len(table)))
@@ -135,6 +147,8 @@ def _fingerprint(config: DatasetConfig, identity: Mapping[str, Any], seed: int, 
 def _text_columns(config: DatasetConfig) -> list[str]:
     if config.task == "span_qa" and config.text_pair is None:
         raise DataError(f"dataset {config.id}: span_qa needs text_pair, the column of the context")
+    if config.columns is not None:
+        return [ROW]
     return [config.text] if config.text_pair is None else [config.text, config.text_pair]
 
 
@@ -161,7 +175,8 @@ def _targets(
 
 def _inputs(config: DatasetConfig, table: pa.Table, rows: NDArray[np.intp]) -> TextTable:
     texts, *pairs = (table.column(name).take(pa.array(rows)).to_pylist() for name in _text_columns(config))
-    return TextTable(texts, pairs[0] if pairs else None)
+    columns = None if config.columns is None else tuple(config.columns)
+    return TextTable(texts, pairs[0] if pairs else None, columns=columns)
 
 
 def _strata(task: TaskType, values: NDArray[Any]) -> NDArray[np.int64]:

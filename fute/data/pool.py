@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from fute.data.pool_sources import PoolSource, pool_sources
 from fute.data.read import read_tables
 from fute.data.sampling import generator, water_fill
 from fute.errors import ConfigError, DataError, ModelError
+from fute.rows import row_texts
 from fute.types import Dataset, Pool, TextTable
 
 MIN_SHARED_CHARACTERS = 20
@@ -117,7 +118,8 @@ def build_pool(config: PoolConfig, base_dir: Path, seed: int, evaluated: Iterabl
         "sources": {part.id: {"seen": part.seen, "kept": part.kept} for part in drawn},
         "left_out": left_out,
     }
-    return Pool(TextTable(texts, pairs if any(p is not None for p in pairs) else None), source_ids, report)
+    inputs = TextTable(texts, pairs if any(p is not None for p in pairs) else None, columns=sources[0].of_row)
+    return Pool(inputs, source_ids, report)
 
 
 @dataclass
@@ -135,7 +137,12 @@ class _Drawn:
 def _candidates(source: PoolSource, base_dir: Path, known: EvaluatedTexts) -> _Drawn:
     texts: list[str | None] = []
     pairs: list[str | None] = []
-    for table in read_tables(source.data, source.columns, [], base_dir).values():
+    columns = source.columns
+    if source.of_row is not None:
+        for table in read_tables(source.data, [], columns, base_dir).values():
+            texts += row_texts(table, columns, source.id)
+        pairs += [None] * len(texts)
+    for table in () if source.of_row else read_tables(source.data, columns, [], base_dir).values():
         texts += table.column(source.text).to_pylist()
         pairs += table.column(source.text_pair).to_pylist() if source.text_pair else [None] * len(table)
     # A blank second text is no second text.
@@ -143,7 +150,7 @@ def _candidates(source: PoolSource, base_dir: Path, known: EvaluatedTexts) -> _D
         (t, p if p and not p.isspace() else None) for t, p in zip(texts, pairs, strict=True) if t and not t.isspace()
     ]
     left_out = Counter(empty=len(texts) - len(rows))
-    inputs = _inputs(rows)
+    inputs = replace(_inputs(rows), columns=source.of_row)
     forms = normalised(inputs)
     exact, either = known.matches(inputs, forms)
     left_out["evaluated_exact"] = int(exact.sum())

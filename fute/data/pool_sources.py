@@ -15,15 +15,18 @@ from fute.errors import ConfigError
 
 @dataclass(frozen=True)
 class PoolSource:
-    """One source: where its rows come from, and the columns of its texts."""
+    """One source: where its rows come from, and the columns of its texts, or of its rows."""
 
     id: str
     data: Source
     text: str
     text_pair: str | None
+    of_row: tuple[str, ...] | None = None
 
     @property
     def columns(self) -> list[str]:
+        if self.of_row is not None:
+            return list(self.of_row)
         return [self.text] if self.text_pair is None else [self.text, self.text_pair]
 
 
@@ -68,4 +71,4 @@ def _spread(entry: PoolSourceConfig, base_dir: Path) -> Iterable[PoolSource]:
     parts = reader_of(entry.data, base_dir).parts()
     for name, data in parts:
         id_ = name if entry.id is None else entry.id if len(parts) == 1 else f"{entry.id}/{name}"
-        yield PoolSource(id_, data, entry.text, entry.text_pair)
+        yield PoolSource(id_, data, entry.text, entry.text_pair, tuple(entry.columns) if entry.columns else None)

@@ -46,6 +46,7 @@ def dataset_to_tables(dataset: Dataset) -> dict[str, pa.Table]:
             "provenance": dict(dataset.provenance),
             "report": dict(dataset.report),
             "pairs": split.inputs.pairs is not None,
+            **_columns(split.inputs),
         }
         tables[name] = pa.table(columns, schema=schema.with_metadata(_encoded(metadata)))
     return tables
@@ -81,6 +82,7 @@ def dataset_from_tables(tables: Mapping[str, pa.Table]) -> Dataset:
 def pool_to_table(pool: Pool) -> pa.Table:
     """row, text, text_pair, source_id; the pool's id and report are in the schema's metadata."""
     metadata = {"pool": pool.id, "report": dict(pool.report), "pairs": pool.inputs.pairs is not None}
+    metadata |= _columns(pool.inputs)
     columns = [*_input_columns(pool.inputs), pa.array(pool.source_ids, pa.string())]
     return pa.table(columns, schema=POOL_SCHEMA.with_metadata(_encoded(metadata)))
 
@@ -114,7 +116,13 @@ def _input_table(table: pa.Table, has_pairs: bool) -> TextTable:
     if not np.array_equal(rows, np.arange(len(table))):
         raise DataError("the rows of a stored table are out of order or incomplete; write it again")
     pairs = table.column("text_pair").to_pylist() if has_pairs else None
-    return TextTable(table.column("text").to_pylist(), pairs)
+    written = (table.schema.metadata or {}).get(b"fute.columns")
+    columns = None if written is None else tuple(json.loads(written))
+    return TextTable(table.column("text").to_pylist(), pairs, columns=columns)
+
+
+def _columns(inputs: TextTable) -> dict[str, Any]:
+    return {} if inputs.columns is None else {"columns": list(inputs.columns)}
 
 
 def _encoded(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from fute.config import PredictionsModel
 from fute.data.cells import numbers_in, typed_cells
 from fute.data.files import file_format, open_file, read_columns
-from fute.data.label_column import is_text, plain_labels
+from fute.data.label_column import is_number, is_text, plain_labels
 from fute.data.named_numbers import BOOLEANS
 from fute.data.read import with_text
 from fute.did_you_mean import listed
@@ -21,7 +21,7 @@ from fute.errors import ConfigError, DataError, ModelError
 from fute.fingerprint import digest_file, fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import locate_answers, outputs_from_spans
-from fute.types import Outputs, TextTable
+from fute.types import OutputKind, Outputs, TextTable
 
 READING_VERSION = 2
 """Raised when the same table would be read otherwise."""
@@ -133,7 +133,7 @@ class PredictionsTable:
     def _read(self) -> dict[str, pa.ChunkedArray]:
         """The columns that are named and there, each as what it was named for: see `fute.data.cells`."""
         config = self._config
-        named = [config.row, config.text, config.text_pair, config.label, *(config.probabilities or [])]
+        named = [config.row, config.text, config.text_pair, config.label, *config.numbers]
         named += [config.start, config.end, config.answer, config.score, POOL]
         try:
             file = open_file(self._path, file_format(self._path))
@@ -146,7 +146,7 @@ class PredictionsTable:
                 columns[config.label] = plain_labels(labels, f"column {config.label!r}")
         except (ConfigError, DataError) as exc:
             raise ModelError(f"{self.id}: {exc}") from exc
-        for name in [config.row, config.start, config.end, config.score, *(config.probabilities or [])]:
+        for name in [config.row, config.start, config.end, config.score, *config.numbers]:
             if name in columns and is_text(columns[name].type):
                 numbers = numbers_in(columns[name])
                 columns[name] = columns[name] if numbers is None else numbers
@@ -163,26 +163,26 @@ class PredictionsTable:
     def _predictions(self, columns: dict[str, pa.ChunkedArray]) -> list[Any]:
         """One entry for each row of the file: a label, a number, or a list (spans: of start, end and probability, or of
         text and probability); None where it is null."""
-        names = self._config.probabilities
+        names, field = self._config.numbers, "scores" if self._config.scores else "probabilities"
         if self._config.gives_spans:
             return self._span_predictions(columns)
         if not names:
             if self._config.label is None:
                 raise ModelError(
-                    f"{self.id}: name the column with the predictions: `label`, `probabilities`, `start` and `end`, or "
-                    "`answer`"
+                    f"{self.id}: name the column with the predictions: `label`, `probabilities`, `scores`, `start` and "
+                    "`end`, or `answer`"
                 )
             labels = self._column(columns, "label", self._config.label).to_pylist()
             return [BOOLEANS[label] if isinstance(label, bool) else label for label in labels]
-        given = [self._column(columns, "probabilities", name) for name in names]
-        if len(given) == 1:
+        given = [self._column(columns, field, name) for name in names]
+        if len(given) == 1 and not (self._config.scores and is_number(given[0].type)):
             if not (
                 pa.types.is_list(given[0].type)
                 or pa.types.is_large_list(given[0].type)
                 or pa.types.is_fixed_size_list(given[0].type)
             ):
                 raise ModelError(
-                    f"{self.id}: `probabilities` names the one column {names[0]!r}, of type {given[0].type}; "
+                    f"{self.id}: `{field}` names the one column {names[0]!r}, of type {given[0].type}; "
                     "name one column for each class, or one column that holds lists"
                 )
             return given[0].to_pylist()
@@ -274,10 +274,11 @@ class PredictionsTable:
         return outputs_from_spans(self.id, found.values, found.answered_mask, table, details)
 
     def _as_outputs(self, answers: list[Any], columns: dict[str, pa.ChunkedArray], details: dict[str, int]) -> Outputs:
-        names = self._config.probabilities
+        names = self._config.numbers
         if names:
+            kind: OutputKind = "scores" if self._config.scores else "probabilities"
             return outputs_from_numbers(
-                self.id, "probabilities", answers, len(answers), names if len(names) > 1 else None, details
+                self.id, kind, answers, len(answers), names if len(names) > 1 else None, details
             )
         if pa.types.is_floating(columns[self._config.label or ""].type):  # a regression's predictions
             numbers = [None if answer is None else [answer] for answer in answers]

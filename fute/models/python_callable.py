@@ -16,6 +16,7 @@ from fute.errors import ModelError, NoAnswersError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import outputs_from_spans
+from fute.rows import rows_of
 from fute.types import Outputs, TextTable
 
 
@@ -23,7 +24,8 @@ class PythonCallable:
     """A function asked once for all inputs, and loaded then.
 
     It is called as function(texts, pairs, **kwargs); texts a list of n strings, pairs a list of n strings or None, or
-    None where no input has a second text. It returns what `config.outputs` says: (n, c) numbers, or n labels. An entry
+    None where no input has a second text. Where the inputs are rows of a table, texts are these: {column: value}, or
+    values where there is one column. It returns what `config.outputs` says: (n, c) numbers, or n labels. An entry
     None means no answer. Spans: start, end, probability of each of k candidates, (n, 3k) numbers.
     """
 
@@ -54,8 +56,9 @@ class PythonCallable:
     def outputs(self, table: TextTable) -> Outputs:
         pairs = None if table.pairs is None else list(table.pairs)
         function = self.function
+        given = list(table.texts) if table.columns is None else rows_of(table)
         with foreign_code(self.id, "its function"):
-            answers = function(list(table.texts), pairs, **self._config.kwargs)
+            answers = function(given, pairs, **self._config.kwargs)
         # Reading the answer also runs foreign code: a lazy sequence may compute its items only now.
         with foreign_code(self.id, "its answer"):
             try:

@@ -1,4 +1,4 @@
-"""A fitted scikit-learn pipeline that takes texts."""
+"""A fitted scikit-learn pipeline that takes texts, or rows of a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fute.config import SklearnModel
+from fute.did_you_mean import listed
 from fute.entry_point import check_call, entry_point_identity, load_entry_point
 from fute.errors import ModelError, foreign_code
 from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
+from fute.rows import arrays_of
 from fute.types import Outputs, TextTable
+
+OFF_ONE = 1e-3  # of a sum of probabilities, as Outputs.validate allows
 
 
 class SklearnPipeline:
@@ -75,16 +81,51 @@ class SklearnPipeline:
         return pipeline_outputs(self.id, self.pipeline, table)
 
 
+def _read_by(model_id: str, pipeline: Any, table: TextTable) -> Any:
+    """What a pipeline is given: texts; or rows of a table, as a data frame of the columns that it was fitted with, or
+    where it was fitted without names all columns side by side, each value of a list a column of its own."""
+    if table.columns is None:
+        return table.joined()
+    arrays = arrays_of(table)
+    names = getattr(pipeline, "feature_names_in_", None)
+    if names is None:
+        return np.hstack([values.reshape(len(table), -1) for values in arrays.values()])
+    if missing := [name for name in names if name not in arrays]:
+        raise ModelError(
+            f"{model_id}: it was fitted with the column {missing[0]!r}, which is none of the pool's: "
+            f"{listed(table.columns, 30)}; name it in `columns`"
+        )
+    return data_frame(table)[list(names)]
+
+
+def data_frame(table: TextTable) -> Any:
+    """The rows of a table as a data frame of pandas."""
+    import pandas as pd
+
+    return pd.DataFrame({name: list(v) if v.ndim > 1 else v for name, v in arrays_of(table).items()})
+
+
 def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
-    """What a fitted pipeline answers: probabilities, else decision values, else predictions."""
+    """What a fitted pipeline answers: probabilities, else decision values, else predictions.
+
+    Of several outputs at once (labels that may all be true, several numbers): scores, of each output a column for each
+    class but its first.
+    """
     from sklearn.base import is_regressor
 
-    texts, n = table.joined(), len(table)
+    texts, n = _read_by(model_id, pipeline, table), len(table)
     classes = getattr(pipeline, "classes_", None)
-    names = None if classes is None else [str(name) for name in classes]
+    # A list of classes for each output: of several at once.
+    names = None if classes is None or isinstance(classes, list) else [str(name) for name in classes]
     if hasattr(pipeline, "predict_proba"):
         with foreign_code(model_id, "its predict_proba"):
-            return outputs_from_numbers(model_id, "probabilities", pipeline.predict_proba(texts), n, names)
+            probabilities = pipeline.predict_proba(texts)
+            # Of several outputs, each output's classes add up to one, so that one is spared.
+            if isinstance(probabilities, list):
+                return outputs_from_numbers(model_id, "scores", np.hstack([p[:, 1:] for p in probabilities]), n)
+            # Those of classes add up to one; of labels that may all be true they do not.
+            several = np.ndim(probabilities) == 2 and np.abs(np.sum(probabilities, axis=1) - 1).max(initial=0) > OFF_ONE
+            return outputs_from_numbers(model_id, "scores" if several else "probabilities", probabilities, n, names)
     if hasattr(pipeline, "decision_function"):
         with foreign_code(model_id, "its decision_function"):
             scores = pipeline.decision_function(texts)
@@ -96,4 +137,7 @@ def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
         predictions = pipeline.predict(texts)
         if is_regressor(pipeline):
             return outputs_from_numbers(model_id, "scores", predictions, n)
+        if getattr(predictions, "ndim", 1) == 2:
+            shown = [(column[:, None] == np.unique(column)[1:]).astype(np.float32) for column in predictions.T]
+            return outputs_from_numbers(model_id, "scores", np.hstack(shown), n)
         return outputs_from_labels(model_id, predictions, n, names)

@@ -7,7 +7,9 @@ from typing import Any
 
 from fute.config import SurrogateConfig
 from fute.errors import SurrogateError
+from fute.fingerprint import digest_file
 from fute.surrogate.source import Source, find_source
+from fute.surrogate.vectors import READING_VERSION, has_no_model, vectors_file
 
 # Raise this when a change of the code alters features: it is part of every surrogate's identity.
 POOLING_VERSION = 2
@@ -19,6 +21,10 @@ def surrogate_identity(config: SurrogateConfig, base_dir: Path) -> dict[str, Any
     Raises:
         SurrogateError: no such model, the hub cannot be reached, or the embedded model's file is not the published one.
     """
+    if has_no_model(config.model):
+        file = vectors_file(config.model, base_dir)
+        digest = "" if file is None else digest_file(file)
+        return {"revision": digest, "model": config.model.partition(":")[0], "reading": READING_VERSION}
     return identity_of(resolve_dtype(config), find_source(config.model, config.revision, base_dir))
 
 
@@ -39,7 +45,7 @@ def resolve_dtype(config: SurrogateConfig) -> SurrogateConfig:
     Raises:
         SurrogateError: this machine lacks the device that would decide.
     """
-    if config.dtype != "auto":
+    if config.dtype != "auto" or has_no_model(config.model):
         return config
     from fute.surrogate.device import find_device, has_bfloat16  # torch, which alone knows the hardware
 

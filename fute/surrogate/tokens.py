@@ -55,8 +55,13 @@ def tokenise(surrogate: Surrogate, table: TextTable, max_tokens: int | None = No
         max_tokens: at most what the surrogate can read; default: the surrogate's own max_tokens.
 
     Raises:
-        SurrogateError: an input has no token at all.
+        SurrogateError: an input has no token at all, or the inputs are no texts.
     """
+    if table.columns is not None:
+        raise SurrogateError(
+            f"{surrogate.config.model} reads texts, and the inputs are rows of a table; set surrogate.model to vectors "
+            "or vectors:FILE, or use method outputs"
+        )
     longest = readable(surrogate, max_tokens)
     pairs: Sequence[str | None]
     if surrogate.family == "gpt2":

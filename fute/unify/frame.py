@@ -215,13 +215,16 @@ def _spread(cosines: NDArray[np.floating]) -> Spread:
     return np.nanmean(doubles, axis=1), np.maximum(np.nanstd(doubles, axis=1), LEAST_SPREAD)
 
 
-LEGEND = (
+_JUDGED = (
     "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
     "the pool's own. A best candidate fits where the best of as many of these scores as high in at most 1 of "
     f"{1 / FITS:,.0f} cases, and may fit up to 1 of {1 / MAY_FIT:.0f}; else nothing here fits, nor does anything fit "
     "whose answers or labels cannot be told from shuffled ones. Real tasks are more alike: among candidates of other "
-    "families alone, one was said to fit for about 1 of 12 subjects."
+    "families alone, one was said to fit for about "
 )
+LEGEND = f"{_JUDGED}1 of 12 subjects."
+OUTPUTS_LEGEND = f"{_JUDGED}1 of 3 models of texts."
+"""Of answers alone: benchmarks/outputs.py."""
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 UNJUDGED_LEGEND = (
     "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
@@ -229,11 +232,12 @@ UNJUDGED_LEGEND = (
 )
 
 
-def legend(frame: Frame | None) -> str:
-    """How scores of a space are to be read."""
+def legend(frame: Frame | None, method: str = "") -> str:
+    """How scores of a space of a method are to be read."""
     if frame is None:
         return NO_LEGEND
-    return LEGEND if all(null.pairs >= FEWEST_PAIRS for null in frame.nulls.values()) else UNJUDGED_LEGEND
+    judged = OUTPUTS_LEGEND if method == "outputs" else LEGEND
+    return judged if all(null.pairs >= FEWEST_PAIRS for null in frame.nulls.values()) else UNJUDGED_LEGEND
 
 
 def verdict(p_value: float | None) -> Verdict | None:

@@ -4,7 +4,7 @@ What all tasks have in common, and what similarity means nothing, must be known 
 must not change when somebody arrives. Any pool has labelled tasks of its own, drawn in turn from
 
 - sources: which group of sources is the text from? (needs FEWEST_SOURCES of them)
-- words: does it hold this word?
+- words: does it hold this word? Of rows that are no texts: is this feature of theirs above a threshold?
 - prototypes: which of a few groups of texts is it most like, apart from its source?
 
 Half of the rows of each stand for a dataset; on the other half a classifier learns, of a make that changes from task to
@@ -62,7 +62,10 @@ def pseudo_tasks(pool: Pool, features: Floats, count: int, seed: int) -> Iterato
         features: (n, width) of the pool.
     """
     texts = _Texts(pool, features, seed)
-    kinds = [draw for draw in (texts.sources, texts.words, texts.prototypes) if draw is not None]
+    are_rows = pool.inputs.columns is not None
+    held = texts.thresholds if are_rows else texts.words
+    kinds = [draw for draw in (texts.sources, held, texts.prototypes) if draw is not None]
+    makes = MAKES_OF_ROWS if are_rows else MAKES
     for number in range(count):
         rng = generator(seed, "pseudo-task", str(number))
         drawn = _draw(kinds[number % len(kinds)], rng, number // len(kinds))
@@ -72,7 +75,7 @@ def pseudo_tasks(pool: Pool, features: Floats, count: int, seed: int) -> Iterato
         own, learned = _halves(labels, rng)
         names = tuple(str(k) for k in range(int(labels.max()) + 1))
         split = Split(pool.inputs.take(rows[own]), labels[own].astype(np.int64))
-        make = MAKES[number // len(kinds) % len(MAKES)]
+        make = makes[number // len(kinds) % len(makes)]
         yield PseudoTask(
             Dataset(f"pseudo-task {number}", "classification", {"train": split}, f"{seed}-{number}", names),
             Outputs("probabilities", make(texts, rows[learned], labels[learned])),
@@ -142,6 +145,19 @@ class _Texts:
 
         return draw
 
+    @property
+    def thresholds(self) -> Kind | None:
+        varying = np.flatnonzero(np.ptp(self.unit, axis=0) > 1e-6)
+        if not len(varying):
+            return None
+
+        def draw(rng: np.random.Generator, _: int) -> Labelled:
+            values = self.unit[:, rng.choice(varying)]
+            rows = rng.permutation(len(values))[:MOST_ROWS]
+            return rows, (values[rows] > np.quantile(values, rng.uniform(0.2, 0.8))).astype(np.intp)
+
+        return draw
+
     def prototypes(self, rng: np.random.Generator, _: int) -> Labelled:
         texts = self._within_sources
         chosen = rng.choice(len(texts), size=(int(rng.integers(2, MOST_CLASSES + 1)), PROTOTYPE_TEXTS))
@@ -190,7 +206,22 @@ def _by_characters(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.int
     return MultinomialNB(alpha=0.1).fit(weights[rows], labels).predict_proba(weights).astype(np.float32)
 
 
+def _by_neighbours(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.intp]) -> Floats:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    near = KNeighborsClassifier(min(5, len(rows))).fit(texts.unit[rows], labels)
+    return near.predict_proba(texts.unit).astype(np.float32)
+
+
+def _by_trees(texts: _Texts, rows: NDArray[np.intp], labels: NDArray[np.intp]) -> Floats:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    trees = ExtraTreesClassifier(30, random_state=0).fit(texts.unit[rows], labels)
+    return trees.predict_proba(texts.unit).astype(np.float32)
+
+
 MAKES = (_by_features, _by_words, _by_characters)
+MAKES_OF_ROWS = (_by_features, _by_neighbours, _by_trees)
 
 
 def _known(weights: Any, rows: NDArray[np.intp]) -> Any:

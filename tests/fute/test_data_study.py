@@ -194,7 +194,7 @@ def test_a_missing_study_file_names_its_neighbour(folder):
         ("./bert", "./u", "models[3].model: './u' holds no config.json"),
         ("label: guess", "label: gues", "models[5] (table): p.parquet: no column 'gues'; did you mean 'guess'"),
         ("p.parquet", "q.parquet", "models[5] (table): file: there is no file 'q.parquet'"),
-        (", label: guess", "", "give `label` or `probabilities`"),
+        (", label: guess", "", "give `label`, `probabilities` or `scores`"),
         ("guess}", "guess, row: n, pool: null}", "models[5] (table): p.parquet: no column 'n'"),
         ("label: guess", "start: guess", "models[5] (table): `start` and `end` belong together; give both columns"),
         ("label: guess", "label: guess, answer: guess", "a table predicts one thing; keep one of label, answer"),

@@ -18,6 +18,7 @@ from fute.unify.frame import (
     FEWEST_PAIRS,
     LEGEND,
     NO_LEGEND,
+    OUTPUTS_LEGEND,
     PAIRS,
     UNJUDGED_LEGEND,
     Frame,
@@ -295,6 +296,7 @@ def test_the_legend_promises_verdicts_only_where_there_are_some(made: tuple[Pool
     assert legend(few) == UNJUDGED_LEGEND
     assert legend(made[2]) == LEGEND
     assert legend(None) == NO_LEGEND
+    assert legend(made[2], "outputs") == OUTPUTS_LEGEND
 
 
 def test_verdicts_go_down_with_the_chance() -> None:

@@ -120,6 +120,17 @@ POOL = Pool(TABLE, ["a", "a", "b", "b"])
 ROWS = {"row": [0, 1, 2, 3], "y": ["a", "b", "a", "b"]}
 
 
+def test_scores_are_numbers_that_need_not_add_up_to_one(tmp_path: Path) -> None:
+    several = ask(tmp_path, {"row": [0, 1, 2], "a": [0.9, 0.8, 0.1], "b": [0.9, 0.1, 0.2]}, scores=["a", "b"])
+    assert (several.kind, several.values[0].tolist()) == ("scores", pytest.approx([0.9, 0.9]))
+    whole = ask(tmp_path, {"row": [0, 1, 2], "years": [3, 70, 41]}, scores=["years"])
+    assert (whole.kind, whole.values[:3].ravel().tolist()) == ("scores", [3, 70, 41])
+    listed = ask(tmp_path, {"row": [0, 1], "v": [[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]]}, scores=["v"])
+    assert listed.values.shape[1] == 3
+    plain = PredictionsModel(kind="predictions", id="m", file="x", probabilities=["p"])
+    assert "scores" not in plain.identity()
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_rows_of_a_pool_say_of_which(tmp_path: Path, ending: str) -> None:
     named = {**ROWS, "pool": [POOL.id] * 4}

@@ -7,12 +7,13 @@ import pytest
 from fute.config import Method
 from fute.errors import MethodError
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.outputs.config import OutputsConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.space import METHOD_VERSIONS, embedding_id, open_space, space_id
 from fute.types import Pool, TextTable
 
-METHODS: list[Method] = [CrosscovConfig(), TupateConfig(), TaskembConfig()]
+METHODS: list[Method] = [CrosscovConfig(), TupateConfig(), TaskembConfig(), OutputsConfig()]
 
 
 def test_every_part_of_a_space_gives_it_another_id() -> None:
@@ -21,7 +22,7 @@ def test_every_part_of_a_space_gives_it_another_id() -> None:
         for surrogate, pool, seed in (({"a": 1}, "p", 0), ({"a": 2}, "p", 0), ({"a": 1}, "q", 0), ({"a": 1}, "p", 1))
         for method in METHODS
     ]
-    assert len(set(spaces)) == 12
+    assert len(set(spaces)) == 4 * len(METHODS)
     assert space_id({"a": 1}, METHODS[0], "p", 0) == spaces[0]
 
 
@@ -48,5 +49,5 @@ def test_every_part_of_an_embedding_gives_it_another_id() -> None:
 def test_a_method_that_is_none_is_refused() -> None:
     nothing: Any = lambda *_: None  # noqa: E731
     wrong: Any = "bag of words"
-    with pytest.raises(MethodError, match="no method 'bag of words'; there are crosscov, tupate, taskemb, python"):
+    with pytest.raises(MethodError, match="no method .bag of words.; there are crosscov, tupate, taskemb, outputs, py"):
         open_space(wrong, nothing, nothing, Pool(TextTable(["a"]), ["x"]), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -62,6 +63,18 @@ def test_the_version_that_an_alias_stands_for_is_the_identity(registry) -> None:
     assert first == live != second
     client.set_registered_model_alias("taste", "live", 2)
     assert answerer("models:/taste@live").fingerprint == second
+
+
+def test_any_other_model_is_given_rows_as_a_data_frame(registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def predict(given) -> list[str]:
+        return ["old" if age > 40 else "young" for age in given["age"]]
+
+    answering = answerer("models:/taste/1")
+    # As if it were no pipeline.
+    monkeypatch.setitem(vars(answering), "_info", SimpleNamespace(flavors={"python_function": {}}))
+    monkeypatch.setitem(vars(answering), "_model", SimpleNamespace(predict=predict))
+    rows = TextTable(['{"age": 30, "city": "Ulm"}', '{"age": 50, "city": "Bonn"}'], columns=("age", "city"))
+    assert answering.outputs(rows).values.argmax(axis=1).tolist() == [1, 0]
 
 
 def test_any_other_model_is_given_the_texts(registry) -> None:
