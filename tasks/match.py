@@ -137,7 +137,8 @@ def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) ->
     Args:
         outputs: by model.
     """
-    classed = {name: each for name, each in outputs.items() if is_classes(each)}
+    # How well a read-out of some rows says what is answered was never measured.
+    classed = {name: each for name, each in outputs.items() if is_classes(each) and each.asked is None}
     if not classed:
         return ReadOuts(pool, None, None, outputs, {})
     log.info("match: reading %d models out of what they answered on pool %s", len(classed), pool.id)
@@ -263,7 +264,10 @@ def _matched(
     """
     bare = _bare(model)
     if read is None:
-        return replace(bare, unknown=f"it answers with {outputs.kind}, not with classes")
+        answers = f"it answers with {outputs.kind}, not with classes"
+        return replace(
+            bare, unknown=answers if outputs.asked is None else "it was asked about too few of the pool's texts"
+        )
     if read.agreement < LEAST_AGREEMENT:
         return replace(
             bare,
