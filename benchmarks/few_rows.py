@@ -26,7 +26,7 @@ import numpy as np
 from claims_measures import interval
 from command import as_run, write_record
 from numpy.typing import NDArray
-from population import PartFeatures, model_refs, scores
+from population import PartFeatures, model_refs
 from real_tasks import Task, manifest, read_task, real_pool, split_rows, task_lists
 from retrieval import compute
 from rivals.data_kernel import distances
@@ -42,7 +42,7 @@ from fute.methods.crosscov.root import Root, cross_covariance, to_vector, withou
 from fute.methods.crosscov.whitening import centred_within, source_groups, unit_rows
 from fute.surrogate.load import load_surrogate
 from fute.types import Features, Floats, Pool
-from fute.unify.frame import Frame
+from fute.unify.frame import FITS, Frame, score
 from fute.unify.pseudo_tasks import pseudo_tasks
 from storage.stamp import code_version
 from storage.store import Store
@@ -54,6 +54,7 @@ DRAWS = 3
 RIDGES = (0.03, 0.1, 0.3)
 CANDIDATE_SETS = 32
 DIRECTIONS = "dataset to model", "model to dataset", "model to model"
+VERDICTS = "model to dataset: the first called a fit", "model to dataset: best of another family called a fit"
 Doubles = NDArray[np.float64]
 Index = NDArray[np.intp]
 Estimator = Callable[["Seed", Index, Sequence[Doubles], Index], list[Doubles]]
@@ -109,12 +110,8 @@ def main() -> None:
             for way, hits in judged(seed, number).items():
                 found.setdefault(way, []).append(hits)
             print(f"seed {number}", flush=True)
-            record = {
-                "command": as_run(__file__),
-                "git_commit": code_version(),
-                "results": table({way: np.mean(hits, axis=0) for way, hits in found.items()}),
-            }
-    write_record(record, options.out)
+    results = table({way: np.mean(of_seeds, axis=0) for way, of_seeds in found.items()})
+    write_record({"command": as_run(__file__), "git_commit": code_version(), "results": results}, options.out)
 
 
 def read_seed(tasks: Sequence[Task], pool: Pool, number: int, features: Features, store: Store) -> Seed:
@@ -159,7 +156,7 @@ def fewer_axes(seed: Seed, rows: Index, answers: Sequence[Doubles], known: Index
 
 def completed(
     seed: Seed, rows: Index, answers: Sequence[Doubles], known: Index, *,
-    kernel: Callable[[Seed, Index], Floats], ridge: float, logs: bool = False,
+    kernel: Callable[[Seed, Index], Floats], ridge: float, read: Callable[[Doubles], Doubles] | None = None,
 ) -> list[Doubles]:  # fmt: skip
     """Missing answers from kernel ridge regression, or: the posterior mean of a Gaussian process of this covariance."""
     k = kernel(seed, known)
@@ -167,12 +164,16 @@ def completed(
     sums = inverse.sum(axis=0)
     inverse -= np.outer(sums, sums) / sums.sum()  # the mean is fitted as well
     weights = (seed.centred.T @ k[:, rows] / len(k)) @ inverse
-    return [weights @ (log_answers(y[rows]) if logs else y[rows]) for y in answers]
+    return [weights @ (y[rows] if read is None else read(y[rows])) for y in answers]
 
 
 def log_answers(values: Doubles) -> Doubles:
     logs = np.log(np.maximum(values, 1e-3))
     return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+
+
+def labels_only(values: Doubles) -> Doubles:
+    return np.eye(values.shape[1])[values.argmax(axis=1)]
 
 
 def by_features(seed: Seed, known: Index) -> Floats:
@@ -229,7 +230,7 @@ RIDGE, SHIPPED = "completed by features", "as shipped"
 
 
 def at_random(seed: Seed, known: Index, number: int, draw: int) -> Index:
-    return np.sort(generator(draw, "few rows").permutation(len(seed.features))[:number])
+    return generator(draw, "few rows").permutation(len(seed.features))[:number]
 
 
 def k_means_plus_plus(seed: Seed, known: Index, number: int, draw: int) -> Index:
@@ -240,7 +241,7 @@ def k_means_plus_plus(seed: Seed, known: Index, number: int, draw: int) -> Index
         nearest = np.minimum(nearest, np.maximum(own + own[last] - 2 * k[last], 0.0))
         nearest[chosen] = 0.0
         chosen.append(int(rng.choice(len(k), p=nearest / nearest.sum())))
-    return np.sort(chosen)
+    return np.array(chosen)
 
 
 def facility_location(seed: Seed, known: Index, number: int, draw: int) -> Index:
@@ -254,7 +255,7 @@ def facility_location(seed: Seed, known: Index, number: int, draw: int) -> Index
         gains[chosen] = -1.0
         chosen.append(int(gains.argmax()))
         covered = np.maximum(covered, cosines[:, chosen[-1]])
-    return np.sort(chosen)
+    return np.array(chosen)
 
 
 def greedy(
@@ -273,14 +274,14 @@ def greedy(
         step = left[:, chosen[-1]] / np.sqrt(own[chosen[-1]] + ridge)
         told += -2 * step * (left @ step) + step**2 * (step @ step)
         left -= np.outer(step, step)
-    return np.sort(chosen)
+    return np.array(chosen)
 
 
 def most_differing(seed: Seed, known: Index, number: int, draw: int) -> Index:
     """Where the models known differ most from what they say on average."""
     spread = np.sum([((y := seed.answers[m]) - y.mean(axis=0)) ** 2 @ np.ones(y.shape[1]) / y.var(axis=0).sum()
                      for m in models_of(known)], axis=0)  # fmt: skip
-    return np.sort(np.argsort(-spread, kind="stable")[:number])
+    return np.argsort(-spread, kind="stable")[:number]
 
 
 def perspective_space(seed: Seed, known: Index, number: int, draw: int) -> Index:
@@ -298,16 +299,22 @@ def perspective_space(seed: Seed, known: Index, number: int, draw: int) -> Index
     return sets[int(np.argmax(fits))]
 
 
-ROWS: dict[str, tuple[int, Callable[[Seed, Index, int, int], Index]]] = {
-    "random": (DRAWS, at_random),
-    "k-means++": (DRAWS, k_means_plus_plus),
-    "facility location": (1, facility_location),
-    "D-optimal": (1, partial(greedy, kernel=by_features, all_rows=False)),
-    "that tell most of all rows, by features": (1, partial(greedy, kernel=by_features, all_rows=True)),
-    "that tell most of all rows, by answers known": (1, partial(greedy, kernel=by_known_answers, all_rows=True)),
-    "on which models known differ most": (1, most_differing),
-    "of the best fitting perspective space": (DRAWS, perspective_space),
+ROWS: dict[str, tuple[int, Callable[[Seed, Index, int, int], Index], bool, bool]] = {
+    "random": (DRAWS, at_random, True, False),
+    "k-means++": (DRAWS, k_means_plus_plus, True, False),
+    "facility location": (1, facility_location, True, False),
+    "D-optimal": (1, partial(greedy, kernel=by_features, all_rows=False), True, False),
+    "that tell most of all rows, by features": (1, partial(greedy, kernel=by_features, all_rows=True), True, False),
+    "that tell most of all rows, by answers known": (
+        1,
+        partial(greedy, kernel=by_known_answers, all_rows=True),
+        True,
+        True,
+    ),
+    "on which models known differ most": (1, most_differing, True, True),
+    "of the best fitting perspective space": (DRAWS, perspective_space, False, True),
 }
+"""Draws, how, whether fewer rows are the first of more, whether it reads what the models known answered."""
 
 # -------------------------------------------------------------------------------------------------------- the judgement
 
@@ -319,30 +326,37 @@ def judged(seed: Seed, number: int) -> dict[str, Doubles]:
     found: dict[str, Doubles] = {}
     for known, asked in (halves, halves[::-1]):
         for way, hits in half(seed, known, asked).items():
-            found.setdefault(way, np.full((len(seed.tasks), len(DIRECTIONS)), np.nan))[asked] = hits
+            found.setdefault(way, np.full((len(seed.tasks), len(DIRECTIONS + VERDICTS)), np.nan))[asked] = hits
     return found
 
 
 def half(seed: Seed, known: Index, asked: Index) -> dict[str, Doubles]:
-    found = {f"all rows, {SHIPPED}": first_right(seed, asked, seed.models[models_of(asked)])}
+    found = {f"all rows, {SHIPPED}": measured(seed, asked, seed.models[models_of(asked)])}
+    whole = np.arange(len(seed.text))
+    for how, read in (("logs", log_answers), ("labels only", labels_only)):
+        said = [read(seed.answers[m]) for m in models_of(asked)]
+        found[f"all rows, {how}"] = measured(seed, asked, vectors(as_shipped(seed, whole, said, known)))
 
     def measure(how: str, rows: int, where: str, estimator: Estimator) -> None:
-        draws, choose = ROWS[where]
-        sets = [seed.once(f"{where} {rows} {d} {known}", partial(choose, seed, known, rows, d)) for d in range(draws)]
+        sets = chosen_rows(seed, known, rows, where)
         found[f"{rows} rows {where}, {how}"] = np.mean([hits(seed, asked, s, estimator, known) for s in sets], axis=0)
 
     for rows in NUMBERS:
-        ridge = {name: chosen_ridge(seed, known, rows, kernel) for name, kernel in KERNELS.items() if name == RIDGE}
         measure(SHIPPED, rows, "random", as_shipped)
-        best = partial(completed, kernel=by_features, ridge=ridge[RIDGE])
+        best = partial(
+            completed, kernel=by_features, ridge=chosen_ridge(seed, known, rows) if rows in COMPARED else 0.1
+        )
         measure(RIDGE, rows, "random", best)
+        labels = partial(completed, kernel=by_features, ridge=0.1, read=labels_only)
+        measure(f"{RIDGE}, labels only", rows, "random", labels)
         if rows not in COMPARED:
             continue
         measure("128 axes", rows, "random", fewer_axes)
         for name, kernel in KERNELS.items():
             if name != RIDGE:
                 measure(name, rows, "random", partial(completed, kernel=kernel, ridge=0.1))
-        measure(f"{RIDGE}, logs", rows, "random", partial(completed, kernel=by_features, ridge=0.1, logs=True))
+        logs = partial(completed, kernel=by_features, ridge=0.1, read=log_answers)
+        measure(f"{RIDGE}, logs", rows, "random", logs)
         for value in RIDGES:
             fixed = partial(completed, kernel=by_features, ridge=value)
             measure(f"{RIDGE}, ridge {value}", rows, "random", fixed)
@@ -352,39 +366,76 @@ def half(seed: Seed, known: Index, asked: Index) -> dict[str, Doubles]:
     return found
 
 
-def chosen_ridge(seed: Seed, known: Index, rows: int, kernel: Callable[[Seed, Index], Floats]) -> float:
-    """Best on the tasks known, asked a few random rows themselves."""
+def chosen_rows(seed: Seed, known: Index, number: int, where: str) -> list[Index]:
+    """One set for each draw. What is chosen step by step is chosen once: fewer rows are the first of more."""
+    draws, choose, stepwise, reads_known = ROWS[where]
+    most = max(NUMBERS) if where == "random" else max(COMPARED) if stepwise else number
+    key = f"{where} {most} {known if reads_known else ''}"
+    sets = seed.once(key, lambda: [choose(seed, known, most, d) for d in range(draws)])
+    return [np.sort(rows[:number]) for rows in sets]
+
+
+def chosen_ridge(seed: Seed, known: Index, rows: int) -> float:
+    """Best on the tasks known, and among them, when these are asked a few random rows themselves."""
     sets = [at_random(seed, known, rows, 100 + d) for d in range(DRAWS)]
-    right = [
-        np.mean([hits(seed, known, s, partial(completed, kernel=kernel, ridge=r), known[:0]).mean() for s in sets])
-        for r in RIDGES
-    ]
+    right = []
+    for ridge in RIDGES:
+        estimator = partial(completed, kernel=by_features, ridge=ridge)
+        right.append(np.mean([hits(seed, known, s, estimator, known[:0], known)[:, :3].mean() for s in sets]))
     return RIDGES[int(np.argmax(right))]
 
 
-def hits(seed: Seed, asked: Index, rows: Index, estimator: Estimator, known: Index) -> Doubles:
+def hits(
+    seed: Seed, asked: Index, rows: Index, estimator: Estimator, known: Index, among: Index | None = None
+) -> Doubles:
     answers = [seed.answers[m] for m in models_of(asked)]
-    return first_right(seed, asked, vectors(estimator(seed, rows, answers, known)))
+    return measured(seed, asked, vectors(estimator(seed, rows, answers, known)), among)
 
 
-def first_right(seed: Seed, asked: Index, few: Floats) -> Doubles:
-    """(asked tasks, directions), among all datasets and models; those of other tasks answered everything."""
+def measured(seed: Seed, asked: Index, few: Floats, among: Index | None = None) -> Doubles:
+    """(asked tasks, DIRECTIONS + VERDICTS), in a list of all tasks or some."""
+    crossed, between = compared(seed, asked, few)
+    if among is not None:
+        others = np.setdiff1d(np.arange(len(seed.tasks)), among)
+        crossed[others], crossed[:, models_of(others)], between[:, models_of(others)] = -np.inf, -np.inf, -np.inf
     mine, each = models_of(asked), len(ARCHITECTURES)
-    models = seed.once("placed", lambda: seed.frame.place(seed.models)).copy()
-    datasets = seed.once("placed datasets", lambda: seed.frame.place(seed.datasets))
-    models[mine] = seed.frame.place(few)
-    of_model = np.repeat(np.arange(len(datasets)), each)
-    crossed = scores(seed.frame, datasets, "dataset", models, "model")
-    between = scores(seed.frame, models[mine], "model", models, "model")
-    between[np.arange(len(mine)), mine] = -np.inf
-    to_dataset = crossed[:, mine].argmax(axis=0) == of_model[mine]
-    to_model = of_model[between.argmax(axis=1)] == of_model[mine]
-    return np.column_stack(
-        [
-            of_model[crossed[asked].argmax(axis=1)] == asked,
-            *(h.reshape(-1, each).mean(1) for h in (to_dataset, to_model)),
-        ]
+    of_model = np.repeat(np.arange(len(crossed)), each)
+    family, null = np.array([t.family for t in seed.tasks]), seed.frame.nulls["dataset", "model"]
+    foreign = family[:, None] != family[of_model[mine]]
+    best = np.where(foreign, crossed[:, mine], -np.inf).max(axis=0)
+    of_foreign = np.array([null.p_value(float(b), int(n)) for b, n in zip(best, foreign.sum(axis=0), strict=True)])
+    of_first = np.array([null.p_value(float(b), len(crossed)) for b in crossed[:, mine].max(axis=0)])
+    of_models = (
+        crossed[:, mine].argmax(axis=0) == of_model[mine],
+        of_model[between.argmax(axis=1)] == of_model[mine],
+        of_first <= FITS,
+        of_foreign <= FITS,
     )
+    to_model = of_model[crossed[asked].argmax(axis=1)] == asked
+    return np.column_stack([to_model, *(h.reshape(-1, each).mean(axis=1) for h in of_models)])
+
+
+def compared(seed: Seed, asked: Index, few: Floats) -> tuple[Doubles, Doubles]:
+    """Scores of all datasets with all models, and of the asked models with all; of other tasks' in full."""
+    datasets, models, of_datasets, of_models = seed.once("placed", lambda: placed(seed))
+    mine, new = models_of(asked), seed.frame.place(few)
+    models, of_new = models.copy(), seed.frame.chance(new).of
+    models[mine] = new
+    own = {kind: tuple(part.copy() for part in of_models[kind]) for kind in of_models}
+    for kind, parts in own.items():
+        for part, of_few in zip(parts, of_new[kind], strict=True):
+            part[mine] = of_few
+    rows, columns = of_datasets["model"], own["dataset"]
+    crossed = score(datasets @ models.T, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
+    rows, columns = of_new["model"], own["model"]
+    between = score(new @ models.T, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
+    between[np.arange(len(mine)), mine] = -np.inf
+    return crossed, between
+
+
+def placed(seed: Seed) -> tuple[Floats, Floats, Any, Any]:
+    datasets, models = seed.frame.place(seed.datasets), seed.frame.place(seed.models)
+    return datasets, models, seed.frame.chance(datasets).of, seed.frame.chance(models).of
 
 
 def table(found: dict[str, Doubles]) -> dict[str, Any]:
@@ -395,10 +446,11 @@ def table(found: dict[str, Doubles]) -> dict[str, Any]:
         start = way.split(" rows ")[0]
         told[way] = {
             "P@1": {d: interval(hits_of[:, i]) for i, d in enumerate(DIRECTIONS)},
-            "mean": interval(hits_of.mean(axis=1)),
+            "mean": interval(hits_of[:, :3].mean(axis=1)),
+            "verdicts": {v: interval(hits_of[:, 3 + i]) for i, v in enumerate(VERDICTS)},
             "share of all rows": [float(hits_of[:, i].mean() / whole[:, i].mean()) for i in range(len(DIRECTIONS))],
         } | {
-            f"above {other}": interval((hits_of - found[f"{start} rows {other}"]).mean(axis=1))
+            f"above {other}": interval((hits_of - found[f"{start} rows {other}"])[:, :3].mean(axis=1))
             for other in (f"random, {SHIPPED}", f"random, {RIDGE}")
             if f"{start} rows {other}" in found
         }

@@ -19,6 +19,22 @@ from fute.types import Floats
 RIDGE = 0.1
 """As a multiple of the kernel's mean diagonal. Of 0.03, 0.1 and 0.3 the best, or close to it, with 100 and 300 rows."""
 
+TELLS = {50: 0.57, 100: 0.73, 200: 0.86, 300: 0.91, 1000: 0.98}
+"""Rows asked about -> how often the right one came first, as a share of how often it does when all rows are asked."""
+LABELS_TELL = {50: 0.35, 100: 0.49, 200: 0.64, 300: 0.73, 1000: 0.89}
+"""The same of answers without probabilities, against all rows with them."""
+
+
+def tells_of(rows: int, pool_rows: int, *, labels_only: bool) -> str:
+    """In words, what so many rows of a pool tell."""
+    known = LABELS_TELL if labels_only else TELLS
+    share = float(np.interp(np.log(rows), np.log(list(known)), list(known.values())))
+    alone = ", as labels without probabilities" if labels_only else ""
+    return (
+        f"asked about {rows:,} of the pool's {pool_rows:,} rows{alone}: of 29 real tasks the right one came first "
+        f"{share:.2f} times as often as with all of 2,926 rows (docs/few_rows.md)"
+    )
+
 
 class Completion:
     """Regressors of rows of one pool; those of the rows asked last are kept, for most models are asked the same."""
