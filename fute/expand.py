@@ -68,7 +68,7 @@ def watched_models(study: Study) -> list[PromptModel]:
     """
     # What is answered is compared as it was read: a calibration would take out a change that is the same everywhere.
     models = [
-        model.model_copy(update={"calibration": "none"})
+        model.model_copy(update={"calibration": "none", "ask": None})
         for model in expand_models(study)
         if isinstance(model, PromptModel)
     ]
@@ -90,7 +90,7 @@ def prompt_candidates(study: Study, labels: Sequence[str] | None, prompts: Seque
             raise ConfigError(
                 f"no prompt {name!r} in study {study.name}{did_you_mean(name, known)}; there are: {listed(known)}"
             )
-    prompted = [m for m in expand_models(study) if isinstance(m, PromptModel)]
+    prompted = [_asked_in_full(m) for m in expand_models(study) if isinstance(m, PromptModel)]
     found = [m for m in prompted if known[str(m.prompt)].answer == "label" and (not prompts or m.prompt in prompts)]
     if labels and not prompts:
         found = [m for m in found if set(known[str(m.prompt)].verbalizer) == set(labels)]
@@ -130,12 +130,12 @@ def _checked(model: PromptModel | TrainedModel, where: str, **changed: object) -
 
 
 def chosen_models(study: Study, patterns: Sequence[str] | None) -> list[ModelConfig]:
-    """The models of these ids or patterns, in the study's order.
+    """The models of these ids or patterns, in the study's order, to be asked about other texts than the pool's.
 
     Raises:
         ConfigError: one that names no model.
     """
-    models = expand_models(study)
+    models = [_asked_in_full(m) if isinstance(m, PromptModel) else m for m in expand_models(study)]
     ids = [str(m.id) for m in models]
     for pattern in patterns or ():
         if not any(fnmatchcase(id_, pattern) for id_ in ids):
@@ -143,3 +143,8 @@ def chosen_models(study: Study, patterns: Sequence[str] | None) -> list[ModelCon
                 f"no model {pattern!r} in study {study.name}{did_you_mean(pattern, ids)}; there are: {listed(ids)}"
             )
     return [m for m in models if not patterns or any(fnmatchcase(str(m.id), p) for p in patterns)]
+
+
+def _asked_in_full(model: PromptModel) -> PromptModel:
+    """`ask` is of the study's pool, not of texts whose answers are what is wanted."""
+    return model.model_copy(update={"ask": None})

@@ -165,6 +165,7 @@ class Outputs:
             k candidates, most probable first.
         label_names: what the c columns stand for, where known.
         answered: (n,) bool, False where the model gave no usable answer. None: all answered.
+        asked: (n,) bool, False where the model was not asked to save its price. None: asked about all that it can take.
         details: counts worth keeping (calls, tokens, refusals).
         answer_keys: for each input the keys of the LLM's answers that it came from, the last one read last (before it
             are its reasoning and other samples); empty where there is none. None: nothing came from an LLM.
@@ -176,6 +177,7 @@ class Outputs:
     answered: NDArray[np.bool_] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     answer_keys: Sequence[Sequence[str]] | None = None
+    asked: NDArray[np.bool_] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -201,14 +203,15 @@ class Outputs:
     def take(self, rows: NDArray[np.integer]) -> Outputs:
         answered = None if self.answered is None else self.answered[rows]
         keys = None if self.answer_keys is None else [self.answer_keys[row] for row in rows]
-        return replace(self, values=self.values[rows], answered=answered, answer_keys=keys)
+        asked = None if self.asked is None else self.asked[rows]
+        return replace(self, values=self.values[rows], answered=answered, answer_keys=keys, asked=asked)
 
     def validate(self, n_rows: int) -> Outputs:
         """Refuse outputs from which no task can be read; return self.
 
         Raises:
             OutputsError: wrong shape, not finite, rows of probabilities that do not sum to one, no spans, constant,
-                or fewer than MIN_ANSWERED of the rows answered (spans: fewer than MIN_ANSWERED_SPANS rows).
+                or fewer than MIN_ANSWERED of the rows asked about answered (spans: fewer than MIN_ANSWERED_SPANS).
         """
         if self.values.ndim != 2:
             raise OutputsError(f"outputs have shape {self.values.shape}; give one row of numbers for each input")
@@ -228,9 +231,10 @@ class Outputs:
                 f"only {len(rows)} of {n_rows} inputs have an answer span (needed: {MIN_ANSWERED_SPANS}); a span "
                 "answerer needs inputs with a second text, so add sources with text_pair to the pool"
             )
-        if self.kind != "spans" and len(rows) < max(2, MIN_ANSWERED * n_rows):
+        n_asked = n_rows if self.asked is None else int(self.asked.sum())
+        if self.kind != "spans" and len(rows) < max(2, MIN_ANSWERED * n_asked):
             raise OutputsError(
-                f"only {len(rows)} of {n_rows} inputs were answered (needed: {MIN_ANSWERED:.0%}); "
+                f"only {len(rows)} of {n_asked} inputs were answered (needed: {MIN_ANSWERED:.0%}); "
                 "look at the refusals and the verbalizer, or give the model inputs that it can answer"
             )
         values = self.values[rows]

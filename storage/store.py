@@ -282,6 +282,7 @@ class Store:
             "kind": outputs.kind,
             "label_names": outputs.label_names,
             "all_answered": outputs.answered is None,
+            "asked": None if outputs.asked is None else np.flatnonzero(outputs.asked).tolist(),
             "details": dict(outputs.details),
         }
         table = table.replace_schema_metadata({b"fute.outputs": to_json(meta).encode()})
@@ -295,12 +296,14 @@ class Store:
         meta = json.loads(table.schema.metadata[b"fute.outputs"])
         values = table["values"].combine_chunks()
         flat = values.flatten().to_numpy(zero_copy_only=False)
+        asked = meta.get("asked")  # earlier versions asked about everything
         return Outputs(
             kind=meta["kind"],
             values=flat.reshape(len(table), -1).astype(np.float32),
             label_names=None if meta["label_names"] is None else tuple(meta["label_names"]),
             answered=None if meta["all_answered"] else table["answered"].to_numpy(),
             details=meta["details"],
+            asked=None if asked is None else np.isin(np.arange(len(table)), asked),
         )
 
     def outputs_details(self, pool: str, ref: str) -> dict[str, Any]:

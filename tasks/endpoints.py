@@ -65,6 +65,7 @@ def prompted_model(
         max_reasoning_tokens=config.max_reasoning_tokens,
         samples=config.samples,
         calibration=config.calibration,
+        ask=config.ask,
         embedding=_embedding(run, parts.surrogate, whole=fresh is not None) if prompt.answer == "text" else None,
         ledger=ledger,
         completer=FreshSamples(client, fresh) if fresh is not None and client is not None else client,

@@ -137,7 +137,8 @@ def read_outs(pool: Pool, outputs: Mapping[str, Outputs], features: Features) ->
     Args:
         outputs: by model.
     """
-    classed = {name: each for name, each in outputs.items() if is_classes(each)}
+    # How well a read-out of some rows says what is answered was never measured.
+    classed = {name: each for name, each in outputs.items() if is_classes(each) and each.asked is None}
     if not classed:
         return ReadOuts(pool, None, None, outputs, {})
     log.info("match: reading %d models out of what they answered on pool %s", len(classed), pool.id)
@@ -289,6 +290,8 @@ def unread(outputs: Outputs, read: ReadOut | None, unlike: bool) -> str | None:
     Args:
         unlike: the texts are of another kind than the pool's.
     """
+    if read is None and outputs.asked is not None:
+        return "it was asked about too few of the pool's texts"
     if read is None:
         return f"it answers with {outputs.kind}, not with classes"
     if read.agreement < LEAST_AGREEMENT:

@@ -17,6 +17,7 @@ from fute.data.pool import build_pool
 from fute.errors import FuteError
 from fute.expand import expand_models
 from fute.llm.budget import Spending, passed
+from fute.methods.crosscov.few_rows import tells_of
 from fute.methods.python_config import PythonMethodConfig
 from fute.methods.python_method import method_function
 from fute.models.prompted import PromptedModel
@@ -185,6 +186,9 @@ def steps(
         if isinstance(model, PromptModel) and cost_of is not None:
             endpoint = parts.endpoints[str(model.endpoint)]
             cost = Cost() if known else cost_of(prompted, endpoint, pool.inputs)
+            if cautions is not None and model.ask is not None and model.ask < len(pool):
+                labels_only = not endpoint.logprobs and model.samples == 1
+                cautions.append(f"{model_id}: {tells_of(model.ask, len(pool), labels_only=labels_only)}")
         step = _step("outputs", model_id, known, cost)
         if tried is not None and not known and model.kind in TRIED and not tried(opened, pool.inputs):
             step.state = FAILS

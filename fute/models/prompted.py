@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fute.config import EndpointConfig, PromptConfig
+from fute.data.sampling import generator
 from fute.errors import ConfigError, ModelError, NoAnswersError
 from fute.fingerprint import fingerprint
 from fute.llm.budget import BudgetExhausted
@@ -89,6 +90,7 @@ class PromptedModel:
 
     Args:
         samples: answers to the same question, at a temperature above 0.
+        ask: of a pool, how many rows to ask about; None: all. Other tables are asked about in full.
         calibration: what is taken out of label probabilities (fute.models.calibration).
         embedding: for a prompt whose answers are free text.
         ledger: where answers are kept; None: in memory, for the life of this object.
@@ -112,6 +114,7 @@ class PromptedModel:
         max_answer_tokens: int = 8,
         max_reasoning_tokens: int = 512,
         samples: int = 1,
+        ask: int | None = None,
         calibration: Calibration = "none",
         embedding: TextEmbedding | None = None,
         ledger: ResponseLedger | None = None,
@@ -129,6 +132,7 @@ class PromptedModel:
             samples=samples,
         )
         self._conversation = Conversation(prompt, endpoint, self._decoding)
+        self._ask = ask
         if prompt.answer == "text" and embedding is None:
             raise ConfigError(
                 f"{id}: the answers to prompt {prompt.id} are free text; give an embedding that turns them into numbers"
@@ -178,6 +182,7 @@ class PromptedModel:
             "reading": READING_VERSION,
             # Only where there is one, so that models without it are who they were before there was any.
             **({} if self.calibration == "none" else {"calibration": [self.calibration, CALIBRATION_VERSION]}),
+            **({} if self._ask is None else {"ask": self._ask}),
         }
 
     @cached_property
@@ -189,14 +194,14 @@ class PromptedModel:
         return self._conversation.opening(text, pair)
 
     def requests(self, table: TextTable) -> Iterator[tuple[int, ChatRequest]]:
-        """(row, first request) for every input that can be asked about.
+        """(row, first request) for every input that is asked about.
 
         A prompt for pairs is not asked about inputs that have no second text; they count as not answered.
 
         Raises:
             ModelError: a prompt for pairs, and too few inputs have a second text.
         """
-        rows = self._askable_rows(table)
+        rows = self._chosen(self._askable_rows(table), table)
         return ((row, self.request(*_input(table, row))) for row in rows)
 
     def outputs(self, table: TextTable, *, part_of: int | None = None) -> Outputs:
@@ -218,7 +223,9 @@ class PromptedModel:
         """
         started = time.perf_counter()
         verbalizer = self._conversation.verbalizer
-        rows = self._askable_rows(table, part_of)
+        askable = self._askable_rows(table, part_of)
+        rows = self._chosen(askable, table) if part_of is None else askable
+        few = len(rows) < len(askable)
         content_free = self.content_free if part_of is None else ()
         count = PromptedCount(self.id, len(rows) + len(content_free))
         bias = self._content_free_bias(count) if content_free else None
@@ -228,7 +235,7 @@ class PromptedModel:
         keys: list[tuple[str, ...]] = [()] * len(table)
 
         doubt = Doubt(
-            part_of or len(table),
+            len(rows) if few else part_of or len(table),
             self._workers(rows),
             stop_if_constant=self._stop_if_constant and part_of is None,
             label_names=verbalizer.label_names if verbalizer else None,
@@ -257,7 +264,8 @@ class PromptedModel:
             values = calibrated(values, bias).astype(np.float32)
         details = {
             **count.details(),
-            "without_pair": len(table) - len(rows),
+            "without_pair": len(table) - len(askable),
+            **({"rows_asked": len(rows)} if few else {}),
             **({} if bias is None else {"calibration": self.calibration, "bias": bias.round(6).tolist()}),
             "seconds": round(time.perf_counter() - started, 3),
         }
@@ -274,6 +282,7 @@ class PromptedModel:
             answered=answered,
             details=details,
             answer_keys=keys,
+            asked=np.isin(np.arange(len(table)), rows) if few else None,
         )
 
     def content_free_bias(self) -> Doubles:
@@ -411,6 +420,14 @@ class PromptedModel:
                 f"inputs have one (needed: {MIN_ANSWERED:.0%}); give the pool more sources with text pairs"
             )
         return rows
+
+    def _chosen(self, rows: list[int], table: TextTable) -> list[int]:
+        """Of a pool's rows those to ask about; those for a smaller `ask` are among those for a larger one."""
+        if self._ask is None or table.pool is None or len(rows) <= self._ask:
+            return rows
+        order = generator(0, "rows to ask about", table.pool).permutation(len(table))
+        kept = order[np.isin(order, rows)][: self._ask]
+        return sorted(kept.tolist())
 
 
 def missing_calls(model: PromptedModel, table: TextTable, ledger: ResponseLedger) -> int:

@@ -99,15 +99,26 @@ def test_check_counts_llm_calls(tmp_path: Path) -> None:
         "template": "Is it good or bad? Text: {{text}}",
         "verbalizer": {"good": ["good"], "bad": ["bad"]},
     }
+    endpoint = {"id": "e", "base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "NOT_SET_ANYWHERE"}
     study = write_small_study(
         tmp_path,
         models=[{"kind": "prompt", "prompt": "*", "endpoint": "*"}],
         prompts=[prompt],
-        endpoints=[{"id": "e", "base_url": "http://127.0.0.1:9/v1", "model": "m", "api_key_env": "NOT_SET_ANYWHERE"}],
+        endpoints=[endpoint],
     )
     result = call("check", str(study))
     assert result.exit_code == 0, result.output
     assert "LLM calls: 60" in result.output
+
+    study = write_small_study(
+        tmp_path,
+        models=[{"kind": "prompt", "prompt": "*", "endpoint": "*", "ask": 50}],
+        prompts=[prompt],
+        endpoints=[endpoint],
+    )
+    result = call("check", str(study))
+    assert "LLM calls: 50" in result.output
+    assert "note: p/e: asked about 50 of the pool's 60 rows" in result.output
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,21 @@ def test_a_missing_key_is_told_before_any_work(tmp_path: Path) -> None:
     assert state.is_failed()
     assert "environment variable FUTE_NO_SUCH_KEY is not set" in str(state.message)
     assert not (tmp_path / "store" / "datasets").exists()
+
+
+def test_a_run_asks_about_as_many_rows_as_it_was_told_and_embeds_and_ranks_what_was_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUTE_TEST_KEY", CANARY)
+    with LlmServer(answer) as server:
+        study = write_study(tmp_path, server.base_url)
+        study.write_text(study.read_text().replace("- kind: prompt\n", "- kind: prompt\n  ask: 50\n"))
+        assert pipeline(str(study), return_state=True).is_completed()
+        assert server.n_requests == 100  # 50 of 60 rows, two prompts
+        assert pipeline(str(study), return_state=True).is_completed()
+        assert server.n_requests == 100
+    store = tmp_path / "store"
+    answered = "SELECT model, count(*), count_if(answered) FROM outputs GROUP BY model"
+    assert [row[1:] for row in catalog.query(store, answered).rows] == [(60, 50)] * 2
+    ranked = "SELECT count(DISTINCT query) FROM neighbors WHERE query_kind = 'model' AND similarity IS NOT NULL"
+    assert catalog.query(store, ranked).rows == [(2,)]

@@ -86,6 +86,17 @@ def test_answer_spans_come_back_bit_for_bit_and_are_in_the_view(tmp_path: Path) 
     assert list(found[0][3]) == values[0].tolist()
 
 
+def test_outputs_say_which_rows_their_model_was_asked_about(tmp_path: Path) -> None:
+    asked = np.array([True, False, True])
+    answered = np.array([True, False, False])
+    outputs = Outputs("labels", np.eye(3, 2, dtype=np.float32), None, answered, asked=asked)
+    store = Store(tmp_path)
+    store.put_outputs("pool", "few@f", outputs, STAMP)
+    np.testing.assert_array_equal(store.outputs("pool", "few@f").asked, asked)
+    store.put_outputs("pool", "all@f", replace(outputs, asked=None), STAMP)
+    assert store.outputs("pool", "all@f").asked is None
+
+
 def test_ids_with_slashes_become_distinct_files() -> None:
     assert slug("a/b@1") != slug("a-b@1")
     assert "/" not in slug("a/b@1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.special import gammaincc
 
 from fute.errors import MethodError
 from fute.methods.crosscov.config import CrosscovConfig
+from fute.methods.crosscov.few_rows import Completion
 from fute.methods.crosscov.intervals import Bootstrap
 from fute.methods.crosscov.root import Root, cross_covariance, to_matrix, to_vector, without_identity
 from fute.methods.crosscov.whitening import Doubles, Whitening, centred_within, source_groups, unit_rows
@@ -42,7 +44,7 @@ class Crosscov(Embedder):
         sources = source_groups(self._source_ids)
         self.whitening = Whitening.fit(pool_features, config.components, config.ridge, sources)
         self._whitened_pool = self.whitening.apply(pool_features)  # (n, d), the same for every model
-        self._all_rows: Doubles | None = None  # the same, centred, for the models that answered every row: most
+        self._pool_features = pool_features
 
     def model(self, outputs: Outputs) -> TaskEmbedding:
         """MTE from outputs on the pool; rows without an answer do not count.
@@ -62,20 +64,32 @@ class Crosscov(Embedder):
 
         What differs between sources is what they are about, and a model answers it whether or not that is its task; a
         dataset, centred on its own mean, shows only what differs within it. Centring both alike makes them comparable.
+
+        Of a model that was asked about some rows only, regressors take the features' place (few_rows.py).
         """
         rows = outputs.answered_rows
         groups = source_groups(self._source_ids[rows])
-        if len(rows) < len(self._inputs):
+        few = outputs.asked is not None
+        if few:
+            z = self._completion.regressors(rows)
+        elif len(rows) < len(self._inputs):
             z = centred_within(self._whitened_pool[rows], groups)
         else:
-            if self._all_rows is None:
-                self._all_rows = centred_within(self._whitened_pool, groups)
             z = self._all_rows
         if outputs.kind == "spans":
             y = expected_positions(*unpack_spans(outputs.values[rows]), self._context_lengths[rows])
         else:
             y = outputs.values[rows].astype(np.float64)
-        return z, centred_within(y, groups)
+        return z, y - y.mean(axis=0) if few else centred_within(y, groups)
+
+    @cached_property
+    def _all_rows(self) -> Doubles:
+        """The pool's features, centred, for the models that answered every row: most."""
+        return centred_within(self._whitened_pool, source_groups(self._source_ids))
+
+    @cached_property
+    def _completion(self) -> Completion:
+        return Completion(self._pool_features, self._all_rows)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
         """DTE from the labels of the training rows, whitened as the pool is and centred on the dataset's own mean.
