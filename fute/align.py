@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fute.errors import SpaceError
 from fute.methods.crosscov.root import Root, to_matrix, to_vector, without_identity
@@ -91,7 +92,7 @@ class Alignment:
         )
         return f"of {self.frame.tasks} tasks of the pool's own, {there} find their other half, within the space {here}"
 
-    def scores(self, placed: Floats, kind: Kind, own: Floats, own_kind: Kind) -> Doubles:
+    def scores(self, placed: Floats, kind: Kind, own: Floats, own_kind: Kind) -> NDArray[np.floating]:
         """(n, m) how far mapped subjects of a are above chance with b's own, all placed in their frames."""
         rows, columns = self.frame.chance(placed).of[own_kind], self.mapped.chance(own).of[kind]
         return score(placed @ own.T, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
