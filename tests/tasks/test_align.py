@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from flows.cli import main
 from fute.errors import NotInStoreError, SpaceError
 from fute.fingerprint import fingerprint_texts
 from fute.methods.crosscov.config import CrosscovConfig
@@ -116,3 +119,35 @@ def test_check_vectors_tell_spaces_apart(store: Store) -> None:
     words, turned = (check_vectors(store, space) for space in ("words", "turned"))
     np.testing.assert_array_equal(words, check_vectors(store, "words"))
     assert np.sum(words * turned, axis=1).min() < 0.9
+
+
+def call(store: Store, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--store", str(store.root)])
+
+
+def test_the_command_says_the_figure_and_what_is_nearest(store: Store) -> None:
+    told = call(store, "align", "words", "turned", "--json")
+    assert told.exit_code == 0
+    assert told.stderr.startswith("fidelity 1.00: of ")
+    assert "4 of 4 subjects that both spaces hold are nearest to themselves" in told.stderr
+    assert [row["candidate"] for row in json.loads(told.stdout)] == ["m0", "m1", "m2", "m3"]
+    refused = call(store, "align", "other", "words")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: these spaces cannot be compared: their fidelity is 0")
+    assert refused.stdout == ""
+
+
+def test_a_space_goes_into_a_file_and_comes_into_another_store(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "vectors.parquet"
+    told = call(store, "export", "words", str(file))
+    assert told.exit_code == 0
+    assert "4 subjects of space words" in told.stdout
+    other = Store(tmp_path / "other")
+    other.put_pool(POOL, Stamp())
+    refused = call(other, "import", str(file), "--as", "acme")
+    assert refused.exit_code == 1
+    assert "space words, which is not in" in refused.stderr
+    VectorStore(other).put_space(VectorStore(store).space("words"), Stamp())
+    taken = call(other, "import", str(file), "--as", "acme")
+    assert (taken.exit_code, taken.stdout) == (0, "4 subjects of acme in space words, 0 of them known before\n")
+    assert [e.subject for e in VectorStore(other).population("words")] == [f"acme/m{i}" for i in range(4)]
