@@ -4,7 +4,7 @@
 
 FOLDER: a second encoder, with its tokenizer and weights; of it only the pool's features are computed (a CPU takes ten
 minutes for all-mpnet-base-v2), so it has models and no datasets. Beside it stand the embedded MiniLM cut to its first
-three layers, and LSA of the pool's TF-IDF with fewer and fewer axes, down to what sees hardly anything.
+three layers, and LSA of the pool's TF-IDF with fewer and fewer axes, down to what sees little.
 
 Subjects of space a are mapped into space b and ranked among b's own: datasets among models, models among datasets, and
 models among models that share no training row with them. The rival is an orthogonal map (Procrustes) fitted on vectors
@@ -52,7 +52,7 @@ from storage.store import Store
 
 HERE = Path(__file__).parent
 SEED, ROWS, FOLDS = 0, 200, 5  # rows of a dataset
-LSA_AXES = (400, 100, 50, 25, 12, 3)
+LSA_AXES = (400, 100, 50, 25, 12)
 MINILM, CUT, ENCODER = "MiniLM", "MiniLM, 3 of its 6 layers", "second encoder"
 DIRECTIONS: dict[str, tuple[Kind, Kind]] = {
     "dataset to model": ("dataset", "model"),
