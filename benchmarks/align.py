@@ -91,9 +91,10 @@ def main() -> None:
             write_record(record, options.out)
 
 
-def _name(encoder: Path | None) -> str | None:
-    """As its own configuration has it."""
-    return None if encoder is None else str(json.loads((encoder / "config.json").read_text())["_name_or_path"])
+def _name(encoder: Path | None) -> dict[str, str] | None:
+    return (
+        None if encoder is None else {"name": encoder.name, "revision": find_source(str(encoder), None, HERE).revision}
+    )
 
 
 @dataclass(eq=False)
