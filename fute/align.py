@@ -54,7 +54,10 @@ class Alignment:
         bare = Frame.of(mapped["datasets"], mapped["models"])
         t = bare.tasks
         if t != frame.tasks:
-            raise SpaceError(f"{t} mapped pseudo-tasks, but the frame has {frame.tasks}")
+            raise SpaceError(
+                f"of the {frame.tasks} tasks of the pool's own that the space has, the other one embeds {t}; give both "
+                "a larger pool"
+            )
         others = ~np.eye(t, dtype=bool)
         nulls = {}
         for a in KINDS:
