@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACES = ("--out", "--cache")
+PLACES = ("--out", "--cache", "--encoder")
 """Options that say where something lies on one machine."""
 
 

@@ -22,6 +22,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import click
 
+from flows.align_cli import align, export_space, import_space
 from flows.commands import Commands
 from flows.console import console, show_progress
 from flows.drift_cli import drift, identify
@@ -225,7 +226,21 @@ def up(port: int, mlflow_port: int, pages_port: int, store: Path) -> None:
             running.watch()
 
 
-for command in (drift, identify, init, match, schedule, select, sql, nearest, retire, maintain):
+for command in (
+    align,
+    export_space,
+    import_space,
+    drift,
+    identify,
+    init,
+    match,
+    schedule,
+    select,
+    sql,
+    nearest,
+    retire,
+    maintain,
+):
     main.add_command(command)
 main.offer_debug()
 

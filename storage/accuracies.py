@@ -61,7 +61,7 @@ def missing_accuracies(
     store: Store, space: Mapping[str, Any], population: Sequence[StoredEmbedding]
 ) -> list[tuple[StoredEmbedding, list[StoredEmbedding]]]:
     """Datasets with classes of a space, each with the models whose accuracy on it is not in the store."""
-    known = accuracies(store, space)
+    known, population = accuracies(store, space), [e for e in population if not e.imported]
     models = [e for e in population if e.kind == "model"]
     datasets = [e for e in population if e.kind == "dataset" and e.row["subject_kind"] == "classification"]
     left = [(d, [m for m in models if (ref_of(d), ref_of(m)) not in known]) for d in datasets]

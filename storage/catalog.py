@@ -59,6 +59,7 @@ VIEWS = [
         key="space, kind, fingerprint",
     ),
     View("frames", "frames/*/*.parquet", schemas.FRAMES, "what all tasks of a space share, and what is chance"),
+    View("alignments", "alignments/*.parquet", schemas.ALIGNMENTS, "maps of one space into another, and how faithful"),
     View("member_history", "members/*/*.parquet", schemas.MEMBERS, "which embeddings every unification saw"),
     View("retirements", "retired/*.parquet", schemas.RETIREMENTS, "subjects taken out of rankings, and brought back"),
     # Two runs at once may judge a pair twice.

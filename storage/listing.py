@@ -31,6 +31,7 @@ LISTED = {
     "retirements": "created_at, kind, subject, retired",
     "evaluations": "name, subject, candidate, seed, measure, value, space, created_at",
     "frames": "space, version, tasks, own_model_first, own_dataset_first, created_at",
+    "alignments": "space_a, space_b, fidelity, tasks, shared, shared_first, created_at",
     "outputs": "model, pool, count(*) AS n_rows, count_if(answered) AS answered",
     "responses": "*",
     "pool_rows": "pool, row, text, text_pair, source_id",

@@ -40,6 +40,7 @@ MIRRORED = (
     "spaces",
     "embeddings",
     "frames",
+    "alignments",
     "members",
     "neighbors",
     "accuracies",

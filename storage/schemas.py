@@ -188,6 +188,25 @@ FRAMES = pa.schema(
     ]
 )
 
+ALIGNMENTS = pa.schema(
+    [
+        pa.field("space_a", pa.string()),
+        pa.field("space_b", pa.string()),
+        pa.field("version", pa.int32()),
+        pa.field("fidelity", pa.float64()),  # of the pseudo-tasks that are found within space_b, the share found from a
+        pa.field("tasks", pa.int32()),
+        pa.field("mapped_model_first", pa.float64()),  # how often the other half of a mapped pseudo-task comes first
+        pa.field("mapped_dataset_first", pa.float64()),
+        pa.field("own_model_first", pa.float64()),  # the same within space_b
+        pa.field("own_dataset_first", pa.float64()),
+        pa.field("shared", pa.int32()),  # subjects that both spaces held
+        pa.field("shared_first", pa.int32()),  # of these, the ones nearest to themselves among all of their kind
+        pa.field("axes_a", pa.int32()),
+        pa.field("matrix", pa.list_(pa.float64())),  # the map, row by row, axes_a numbers each
+        *STAMP,
+    ]
+)
+
 NEIGHBORS = pa.schema(
     [
         pa.field("space", pa.string()),

@@ -9,6 +9,8 @@ spaces/<space>.parquet
 embeddings/space=<space>/kind=<dataset|model>/<fingerprint>.parquet
 layouts/<space>.npz                                     a cache too: what is shown of a space
 frames/space=<space>/<version>.parquet
+alignments/<alignment>.parquet
+aligned/<alignment>.npz                                 a cache too: pseudo-tasks of one space in another
 pseudo/<space>.npz                                      a cache too: embeddings of the pool's own tasks
 neighbors/space=<space>/<ranking>.parquet, members/space=<space>/<ranking>.parquet
 accuracies/<pool and surrogate>/<pairs>.parquet

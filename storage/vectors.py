@@ -26,6 +26,9 @@ from storage.store import Store, card, slug, to_json
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
+IMPORTED = "imported"
+"""Among the settings of an embedding that came from another store: from whom, and in which file."""
+
 CHANCES = tuple(f"{kind}_{name}" for kind in KINDS for name in ("mean", "sd"))
 
 
@@ -39,6 +42,11 @@ class StoredEmbedding:
     @property
     def subject(self) -> str:
         return self.row["subject"]
+
+    @property
+    def imported(self) -> bool:
+        """Of another store: neither its outputs nor its rows are here."""
+        return IMPORTED in json.loads(self.row["settings"] or "{}")
 
     @property
     def kind(self) -> Kind:
@@ -193,6 +201,12 @@ class VectorStore:
 
     def _frame_path(self, space: str) -> Path:
         return self.root / "frames" / f"space={space}" / f"{FRAME_VERSION}.parquet"
+
+    def put_alignment(self, key: str, row: Mapping[str, Any], stamp: Stamp) -> None:
+        """Write an alignment of two spaces, once: but for the subjects that both held, it follows from the spaces."""
+        path = self.root / "alignments" / f"{key}.parquet"
+        if not path.is_file():
+            write_parquet(self.store.scratch, path, card(schemas.ALIGNMENTS, row, stamp))
 
     def put_ranking(
         self,

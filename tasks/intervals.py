@@ -40,7 +40,8 @@ def neighbor_intervals(
     chance: Chance | None,
     neighbors: Sequence[Neighbor],
 ) -> list[Interval]:
-    """Intervals of the best neighbours; of the others, of other methods and without a frame there are none."""
+    """Intervals of the best neighbours; of the others, of other methods and without a frame there are none, nor with
+    imported subjects, whose rows are not here."""
     if space.method.resamples == 0 or frame is None or chance is None:
         return [Interval()] * len(neighbors)
     embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
@@ -49,14 +50,14 @@ def neighbor_intervals(
     found: list[Interval] = []
     with resources.compute_lock:
         for place, n in enumerate(neighbors):
-            if n.rank > BEST:
+            if n.rank > BEST or population[n.query].imported or population[n.candidate].imported:
                 found.append(Interval())
                 continue
             scores = _resampled(n, of, population, chance)
             low, high = interval(n.score, scores)
             found.append(Interval(max(0.0, low), max(0.0, high)))
             second = neighbors[place + 1] if place + 1 < len(neighbors) else n
-            if n.rank == 1 and second.rank == 2:
+            if n.rank == 1 and second.rank == 2 and not population[second.candidate].imported:
                 lead = n.score - second.score
                 ahead = interval(lead, scores - _resampled(second, of, population, chance))
                 found[-1] = replace(found[-1], ahead=lead, ahead_low=ahead[0], ahead_high=ahead[1])

@@ -197,7 +197,7 @@ def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[Sto
     spaces = vectors.spaces()
     if wanted is not None:
         spaces = [row for row in spaces if row["space"] == wanted]
-    found = [(row, vectors.population(row["space"])) for row in spaces]
+    found = [(row, [e for e in vectors.population(row["space"]) if not e.imported]) for row in spaces]
     if not any(e.kind == "model" for _, population in found for e in population):
         which = "" if wanted is None else f" in space {wanted}"
         raise NotInStoreError(f"no models{which} in {store.root}; run a study first (`fute run`)")

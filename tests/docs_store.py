@@ -105,6 +105,13 @@ def write_docs_store(root: Path) -> Store:
         _unify(vectors, runs[2])
         _judge(store, runs[2])
         _watch(store, pool, runs[2])
+        vectors.put_alignment(
+            "alignment-1",
+            {"space_a": "mpnet-crosscov", "space_b": SPACE, "version": 1, "fidelity": 0.97, "tasks": 60,
+             "mapped_model_first": 0.49, "mapped_dataset_first": 0.59, "own_model_first": 0.51,
+             "own_dataset_first": 0.61, "shared": 6, "shared_first": 6, "axes_a": 2, "matrix": [1.0, 0.0, 0.0, 1.0]},
+            runs[2],
+        )  # fmt: skip
         transfer = [
             {"space": None, "subject": "tickets", "candidate": "reviews", "seed": 0, "measure": "accuracy",
              "value": value, "settings": "{}", "details": None}

@@ -114,13 +114,7 @@ class Frame:
         mean = (datasets.mean(axis=0, dtype=np.float64) + models.mean(axis=0, dtype=np.float64)) / 2
         bare = cls(mean.astype(np.float32), {}, {}, len(datasets))
         pseudo: dict[Kind, Floats] = {"dataset": bare.place(datasets), "model": bare.place(models)}
-        cosines = pseudo["dataset"] @ pseudo["model"].T
-        own = np.arange(len(datasets))
-        own_first: dict[tuple[Kind, Kind], float] = {
-            ("dataset", "model"): float((cosines.argmax(axis=1) == own).mean()),
-            ("model", "dataset"): float((cosines.argmax(axis=0) == own).mean()),
-        }
-        return cls(bare.mean, _nulls(pseudo), own_first, len(datasets), pseudo)
+        return cls(bare.mean, _nulls(pseudo), own_firsts(pseudo, pseudo), len(datasets), pseudo)
 
     def p_value(
         self, score: float, kinds: tuple[Kind, Kind], candidates: int, metrics: tuple[Metrics, Metrics]
@@ -153,7 +147,16 @@ class Frame:
 
     def chance(self, placed: Floats) -> Chance:
         """What cosines each of n placed subjects has with unrelated ones."""
-        return Chance({kind: _spread(placed @ self.pseudo[kind].T) for kind in KINDS})
+        return Chance({kind: spread(placed @ self.pseudo[kind].T) for kind in KINDS})
+
+
+def own_firsts(queries: Mapping[Kind, Floats], candidates: Mapping[Kind, Floats]) -> dict[tuple[Kind, Kind], float]:
+    """By kinds of query and candidate, how often a pseudo-task's other half comes first among all."""
+    pairs: tuple[tuple[Kind, Kind], ...] = (("dataset", "model"), ("model", "dataset"))
+    return {
+        (a, b): float(((queries[a] @ candidates[b].T).argmax(axis=1) == np.arange(len(queries[a]))).mean())
+        for a, b in pairs
+    }
 
 
 def _nulls(pseudo: Mapping[Kind, Floats]) -> Nulls:
@@ -164,7 +167,7 @@ def _nulls(pseudo: Mapping[Kind, Floats]) -> Nulls:
     for a, b in PAIRS:
         cosines = pseudo[a] @ pseudo[b].T
         apart = np.where(others, cosines, np.nan)
-        rows, columns = _spread(apart), _spread(apart.T)
+        rows, columns = spread(apart), spread(apart.T)
         scores = score(cosines, (rows[0][:, None], rows[1][:, None]), (columns[0][None], columns[1][None]))
         found[a, b] = found[b, a] = Null.of(scores[others] if a != b else scores[np.triu_indices(t, 1)])
     return found
@@ -209,7 +212,7 @@ def score(cosine: NDArray[np.floating], one: Spread, other: Spread) -> Doubles:
     return ((cosine - one[0]) / one[1] + (cosine - other[0]) / other[1]) / BOTH_SIDES
 
 
-def _spread(cosines: NDArray[np.floating]) -> Spread:
+def spread(cosines: NDArray[np.floating]) -> Spread:
     """(n, t) -> mean and deviation of each row, NaN left out."""
     doubles = cosines.astype(np.float64)
     return np.nanmean(doubles, axis=1), np.maximum(np.nanstd(doubles, axis=1), LEAST_SPREAD)
