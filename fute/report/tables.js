@@ -154,7 +154,7 @@ function buildAllTable(root) {
         subject.score === null ? dash() : el("span", { class: "number", title: heldOut(subject) }, decimals(subject.score)),
         near ? [subjectLink(near), " ", el("span", { class: "number muted" }, near.verdict === "nothing" ? "nothing fits" : scoreText(near.score))] : dash(),
         subject.cost?.usd != null ? el("span", { class: "number" }, dollars(subject.cost.usd)) : dash(),
-        el("span", { class: "number" }, subject.history.length || dash()),
+        el("span", { class: "number" }, versions(subject) || dash()),
       ],
     };
   });
@@ -167,9 +167,16 @@ function buildAllTable(root) {
       { title: "Held out", name: "figure", sortBy: (row) => row.subject.score, largestFirst: true },
       { title: "Nearest", name: "nearest", sortBy: (row) => row.near?.score ?? null, largestFirst: true },
       { title: "Cost", name: "figure", sortBy: (row) => row.subject.cost?.usd ?? null, largestFirst: true },
-      { title: "Versions", name: "figure", sortBy: (row) => row.subject.history.length, largestFirst: true },
+      { title: "Versions", name: "figure", sortBy: (row) => versions(row.subject), largestFirst: true },
     ],
   });
+}
+
+/* In the space that has most of them: a subject has one in each. */
+function versions(subject) {
+  const counts = new Map();
+  for (const { space } of subject.history) counts.set(space, (counts.get(space) ?? 0) + 1);
+  return Math.max(0, ...counts.values());
 }
 
 function buildFailureTable(root) {
