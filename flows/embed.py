@@ -76,7 +76,7 @@ def embed(
         with session.stage("embed"):
             for s in spaces:
                 if ingested.datasets and not s.method.takes_datasets:
-                    log.info("%s: models only; `datasets: true` adds datasets of pool rows", s.method.method)
+                    log.info("%s: models only; a dataset has no answers", s.method.method)
             futures = [
                 (f"{d.id} [{s.method.method}]", embed_dataset.submit(session.run, s, d))
                 for s in spaces

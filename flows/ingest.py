@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from flows.run_names import run_name
 from flows.session import open_session, settle
+from fute.check_study import check_reused
 from fute.errors import DataError
 from tasks.ingest import PoolRef, build_pool_snapshot, ingest_dataset
 from tasks.run import Run
@@ -32,7 +33,8 @@ def ingest(study: str, run: Run | None = None) -> Ingested:
     """
     with open_session(study, "ingest", run) as session, session.stage("ingest"):
         if session.study.pool.reuse is not None:
-            session.run.open_store().pool(session.study.pool.reuse)  # not there: told before anything is ingested
+            # Not there, or of other inputs: told before anything is ingested.
+            check_reused(session.study, session.run.open_store().pool(session.study.pool.reuse))
         futures = [(d.id, ingest_dataset.submit(session.run, d)) for d in session.study.datasets]
         datasets, failures = settle(futures, "ingest")
         if failures:

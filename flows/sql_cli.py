@@ -118,7 +118,7 @@ def nearest(subject: str, k: int, space: str | None, form: str | None, store: Pa
 def retire(subjects: tuple[str, ...], kind: Kind | None, undo: bool, store: str) -> None:
     """Leave datasets or models out of all rankings and matches; what is stored of them stays."""
     from storage.listing import subjects_named
-    from storage.retirements import bring_back
+    from storage.retirements import bring_back, retired
     from storage.retirements import retire as take_out
     from storage.stamp import Stamp
     from storage.store import Store
@@ -126,11 +126,16 @@ def retire(subjects: tuple[str, ...], kind: Kind | None, undo: bool, store: str)
     opened = Store(store).pull()
     known_store(opened.root)
     keys = subjects_named(opened.root, subjects, kind)
+    if undo:
+        keys &= retired(opened.root)
     (bring_back if undo else take_out)(opened, keys, Stamp())
     opened.push()
     for of_kind, subject in sorted(keys):
-        click.echo(f"{of_kind} {printable(subject)}: {'ranked again' if undo else 'retired'}")
-    if not undo:
+        click.echo(f"{of_kind} {printable(subject)}: {'counts again' if undo else 'retired'}")
+    if undo:
+        told = "The next run ranks them." if keys else "None of them was retired."
+        click.echo(told, err=True)
+    else:
         click.echo("A run of a study that names them brings them back, and so does --undo.", err=True)
 
 

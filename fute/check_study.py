@@ -29,11 +29,30 @@ from fute.llm.check_endpoints import endpoint_problems
 from fute.llm.prompts import prompt_problems
 from fute.models.predictions_table import NO_POOL, POOL, unknown_pool
 from fute.surrogate.model_files import check_model_folder
-from fute.surrogate.vectors import NONE, has_no_model, vectors_file
+from fute.surrogate.vectors import NONE, VECTORS, has_no_model, vectors_file
+from fute.types import Pool
 
 READ_ROWS = ("sklearn", "python", "mlflow", "predictions")
 """Kinds of models whose inputs need not be texts."""
 TRAINED = ("tupate", "taskemb")
+
+
+def check_reused(study: Study, pool: Pool) -> None:
+    """Check a study against a pool that it takes from the store.
+
+    Raises:
+        ConfigError: the pool's inputs are rows of a table, and not all of the study reads such.
+    """
+    if pool.inputs.columns is None:
+        return
+    columns = list(pool.inputs.columns)
+    reads_texts = [f"model {m.id or m.kind}" for m in study.models if m.kind not in READ_ROWS]
+    reads_texts += [f"dataset {d.id}" for d in study.datasets if d.columns != columns]
+    if reads_texts:
+        raise ConfigError(
+            f"pool.reuse: the pool's inputs are rows of {listed(columns)}, and {listed(reads_texts)} reads others; "
+            "take it out, or give the dataset these `columns`"
+        )
 
 
 def check_study(study: Study) -> None:
@@ -164,6 +183,13 @@ def _surrogate(study: Study) -> Iterator[str]:
         if needing:
             able = "method outputs" if model == NONE else "crosscov or outputs"
             yield f"surrogate.model: {model} is no model, and {listed(needing)} needs one; use {able}"
+        sources = [] if study.pool.reuse is not None else study.pool.sources
+        if model == VECTORS and any(source.columns is None for source in sources):
+            yield "surrogate.model: vectors takes values of the pool's `columns`, and it has texts; name vectors:FILE"
+        if model.startswith(f"{VECTORS}:") and any(source.text_pair is not None for source in sources):
+            yield f"surrogate.model: {model} looks single texts up, and the pool has pairs; take text_pair out"
+        if texts := [prompt.id for prompt in study.prompts if prompt.answer == "text"]:
+            yield f"surrogate.model: {model} is no model, and answers in free text ({listed(texts)}) are read by one"
         try:
             vectors_file(model, study.base_dir)
         except SurrogateError as exc:
@@ -184,6 +210,8 @@ def _models(study: Study) -> Iterator[str]:
         if isinstance(model, PromptModel):
             yield from _known(f"{where}.prompt", model.prompt, [p.id for p in study.prompts], "prompts")
             yield from _known(f"{where}.endpoint", model.endpoint, [e.id for e in study.endpoints], "endpoints")
+            if model.ask is not None and any(m.method == "outputs" for m in study.methods):
+                yield f"{where}.ask: method outputs compares answers to all rows of the pool; leave one of the two out"
         elif isinstance(model, TrainedModel):
             yield from _trained(where, model, study)
         elif isinstance(model, TransformersModel | SpanAnswererModel):

@@ -30,7 +30,9 @@ def row_texts(table: pa.Table, columns: Sequence[str], where: str) -> list[str |
     values = {}
     for name in columns:
         try:
-            values[name] = [_plain(value) for value in table.column(name).to_pylist()]
+            column = table.column(name)
+            plain = _single if _is_single(column.type) else _plain
+            values[name] = [plain(value) for value in column.to_pylist()]
         except ValueError as exc:
             raise DataError(
                 f"{where}: column {name!r} holds {exc}; a row has numbers, texts, booleans, and lists of them"
@@ -42,6 +44,19 @@ def row_texts(table: pa.Table, columns: Sequence[str], where: str) -> list[str |
     ]
 
 
+def _is_single(type_: pa.DataType) -> bool:
+    while pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        type_ = type_.value_type
+    return bool(pa.types.is_float32(type_))
+
+
+def _single(value: Any) -> Any:
+    """A float of 32 bits as it is written, so that it is the same value in a Parquet file and in a CSV."""
+    if isinstance(value, list):
+        return [_single(one) for one in value]
+    return _plain(value if value is None else float(str(np.float32(value))))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(one) for one in value]
@@ -49,6 +64,8 @@ def _plain(value: Any) -> Any:
         if math.isinf(value):
             raise ValueError("infinity")
         return None if math.isnan(value) else int(value) if value.is_integer() and abs(value) < WHOLE else value
+    if value == "":  # what a gap in a CSV is read as
+        return None
     if value is None or isinstance(value, str | bool | int):
         return value
     raise ValueError(type(value).__name__)

@@ -42,10 +42,8 @@ class MethodSettings(Settings):
     needs_surrogate: ClassVar[bool] = True
     """Whether it reads inputs through a surrogate; else its space has none."""
 
-    @property
-    def takes_datasets(self) -> bool:
-        """Whether datasets get an embedding."""
-        return True
+    takes_datasets: ClassVar[bool] = True
+    """Whether datasets get an embedding."""
 
     @property
     def resamples(self) -> int:

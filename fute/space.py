@@ -45,7 +45,7 @@ def space_id(surrogate: dict[str, Any], method: Method, pool: str, seed: int, ba
     return fingerprint(
         **code,
         surrogate=surrogate,
-        method=method.identity(exclude={"bootstrap", "datasets"}),
+        method=method.identity(exclude={"bootstrap"}),
         version=METHOD_VERSIONS[method.method],
         pool=pool,
         seed=seed,

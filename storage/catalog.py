@@ -158,11 +158,19 @@ DERIVED = {
         """
         SELECT n.*, a.expected_accuracy, a.accuracy_low, a.accuracy_high, a.accuracy_unknown
         FROM (
-            SELECT * FROM neighbor_history
+            SELECT * REPLACE (
+                CAST(row_number() OVER best AS INTEGER) AS rank,
+                -- The lead over a second that was retired is nobody's.
+                CASE WHEN lead(r.rank) OVER best = 2 THEN ahead END AS ahead,
+                CASE WHEN lead(r.rank) OVER best = 2 THEN ahead_low END AS ahead_low,
+                CASE WHEN lead(r.rank) OVER best = 2 THEN ahead_high END AS ahead_high
+            )
+            FROM neighbor_history r
+            ANTI JOIN retired q ON q.kind = r.query_kind AND q.subject = r.query
+            ANTI JOIN retired c ON c.kind = r.candidate_kind AND c.subject = r.candidate
             WHERE (space, created_at) IN (SELECT (space, max(created_at)) FROM neighbor_history GROUP BY space)
+            WINDOW best AS (PARTITION BY space, query_kind, query, candidate_kind ORDER BY r.rank)
         ) n
-        ANTI JOIN retired q ON q.kind = n.query_kind AND q.subject = n.query
-        ANTI JOIN retired c ON c.kind = n.candidate_kind AND c.subject = n.candidate
         LEFT JOIN space_accuracies a
             ON n.query_kind = 'dataset' AND n.candidate_kind = 'model'
             AND a.space = n.space AND a.dataset = n.query AND a.model = n.candidate

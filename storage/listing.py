@@ -95,7 +95,8 @@ def subjects_named(root: Path, names: Sequence[str], kind: Kind | None = None) -
     for name in names:
         keys = {key for key in known if key[1] == name and kind in (None, key[0])}
         if not keys:
-            told = did_you_mean(name, sorted({subject for _, subject in known})) or "; `fute ls embeddings` lists them"
+            others = sorted({subject for _, subject in known} - {name})
+            told = did_you_mean(name, others) or "; `fute ls embeddings` lists them"
             raise NotInStoreError(f"no {kind or 'dataset or model'} {name!r} is embedded in {root}{told}")
         if len(keys) > 1:
             raise StoreError(f"a dataset and a model are called {name!r}; say which with --kind")

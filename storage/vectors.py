@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -320,11 +322,20 @@ class VectorStore:
             cosines = table["score"]
             table = table.drop_columns(["score", "ci_low", "ci_high"]).append_column("similarity", cosines)
         table = pa.concat_tables([schemas.NEIGHBORS.empty_table(), table], promote_options="default")
-        rows = table.sort_by(
-            [("query", "ascending"), ("candidate_kind", "ascending"), ("rank", "ascending")]
-        ).to_pylist()
+        order = ("query_kind", "query", "candidate_kind", "rank")
+        rows = table.sort_by([(column, "ascending") for column in order]).to_pylist()
+        if not gone:
+            return rows
         ends = ("query_kind", "query"), ("candidate_kind", "candidate")
-        return [row for row in rows if not any((row[kind], row[subject]) in gone for kind, subject in ends)]
+        left = [row for row in rows if not any((row[kind], row[subject]) in gone for kind, subject in ends)]
+        for _, group in groupby(left, itemgetter("query_kind", "query", "candidate_kind")):
+            ranked = list(group)
+            second = ranked[1]["rank"] if len(ranked) > 1 else None
+            for rank, row in enumerate(ranked, start=1):
+                if second != 2:  # the lead over a second that was retired is nobody's
+                    row |= dict.fromkeys(("ahead", "ahead_low", "ahead_high"))
+                row["rank"] = rank
+        return left
 
 
 def _table(row: Mapping[str, Any], embedding: TaskEmbedding, stamp: Stamp) -> pa.Table:

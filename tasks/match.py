@@ -21,6 +21,7 @@ from fute.match.kernel import TextKernel
 from fute.match.novelty import MOST_UNLIKE, Novelty
 from fute.match.readout import ReadOut, read_out
 from fute.methods.crosscov.whitening import Doubles
+from fute.surrogate.vectors import has_no_model
 from fute.train.result import TrainingResult, read_card
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
 from storage.accuracies import ref_of
@@ -197,6 +198,13 @@ def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[Sto
     spaces = vectors.spaces()
     if wanted is not None:
         spaces = [row for row in spaces if row["space"] == wanted]
+    if unread := [row for row in spaces if has_no_model(row["surrogate"])]:
+        if len(unread) == len(spaces):
+            raise NotInStoreError(
+                f"space {unread[0]['space']} reads no texts (its surrogate is {unread[0]['surrogate']!r}, no model); a "
+                "match reads answers out through one that does"
+            )
+        spaces = [row for row in spaces if row not in unread]
     found = [(row, [e for e in vectors.population(row["space"]) if not e.imported]) for row in spaces]
     if not any(e.kind == "model" for _, population in found for e in population):
         which = "" if wanted is None else f" in space {wanted}"

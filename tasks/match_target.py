@@ -110,7 +110,8 @@ def of_classes(target: str, dataset: Dataset, classes: Sequence[str], rows: int)
         return Split(split.inputs.take(taken), places)
 
     parts = {name: part(split) for name, split in dataset.splits.items()}
-    return replace(dataset, splits={n: s for n, s in parts.items() if len(s)}, label_names=tuple(classes))
+    enough = {n: s for n, s in parts.items() if np.bincount(s.targets, minlength=2).min() >= FEWEST_A_LABEL}
+    return replace(dataset, splits=enough or {n: s for n, s in parts.items() if len(s)}, label_names=tuple(classes))
 
 
 def labelled_part(target: str, dataset: Dataset) -> Labelled:

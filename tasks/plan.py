@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from fute.check_study import check_reused
 from fute.config import DatasetConfig, EndpointConfig, Method, PromptModel, Study, TrainedModel
 from fute.data.cautions import dataset_cautions, pool_cautions
 from fute.data.ingest import ingest
@@ -264,6 +265,7 @@ def planned_pool(
 
     if study.pool.reuse is not None:
         pool, evaluated = store.pool(study.pool.reuse), []
+        check_reused(study, pool)
     else:
         evaluated = [dataset(d) for d in study.datasets] if study.pool.exclude_evaluated else []
         pool = build_pool(study.pool, run.folder, run.seed, evaluated)

@@ -6,6 +6,8 @@ the best order of classes that is not the one of their names correlates, and how
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ SLOPE = 4.7
 of every second task, half of the pairs turned at random: benchmarks/by_class.py."""
 SURE = 0.9
 """Probability from which models are said to be turned."""
+NUMBERED = re.compile(r"(label|class)?[ _-]?\d+", re.IGNORECASE)
+"""A name of a class that says nothing of it: 0, LABEL_1, class 2."""
 FEWEST_ROWS, FEWEST_A_CLASS = 100, 10
 """That both answered; of fewer, correlations are chance. Set by hand."""
 
@@ -36,6 +40,13 @@ class OtherOrder:
 
     stands_for: dict[str, str]
     probability: float
+
+
+def only_numbered(names: Sequence[str]) -> bool:
+    """Whether classes are called so that models of any task may have the same: then they may answer each other's in
+    some order for what their tasks have in common (0.23 of unrelated made-up models with two such classes, nearly all
+    with ten), and are to be compared within one task alone."""
+    return all(NUMBERED.fullmatch(name) for name in names)
 
 
 def other_order(ours: Outputs, theirs: Outputs) -> OtherOrder | None:

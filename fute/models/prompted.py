@@ -425,6 +425,11 @@ class PromptedModel:
         """Of a pool's rows those to ask about; those for a smaller `ask` are among those for a larger one."""
         if self._ask is None or table.pool is None or len(rows) <= self._ask:
             return rows
+        if len(rows) < len(table):
+            raise ModelError(
+                f"{self.id}: `ask` has the answers to all of a pool's rows completed, and this prompt can be put to "
+                f"{len(rows)} of {len(table)} (the others have no second text); leave `ask` out"
+            )
         order = generator(0, "rows to ask about", table.pool).permutation(len(table))
         kept = order[np.isin(order, rows)][: self._ask]
         return sorted(kept.tolist())

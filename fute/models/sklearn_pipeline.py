@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -89,7 +90,14 @@ def _read_by(model_id: str, pipeline: Any, table: TextTable) -> Any:
     arrays = arrays_of(table)
     names = getattr(pipeline, "feature_names_in_", None)
     if names is None:
-        return np.hstack([values.reshape(len(table), -1) for values in arrays.values()])
+        side_by_side = np.hstack([values.reshape(len(table), -1) for values in arrays.values()])
+        fitted, there = getattr(pipeline, "n_features_in_", None), side_by_side.shape[1]
+        if fitted is not None and fitted != there:
+            raise ModelError(
+                f"{model_id}: it was fitted on an array of {fitted} columns, and a row of the pool has {there} "
+                f"({listed(table.columns, 30)}); fit it on a data frame, whose columns have names"
+            )
+        return side_by_side
     if missing := [name for name in names if name not in arrays]:
         raise ModelError(
             f"{model_id}: it was fitted with the column {missing[0]!r}, which is none of the pool's: "
@@ -99,10 +107,10 @@ def _read_by(model_id: str, pipeline: Any, table: TextTable) -> Any:
 
 
 def data_frame(table: TextTable) -> Any:
-    """The rows of a table as a data frame of pandas."""
+    """The rows of a table as a data frame of pandas, whole numbers and booleans as such."""
     import pandas as pd
 
-    return pd.DataFrame({name: list(v) if v.ndim > 1 else v for name, v in arrays_of(table).items()})
+    return pd.DataFrame.from_records([json.loads(text) for text in table.texts], columns=list(table.columns or ()))
 
 
 def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
@@ -123,8 +131,10 @@ def pipeline_outputs(model_id: str, pipeline: Any, table: TextTable) -> Outputs:
             # Of several outputs, each output's classes add up to one, so that one is spared.
             if isinstance(probabilities, list):
                 return outputs_from_numbers(model_id, "scores", np.hstack([p[:, 1:] for p in probabilities]), n)
-            # Those of classes add up to one; of labels that may all be true they do not.
-            several = np.ndim(probabilities) == 2 and np.abs(np.sum(probabilities, axis=1) - 1).max(initial=0) > OFF_ONE
+            # Those of classes add up to one; of labels that may all be true they do not, but for some by chance.
+            several = getattr(pipeline, "multilabel_", False) or (
+                np.ndim(probabilities) == 2 and np.abs(np.sum(probabilities, axis=1) - 1).max(initial=0) > OFF_ONE
+            )
             return outputs_from_numbers(model_id, "scores" if several else "probabilities", probabilities, n, names)
     if hasattr(pipeline, "decision_function"):
         with foreign_code(model_id, "its decision_function"):

@@ -80,7 +80,10 @@ def _looked_up(file: Path, columns: tuple[str, ...] | None) -> Features:
         ) from exc
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise SurrogateError(f"{file}: column {VECTOR!r} is no list of as many finite numbers in each row")
-    row_of = {text: row for row, text in enumerate(texts)}
+    row_of: dict[Any, int] = {}
+    for row, text in enumerate(texts):
+        if not np.array_equal(vectors[row_of.setdefault(text, row)], vectors[row]):
+            raise SurrogateError(f"{file} has two vectors of one input ({str(text)[:80]!r}); leave one of them")
 
     def features(inputs: TextTable) -> Floats:
         rows = [row_of.get(key, -1) for key in keys_of(inputs)]
@@ -103,7 +106,7 @@ def _of_rows(pool: TextTable) -> Features:
     A constant stands beside them, as long as all of them together: rows are brought to unit length before they are
     compared, and with it two rows stay different that differ in length alone.
     """
-    encoders = {name: _encoder(values) for name, values in arrays_of(pool).items()}
+    encoders = {name: _encoder(name, values) for name, values in arrays_of(pool).items()}
 
     def features(inputs: TextTable) -> Floats:
         if inputs.columns != tuple(encoders):
@@ -111,7 +114,7 @@ def _of_rows(pool: TextTable) -> Features:
         try:
             encoded = [encoders[name](values) for name, values in arrays_of(inputs).items()]
         except ValueError as exc:
-            raise SurrogateError(f"rows are not shaped as the pool's are: {exc}") from exc
+            raise SurrogateError(f"the rows are not like the pool's: {exc}; write both alike") from exc
         varying = np.column_stack(encoded)
         constant = np.full((len(varying), 1), max(varying.shape[1], 1) ** 0.5)
         return np.column_stack([varying, constant]).astype(np.float32)
@@ -119,9 +122,9 @@ def _of_rows(pool: TextTable) -> Features:
     return features
 
 
-def _encoder(values: NDArray[Any]) -> Encode:
+def _encoder(name: str, values: NDArray[Any]) -> Encode:
     if values.dtype == object:
-        return _one_hot(values)
+        return _one_hot(name, values)
     flat = values.reshape(len(values), -1)
     known = ~np.isnan(flat)
     counts = np.maximum(known.sum(axis=0), 1)
@@ -130,8 +133,12 @@ def _encoder(values: NDArray[Any]) -> Encode:
     varies = spread > 1e-9 * np.maximum(abs(mean), 1e-300)
 
     def encode(values: NDArray[Any]) -> NDArray[np.float64]:
+        if not len(values) or all_missing(values):
+            return np.zeros((len(values), int(varies.sum())))
+        if values.dtype == object:
+            raise ValueError(f"column {name!r} holds numbers in the pool, and here texts or lists of other lengths")
         if values.shape[1:] != shape:
-            raise ValueError(f"a column of shape {shape} and one of {values.shape[1:]}")
+            raise ValueError(f"column {name!r} has shape {shape} in the pool, and here {values.shape[1:]}")
         scaled = (values.reshape(len(values), -1)[:, varies] - mean[varies]) / spread[varies]
         return np.nan_to_num(scaled)
 
@@ -139,11 +146,17 @@ def _encoder(values: NDArray[Any]) -> Encode:
     return encode
 
 
-def _one_hot(values: NDArray[Any]) -> Encode:
+def all_missing(values: NDArray[Any]) -> bool:
+    return all(value is None for value in values) if values.dtype == object else bool(np.isnan(values).all())
+
+
+def _one_hot(name: str, values: NDArray[Any]) -> Encode:
     known: Sequence[str] = sorted({str(value) for value in values if value is not None})
     known = known if len(known) <= MOST_VALUES else []
 
     def encode(values: NDArray[Any]) -> NDArray[np.float64]:
+        if values.dtype != object and not all_missing(values):
+            raise ValueError(f"column {name!r} holds texts in the pool, and here numbers")
         return np.array([[float(str(value) == one) for one in known] for value in values]).reshape(len(values), -1)
 
     return encode

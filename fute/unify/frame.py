@@ -221,12 +221,12 @@ def spread(cosines: NDArray[np.floating]) -> Spread:
 _JUDGED = (
     "Scores say how far two subjects are above chance: 0 and 1 are mean and standard deviation of unrelated tasks of "
     "the pool's own. A best candidate fits where the best of as many of these scores as high in at most 1 of "
-    f"{1 / FITS:,.0f} cases, and may fit up to 1 of {1 / MAY_FIT:.0f}; else nothing here fits, nor does anything fit "
-    "whose answers or labels cannot be told from shuffled ones. Real tasks are more alike: among candidates of other "
-    "families alone, one was said to fit for about "
+    f"{1 / FITS:,.0f} cases, and may fit up to 1 of {1 / MAY_FIT:.0f}; else nothing here fits"
 )
-LEGEND = f"{_JUDGED}1 of 12 subjects."
-OUTPUTS_LEGEND = f"{_JUDGED}1 of 3 models of texts."
+_ALIKE = "Real tasks are more alike: among candidates of other families alone, one was said to fit for about"
+_TOLD = "nor does anything fit whose answers or labels cannot be told from shuffled ones"
+LEGEND = f"{_JUDGED}, {_TOLD}. {_ALIKE} 1 of 12 subjects."
+OUTPUTS_LEGEND = f"{_JUDGED}. {_ALIKE} 1 of 3 models of texts."
 """Of answers alone: benchmarks/outputs.py."""
 NO_LEGEND = "Similarities are plain cosines: the space has no frame, and nothing says from where on they mean much."
 UNJUDGED_LEGEND = (

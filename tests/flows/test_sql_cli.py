@@ -199,7 +199,7 @@ def test_retire_says_what_it_did_and_undoes_it(tmp_path: Path) -> None:
         return [*done.stdout.splitlines(), *(row["candidate"] for row in json.loads(near.stdout))]
 
     assert there("m2") == ["model m2: retired", "m1"]
-    assert sorted(there("m2", "--undo")) == ["m1", "m2", "model m2: ranked again"]
+    assert sorted(there("m2", "--undo")) == ["m1", "m2", "model m2: counts again"]
     wrong = CliRunner().invoke(main, ["retire", "--store", root, "m22"])
     assert wrong.exit_code == 1
     assert "no dataset or model 'm22' is embedded" in wrong.stderr

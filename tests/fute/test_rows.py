@@ -221,3 +221,29 @@ def test_a_function_is_given_rows(tmp_path: Path) -> None:
     found = PythonCallable(config, tmp_path).outputs(numbers())
     arrays = arrays_of(numbers())
     np.testing.assert_array_equal(found.values[:, 1] == 1, arrays["a"] > arrays["b"])
+
+
+def test_a_float_of_32_bits_and_an_empty_text_are_what_a_csv_has_of_them() -> None:
+    single = pa.float32()
+    short = pa.table(
+        {"a": pa.array([0.1, None], single), "b": ["", "x"], "c": pa.array([[0.1], [2]], pa.list_(single))}
+    )
+    assert row_texts(short, ["a", "b", "c"], "there") == [
+        '{"a": 0.1, "b": null, "c": [0.1]}',
+        '{"a": null, "b": "x", "c": [2]}',
+    ]
+
+
+@pytest.mark.parametrize(("of_pool", "here"), [(["1", "A"], [1, 2]), ([1, 2], ["1", "A"])])
+def test_a_column_of_numbers_here_and_of_texts_there_is_refused(of_pool: list, here: list) -> None:
+    pool = Pool(table({"grade": of_pool, "x": [1, 2]}), ["a", "a"])
+    features = vector_features("vectors", Path(), pool)
+    with pytest.raises(SurrogateError, match=r"column 'grade' holds (texts|numbers) in the pool, and here"):
+        features(table({"grade": here, "x": [1, 2]}))
+    assert features(table({"grade": [None, None], "x": [1, 2]})).shape == features(pool.inputs).shape
+
+
+def test_a_model_fitted_on_an_array_of_other_columns_is_told_so() -> None:
+    model = LogisticRegression().fit(np.arange(12.0).reshape(4, 3), [0, 0, 1, 1])
+    with pytest.raises(ModelError, match=r"fitted on an array of 3 columns, and a row of the pool has 2 \(a, b\)"):
+        pipeline_outputs("m", model, table({"a": [1, 2], "b": [3, 4]}))

@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from fute.match.turned import FEWEST_A_CLASS, FEWEST_ROWS, SURE, best_other, correlations, other_order
+from fute.match.turned import FEWEST_A_CLASS, FEWEST_ROWS, SURE, best_other, correlations, only_numbered, other_order
 from fute.types import Outputs
 
 
@@ -88,3 +88,10 @@ def test_nothing_is_said_of_other_names_of_few_rows_or_of_rows_that_one_did_not_
     half = np.arange(400) < 200
     told = other_order(one, replace(turned, values=garbled, answered=half))
     assert told == other_order(replace(one, answered=half), turned)
+
+
+def test_numbers_for_names_say_nothing_of_a_task() -> None:
+    assert only_numbered(["0", "1"])
+    assert only_numbered(["LABEL_0", "LABEL_12"])
+    assert not only_numbered(["1 star", "2 stars"])
+    assert not only_numbered(["positive", "label_1"])

@@ -65,6 +65,26 @@ def test_a_retired_subject_is_seen_nowhere_and_a_run_that_embeds_it_brings_it_ba
     assert seen(store) == [{"m0", "m1", "m2"}] * 7
 
 
+def test_who_is_left_is_ranked_without_a_gap_and_leads_over_nobody_who_is_gone(store: Store) -> None:
+    vectors = VectorStore(store)
+    query = {"space": "s1", "query": "m0", "query_kind": "dataset", "candidate_kind": "model"}
+    rows = [query | {"candidate": f"m{i}", "rank": i, "ahead": 2.0 if i == 1 else None} for i in (1, 2, 3)]
+    vectors.put_ranking("s1", "second", ranked(*rows), vectors.population("s1"), None, Stamp())
+    sql = "SELECT candidate, rank, ahead FROM neighbors ORDER BY rank"
+
+    def told() -> list[tuple]:
+        found = [(row["candidate"], row["rank"], row["ahead"]) for row in vectors.neighbors("s1")]
+        assert catalog.query(store.root, sql).rows == found
+        return found
+
+    assert told() == [("m1", 1, 2.0), ("m2", 2, None), ("m3", 3, None)]
+    retire(store, [("model", "m2")], Stamp())
+    assert told() == [("m1", 1, None), ("m3", 2, None)]
+    bring_back(store, [("model", "m2")], Stamp())
+    retire(store, [("model", "m1")], Stamp())
+    assert told() == [("m2", 1, None), ("m3", 2, None)]
+
+
 def test_a_retired_subject_is_ranked_where_it_is_asked_for(store: Store) -> None:
     retire(store, [M0], Stamp())
     assert {e.subject for e in VectorStore(store).population("s1", {M0: "e0000"})} == {"m0", "m1", "m2"}

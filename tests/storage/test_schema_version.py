@@ -42,6 +42,7 @@ ROWS = {
     "datasets": 1, "dataset_rows": 4, "pools": 1, "pool_rows": 2, "models": 1, "prompts": 1, "outputs": 2, "spaces": 1,
     "embeddings": 3, "frames": 0, "neighbor_history": 2, "neighbors": 2, "member_history": 0, "accuracies": 0,
     "members": 0, "evaluations": 1, "drift": 0, "drift_baselines": 0, "runs": 1, "responses": 2, "prompt_answers": 0,
+    "retirements": 0, "alignments": 0,
 }  # fmt: skip
 
 

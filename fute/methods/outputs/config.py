@@ -13,6 +13,7 @@ class OutputsConfig(MethodSettings):
     """No surrogate and no training: how alike two models answer the same rows, whatever the rows are."""
 
     needs_surrogate: ClassVar[bool] = False
+    takes_datasets: ClassVar[bool] = False
 
     method: Literal["outputs"] = "outputs"
     """Says which method this is."""
@@ -21,10 +22,3 @@ class OutputsConfig(MethodSettings):
     1 / sqrt(dim), 0.003."""
     ridge: float = Field(default=1e-3, gt=0, le=1)
     """Added to each variance before whitening, as a share of the largest one."""
-    datasets: bool = False
-    """Embed datasets too, from their labels of rows that the pool holds as well (`pool.exclude_evaluated: false`);
-    without such rows a dataset has no place among answers."""
-
-    @property
-    def takes_datasets(self) -> bool:
-        return self.datasets

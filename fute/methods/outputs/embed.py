@@ -28,6 +28,9 @@ from fute.types import Dataset, Outputs, Pool, TaskEmbedding
 
 FEWEST_ROWS = 16
 """Pool rows that a dataset must have labels of."""
+LEAST_ANSWERED = 0.9
+"""Share of the pool that a model must have answered: with less, a vector tells rather which rows these were (models
+asked about the same half of 625 rows were like each other, whatever their task). Set by hand."""
 FEWEST_CENTRED = 4  # rows of a source: U-centring divides by two and three fewer
 BLOCK = 512  # rows of the kernel at once
 
@@ -55,11 +58,16 @@ class OutputsAlone(Embedder):
         """MTE from outputs on the pool; pairs with a row without an answer count as 0.
 
         Raises:
-            OutputsError: wrong shape, not finite, constant, spans outside their text, or too few answers.
-            MethodError: the outputs do not vary within the pool's sources.
+            OutputsError: wrong shape, not finite, constant, or spans outside their text.
+            MethodError: fewer than LEAST_ANSWERED answers, or they do not vary within the pool's sources.
         """
         check_spans(outputs.validate(len(self._inputs)), self._inputs)
         rows = outputs.answered_rows
+        if len(rows) < LEAST_ANSWERED * len(self._inputs):
+            raise MethodError(
+                f"it answered {len(rows)} of the pool's {len(self._inputs)} rows, and method outputs needs "
+                f"{LEAST_ANSWERED:.0%}, to compare answers to the same rows; use crosscov, or a pool that it can answer"
+            )
         if outputs.kind == "spans":
             y = expected_positions(*unpack_spans(outputs.values[rows]), self._context_lengths[rows])
         else:
@@ -70,7 +78,9 @@ class OutputsAlone(Embedder):
         return self._embedding(rows, y)
 
     def dataset(self, dataset: Dataset) -> TaskEmbedding:
-        """DTE from the training labels of rows that are the pool's too, as if a model had answered these alone.
+        """Embed a task of the pool's own by its labels of pool rows, as if a model had answered these alone.
+
+        For the frame. Of the user's datasets few rows are the pool's, and a vector of few rows tells which these are.
 
         Raises:
             MethodError: labels that check_labels refuses, or of fewer than FEWEST_ROWS pool rows.
@@ -81,9 +91,8 @@ class OutputsAlone(Embedder):
         rows = np.flatnonzero(own >= 0)
         if len(rows) < FEWEST_ROWS:
             raise MethodError(
-                f"dataset {dataset.id}: it has labels of {len(rows)} of the pool's {len(own)} rows, and method outputs "
-                f"needs {FEWEST_ROWS}; put its rows into the pool (a source of its own, exclude_evaluated: false), or "
-                "use crosscov, which reads a dataset through a surrogate"
+                f"dataset {dataset.id}: it has labels of {len(rows)} of the pool's {len(own)} rows, and {FEWEST_ROWS} "
+                "are needed; crosscov reads a dataset through a surrogate"
             )
         return self._embedding(rows, targets_as_outputs(dataset)[own[rows]])
 
