@@ -15,9 +15,10 @@ import yaml
 
 from flows.pipeline import pipeline
 from flows.unchanged import run_unchanged
-from fute.check_study import check_study
+from fute.check_study import check_reused, check_study
 from fute.errors import ConfigError
 from fute.load_study import load_study, study_from_mapping
+from fute.types import Pool, TextTable
 from storage import catalog
 from tests.conftest import REPOSITORY
 
@@ -147,6 +148,27 @@ def problems(tmp_path: Path, **changes: Any) -> str:
     return ""
 
 
+NO_ROWS = {"models": [{"kind": "python", "id": "m", "entry_point": "gone:f"}]}
+FREE = {"id": "p", "template": "{{text}}", "answer": "text"}
+ASKED = {
+    "methods": [{"method": "outputs"}],
+    "prompts": [{"id": "p", "template": "{{text}}?", "verbalizer": {"x": ["x"], "y": ["y"]}}],
+    "endpoints": [{"id": "e", "model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": None}],
+    "models": [{"kind": "prompt", "prompt": "*", "endpoint": "*", "ask": 50}],
+}
+
+
+def test_a_pool_of_rows_that_is_reused_is_given_to_nobody_who_reads_texts(tmp_path: Path) -> None:
+    pool = Pool(TextTable(['{"a": 1}'], columns=("a",)), ["s"])
+    other = {"data": {"files": "texts.parquet"}}
+    fields = {"name": "rows", "pool": {"reuse": "ab", "sources": [other]}, "methods": [{"method": "outputs"}]}
+    able = {"kind": "python", "id": "able", "entry_point": "own:f"}
+    check_reused(study_from_mapping({**fields, "models": [able]}, tmp_path), pool)
+    unable = {"kind": "transformers", "id": "unable", "model": "bert"}
+    with pytest.raises(ConfigError, match="rows of a, and model unable reads others"):
+        check_reused(study_from_mapping({**fields, "models": [able, unable]}, tmp_path), pool)
+
+
 def test_a_study_of_rows_is_in_order(tmp_path: Path) -> None:
     assert problems(tmp_path) == ""
     assert problems(tmp_path, surrogate={"model": "none"}, methods=[{"method": "outputs"}]) == ""
@@ -180,6 +202,19 @@ def test_a_study_of_rows_is_in_order(tmp_path: Path) -> None:
             {"models": [{"kind": "transformers", "id": "m", "model": "bert"}]},
             "kind transformers reads texts, and the inputs are rows; use sklearn, python, mlflow",
         ),
+        (
+            {"pool": {"sources": [{"data": {"files": "rows.parquet"}, "text": "label"}]}, "datasets": [], **NO_ROWS},
+            "vectors takes values of the pool's `columns`, and it has texts",
+        ),
+        (
+            {
+                "surrogate": {"model": "none"},
+                **ASKED,
+                "prompts": [{"id": "p", "template": "{{text}}", "answer": "text"}],
+            },
+            "answers in free text (p) are read by one",
+        ),
+        ({**ASKED}, "models[0].ask: method outputs compares answers to all rows of the pool"),
     ],
 )
 def test_what_does_not_go_together_is_told_before_a_run(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fute.errors import OutputsError
+from fute.errors import ModelError, OutputsError
 from fute.llm.cache import MemoryLedger
 from fute.methods.crosscov.config import CrosscovConfig
 from fute.methods.crosscov.embed import Crosscov
 from fute.methods.crosscov.few_rows import RIDGE, Completion
 from fute.types import UNRELATED, Floats, Outputs, Pool, TextTable
-from tests.fute.test_llm_prompted import TEXTS, model, server
+from tests.fute.test_llm_prompted import PAIRS, TEXTS, model, server
 
 __all__ = ["server"]
 N, WIDTH, CLASSES = 600, 40, 3
@@ -140,3 +140,11 @@ def test_all_rows_of_a_small_pool_and_all_of_other_texts_are_asked_about(server)
 def test_who_is_asked_about_fewer_rows_is_another_model_and_who_is_asked_about_all_is_as_before(server):
     assert model(server, ask=12).fingerprint != model(server).fingerprint
     assert "ask" not in model(server).identity
+
+
+def test_a_prompt_that_only_pairs_can_be_put_to_is_asked_about_all_of_these_or_not_at_all(server):
+    pairs = ["and that?" if i % 3 else None for i in range(len(TEXTS))]
+    pool = Pool(TextTable(TEXTS, pairs), ["s"] * len(TEXTS)).inputs
+    with pytest.raises(ModelError, match=r"this prompt can be put to 20 of 30 .*; leave `ask` out"):
+        model(server, PAIRS, ask=12).outputs(pool)
+    assert server.n_requests == 0

@@ -1,0 +1,27 @@
+"""Which space a match reads: one whose surrogate reads texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fute.errors import NotInStoreError
+from fute.types import TaskEmbedding
+from storage.stamp import Stamp
+from storage.store import Store
+from storage.vectors import VectorStore
+from tasks.match import space_of
+from tests.storage.small_store import vector, write
+from tests.storage.test_store import embedding_row, space_row
+
+
+def test_a_space_without_a_model_for_a_surrogate_is_left_out_however_many_models_it_has(tmp_path: Path) -> None:
+    store = write(Store(tmp_path).root, range(1))
+    vectors = VectorStore(store)
+    vectors.put_space(space_row("s2") | {"surrogate": "none", "method": "outputs"}, Stamp())
+    for i in range(3):
+        vectors.put(embedding_row(f"m{i}", f"f{i}", "model", "s2"), TaskEmbedding(vector(i)), Stamp())
+    assert space_of(store, None)[0]["space"] == "s1"
+    with pytest.raises(NotInStoreError, match="space s2 reads no texts"):
+        space_of(store, "s2")
