@@ -22,7 +22,7 @@ from fute.select.candidates import NO_ANSWER
 from fute.types import Outputs, TextTable
 from storage.store import Store
 from tasks.labels_file import ask_for_labels
-from tasks.match import LEAST_AGREEMENT, features_of, is_classes, outputs_of, read_outs, space_of, turned
+from tasks.match import LEAST_AGREEMENT, class_names, features_of, is_classes, outputs_of, read_outs, space_of, turned
 from tasks.match_target import Columns
 from tasks.select import file_pool
 
@@ -213,10 +213,6 @@ def answers_of(model: str, kind: str, outputs: Outputs) -> Answers | None:
         return None
     said = np.where(outputs.answered_mask, outputs.values.argmax(axis=1), NO_ANSWER)
     return Answers(model, kind, class_names(outputs), said)
-
-
-def class_names(outputs: Outputs) -> tuple[str, ...]:
-    return outputs.label_names or tuple(map(str, range(outputs.values.shape[1])))
 
 
 def judged(answers: Sequence[Answers], labelled: Mapping[int, str] | None = None) -> list[Group]:
