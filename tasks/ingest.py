@@ -7,7 +7,7 @@ import logging
 from pydantic import BaseModel
 
 from fute.config import DatasetConfig, PoolConfig, PromptConfig
-from fute.data.cautions import dataset_cautions, pool_cautions
+from fute.data.cautions import dataset_cautions, pool_cautions, rows_to_spare
 from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from tasks.engine import NO_CACHE, task
@@ -51,14 +51,8 @@ def build_pool_snapshot(run: Run, config: PoolConfig, datasets: list[DatasetRef]
         pool = build_pool(config, run.folder, run.seed, evaluated)
         if change := pool_change(run.study, store, pool, evaluated):
             log.warning("%s", change)
-        seen = sum(source["seen"] for source in pool.report["sources"].values())
-        if (spared := seen - len(pool) - sum(pool.report["left_out"].values())) > 0:
-            log.info(
-                "pool: %d more rows could be taken; rows_per_source is %d, max_rows %d",
-                spared,
-                config.rows_per_source,
-                config.max_rows,
-            )
+        for caution in rows_to_spare(pool, config):
+            log.info("%s", caution)
         store.put_pool(pool, run.stamp)
     for caution in pool_cautions(pool, known if config.reuse or not config.exclude_evaluated else ()):
         log.info("%s", caution)

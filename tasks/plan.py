@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from fute.check_study import check_reused
 from fute.config import DatasetConfig, EndpointConfig, Method, PromptModel, Study, TrainedModel
-from fute.data.cautions import dataset_cautions, pool_cautions
+from fute.data.cautions import dataset_cautions, pool_cautions, rows_to_spare
 from fute.data.ingest import ingest
 from fute.data.pool import build_pool
 from fute.errors import FuteError
@@ -273,6 +273,8 @@ def planned_pool(
         known = evaluated or [dataset(d) for d in study.datasets]
         cautions += [line for each in known for line in (*each.report.get("read_as", ()), *dataset_cautions(each))]
         cautions += pool_cautions(pool, () if evaluated else known)
-        if study.pool.reuse is None and (change := pool_change(study.name, store, pool, evaluated)):
-            cautions.append(change)
+        if study.pool.reuse is None:
+            cautions += rows_to_spare(pool, study.pool)
+            if change := pool_change(study.name, store, pool, evaluated):
+                cautions.append(change)
     return pool

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fute.config import PoolConfig
 from fute.data.duplicates import normalised
 from fute.data.pool import EvaluatedTexts
 from fute.did_you_mean import listed
@@ -67,6 +68,14 @@ def _class_cautions(dataset: Dataset) -> Iterable[str]:
     for alike in spelt.values():
         if len(alike) > 1:
             yield f"the labels {listed(map(repr, alike))} differ in capitals, or how accents are encoded: two classes?"
+
+
+def rows_to_spare(pool: Pool, config: PoolConfig) -> list[str]:
+    """That a pool's sources have more rows than were taken."""
+    seen = sum(source["seen"] for source in pool.report["sources"].values())
+    spared = seen - len(pool) - sum(pool.report["left_out"].values())
+    limits = f"rows_per_source is {config.rows_per_source}, max_rows {config.max_rows}"
+    return [f"pool: {spared:,} more rows could be taken; {limits}"] if spared > 0 else []
 
 
 def pool_cautions(pool: Pool, beside: Iterable[Dataset]) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fute.data.cautions import dataset_cautions, leaked, pool_cautions
+from fute.config import PoolConfig
+from fute.data.cautions import dataset_cautions, leaked, pool_cautions, rows_to_spare
 from fute.errors import DataError
 from fute.types import Pool, TextTable
 from tests.fute.memory_rows import dataset_from_rows
@@ -78,3 +81,11 @@ def test_what_a_pool_shares_with_datasets_is_counted():
     assert pool_cautions(pool, [known])[0].startswith("pool: 3 of its 4 texts are also in a dataset")
     built = Pool(TextTable(["something else"]), ["s"], {"left_out": {"evaluated_exact": 2, "evaluated_normalised": 1}})
     assert pool_cautions(built, ()) == ["pool: 3 texts of its sources are also in a dataset, and were left out"]
+
+
+def test_a_pool_says_how_many_rows_its_sources_have_to_spare() -> None:
+    config = PoolConfig.model_validate({"sources": [{"data": {"files": "a.csv"}}], "rows_per_source": 2})
+    report = {"sources": {"a": {"seen": 9}, "b": {"seen": 2}}, "left_out": {"duplicate": 1}}
+    pool = Pool(TextTable(["x", "y", "z"]), ["a", "a", "b"], report)
+    assert rows_to_spare(pool, config) == ["pool: 7 more rows could be taken; rows_per_source is 2, max_rows 3000"]
+    assert rows_to_spare(replace(pool, report=report | {"left_out": {"duplicate": 8}}), config) == []
