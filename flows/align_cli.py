@@ -52,7 +52,7 @@ def export_space(space: str, file: Path, subjects: tuple[str, ...], store: Path)
 
     opened = Store(known_store(store))
     exported = write_file_of(opened, space, file, check_vectors(opened, space), subjects)
-    click.echo(f"{file}: {exported.subjects} subjects of space {space}\ndigest {exported.digest}")
+    click.echo(f"{file}: {_subjects(exported.subjects)} of space {space}\ndigest {exported.digest}")
 
 
 @click.command("import")
@@ -71,4 +71,8 @@ def import_space(file: Path, origin: str, store: Path) -> None:
 
     opened = Store(known_store(store))
     taken = read_file_of(opened, file, origin, lambda space: check_vectors(opened, space))
-    click.echo(f"{taken.subjects} subjects of {origin} in space {taken.space}, {taken.known} of them known before")
+    click.echo(f"{_subjects(taken.subjects)} of {origin} in space {taken.space}, {taken.known} of them known before")
+
+
+def _subjects(n: int) -> str:
+    return f"{n} subject{'' if n == 1 else 's'}"

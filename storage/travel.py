@@ -23,6 +23,7 @@ from fute.space import embedding_id
 from fute.types import UNRELATED, Floats, Kind, TaskEmbedding
 from storage import schemas
 from storage.files import read_parquet, write_parquet_folder
+from storage.retirements import bring_back
 from storage.seal import write_sealed
 from storage.stamp import Stamp, code_version
 from storage.store import Store, card, to_json
@@ -159,6 +160,7 @@ def read_file_of(store: Store, path: Path, origin: str, checks_of: Callable[[str
         metrics = {} if row["unrelated_p"] is None else {UNRELATED: row["unrelated_p"]}
         _put_card(store, subject, row, to_json(imported), stamp)
         vectors.put(written, TaskEmbedding(vector, metrics), stamp)
+    bring_back(store, [(row["kind"], f"{origin}/{row['subject']}") for row in rows], stamp)
     return Imported(space, len(rows), known)
 
 
