@@ -431,8 +431,7 @@ class PromptedModel:
                 f"{len(rows)} of {len(table)} (the others have no second text); leave `ask` out"
             )
         order = generator(0, "rows to ask about", table.pool).permutation(len(table))
-        kept = order[np.isin(order, rows)][: self._ask]
-        return sorted(kept.tolist())
+        return sorted(order[: self._ask].tolist())
 
 
 def missing_calls(model: PromptedModel, table: TextTable, ledger: ResponseLedger) -> int:
