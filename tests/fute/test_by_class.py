@@ -7,6 +7,8 @@ import pytest
 
 from fute.match.by_class import CHANCE, balanced, classes_of, expected_right, rightly, tell_apart
 
+pytestmark = pytest.mark.kernels
+
 
 def drawn(n: int, classes: int, sure: float, two: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a model that answers class two[label] with so much more log-odds, and the labels."""

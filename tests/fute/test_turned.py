@@ -11,6 +11,8 @@ import pytest
 from fute.match.turned import FEWEST_A_CLASS, FEWEST_ROWS, SURE, best_other, correlations, only_numbered, other_order
 from fute.types import Outputs
 
+pytestmark = pytest.mark.kernels
+
 
 def answers(n: int, names: tuple[str, ...], noise: float, seed: int) -> Outputs:
     """Of one task, which all seeds have in common, by a model of its own errors."""
