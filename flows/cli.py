@@ -178,7 +178,9 @@ def show(subject: str, as_json: bool, store: Path) -> None:
         if kind == "nearest":
             click.echo("nearest (--json has intervals and p-values)")
             entries = accuracy_told(entries)
-            columns = [name for name in (entries[0] if entries else ()) if name not in ONLY_IN_JSON]
+            of_both = len({e["query_kind"] for e in entries}) > 1  # a dataset and a model of one name
+            hidden = ONLY_IN_JSON if of_both else (*ONLY_IN_JSON, "query_kind")
+            columns = [name for name in (entries[0] if entries else ()) if name not in hidden]
             print_rows(columns, [tuple(e[name] for name in columns) for e in entries], None)
             continue
         for entry in entries:

@@ -93,16 +93,17 @@ def _explain_unwritable(path: Path) -> Iterator[None]:
 @click.argument("subject")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many of each kind.")
 @click.option("--space", help="In this space only.")
+@click.option("--kind", type=click.Choice(["dataset", "model"]), help="Of the subject, where both are called so.")
 @click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
 @click.option("--csv", "form", flag_value="csv", help="As CSV.")
 @store_option
-def nearest(subject: str, k: int, space: str | None, form: str | None, store: Path) -> None:
+def nearest(subject: str, k: int, space: str | None, kind: Kind | None, form: str | None, store: Path) -> None:
     """The nearest datasets and models of a subject, looked for now among all that is stored."""
     from storage.nearest import NEAREST
     from storage.nearest import nearest as find
     from storage.store import Store
 
-    rows = find(Store(known_store(store)), subject, k, space)
+    rows = find(Store(known_store(store)), subject, k, space, kind)
     names = NEAREST.names
     if form is None and rows:
         rows = accuracy_told(rows)

@@ -242,10 +242,10 @@ MACROS = [
     CREATE MACRO nearest(subject_id, k := 5) AS TABLE
         SELECT s.method, n.candidate_kind, n.rank, n.candidate, n.expected_accuracy, n.accuracy_low, n.accuracy_high,
                n.accuracy_unknown, n.score, n.ci_low, n.ci_high,
-               n.verdict, n.p_value, n.ahead, n.ahead_low, n.ahead_high, n.similarity, n.space
+               n.verdict, n.p_value, n.ahead, n.ahead_low, n.ahead_high, n.similarity, n.space, n.query_kind
         FROM neighbors n LEFT JOIN spaces s USING (space)
         WHERE n.query = subject_id AND n.rank <= k
-        ORDER BY n.space, n.candidate_kind, n.rank
+        ORDER BY n.space, n.query_kind, n.candidate_kind, n.rank
     """,
     # A cosine of two vectors, refused across spaces: their axes mean different things.
     """

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fute.did_you_mean import did_you_mean
-from fute.errors import NotInStoreError
+from fute.errors import NotInStoreError, StoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
 from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
@@ -51,8 +51,13 @@ def placed_vectors(population: Sequence[StoredEmbedding], frame: Frame | None) -
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if frame is None else frame.place(vectors)
 
 
-def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -> list[dict[str, Any]]:
+def nearest(
+    store: Store, subject: str, k: int = 10, space: str | None = None, kind: Kind | None = None
+) -> list[dict[str, Any]]:
     """The k nearest datasets and the k nearest models of a subject, in every space that holds it.
+
+    Args:
+        kind: of the subject, where a dataset and a model have the same name.
 
     Returns:
         Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of models near a dataset
@@ -61,18 +66,24 @@ def nearest(store: Store, subject: str, k: int = 10, space: str | None = None) -
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
+        StoreError: it is a dataset's name and a model's, and no kind is given.
     """
     vectors = VectorStore(store)
     spaces = _methods(vectors, space)
-    found = {space_id: _nearest_in(vectors, space_id, subject, k) for space_id in spaces}
-    if all(rows is None for rows in found.values()):
+    found = {space_id: _nearest_in(vectors, space_id, subject, k, kind) for space_id in spaces}
+    if len({of_kind for by_kind in found.values() for of_kind in by_kind}) > 1:
+        raise StoreError(f"a dataset and a model are called {subject!r}; say which with --kind")
+    if not any(found.values()):
         if any(name == subject for _, name in retired(store.root)):
             raise NotInStoreError(f"{subject!r} was retired; `fute retire --undo {subject}` has it ranked again")
         near = did_you_mean(subject, sorted({e.subject for space_id in spaces for e in vectors.population(space_id)}))
         told = near or "; `fute ls embeddings` lists what there is"
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}{told}")
     return [
-        {"space": space_id, "method": spaces[space_id], **row} for space_id, rows in found.items() for row in rows or ()
+        {"space": space_id, "method": spaces[space_id], **row}
+        for space_id, by_kind in found.items()
+        for rows in by_kind.values()
+        for row in rows
     ]
 
 
@@ -87,12 +98,18 @@ def _methods(vectors: VectorStore, space: str | None) -> dict[str, str]:
     return {space: methods[space]}
 
 
-def _nearest_in(vectors: VectorStore, space: str, subject: str, k: int) -> list[dict[str, Any]] | None:
-    """Of one space; None: the subject is not in it."""
+def _nearest_in(
+    vectors: VectorStore, space: str, subject: str, k: int, kind: Kind | None
+) -> dict[Kind, list[dict[str, Any]]]:
+    """Of one space, by kind of the subject; empty where the subject is not in it."""
     population = vectors.population(space)
-    own = next((i for i, e in enumerate(population) if e.subject == subject), None)
-    if own is None:
-        return None
+    named = [i for i, e in enumerate(population) if e.subject == subject and kind in (None, e.kind)]
+    return {population[i].kind: _nearest_of(vectors, space, population, i, k) for i in named}
+
+
+def _nearest_of(
+    vectors: VectorStore, space: str, population: Sequence[StoredEmbedding], own: int, k: int
+) -> list[dict[str, Any]]:
     frame = vectors.ranked_frame(space)
     query = placed_vectors(population[own : own + 1], frame)[0]
     cosines = np.concatenate([block @ query for block in _blocks(population, frame)])

@@ -72,13 +72,17 @@ class OpenStore:
         )
         return table.append_column("comment", pa.array([COMMENTS[name] for name in table["view"].to_pylist()]))
 
-    def nearest(self, subject: str, k: int = 10, space: str | None = None) -> pa.Table:
+    def nearest(self, subject: str, k: int = 10, space: str | None = None, kind: Kind | None = None) -> pa.Table:
         """The k nearest datasets and models of a subject in each space, looked for now among all that is stored.
+
+        Args:
+            kind: of the subject, where a dataset and a model have the same name.
 
         Raises:
             NotInStoreError: nothing of this name is embedded.
+            StoreError: a dataset and a model are called so, and no kind is given.
         """
-        return pa.Table.from_pylist(nearest(self._store, subject, k, space), NEAREST)
+        return pa.Table.from_pylist(nearest(self._store, subject, k, space, kind), NEAREST)
 
     def near_duplicates(self, space: str, threshold: float, kind: Kind = "model") -> pa.Table:
         """Pairs of one kind in a space whose cosine is at least the threshold, in the space's frame."""

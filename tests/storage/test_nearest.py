@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fute.errors import NotInStoreError
+from fute.errors import NotInStoreError, StoreError
 from fute.types import TaskEmbedding
 from fute.unify.frame import verdict
 from storage import nearest as module
@@ -103,3 +103,14 @@ def test_a_subject_is_looked_for_in_every_space_and_its_absence_is_told(store: S
         nearest(store, "M-1")
     with pytest.raises(NotInStoreError, match="no space s3"):
         nearest(store, "m1", space="s3")
+
+
+def test_a_name_of_both_kinds_is_asked_for_by_its_kind(store: Store) -> None:
+    for kind in ("dataset", "model"):
+        rows = nearest(store, "m28", 3, kind=kind)
+        assert "m28" not in {row["candidate"] for row in rows if row["candidate_kind"] == kind}  # that is itself
+        assert "m28" in {row["candidate"] for row in rows if row["candidate_kind"] != kind}
+    with pytest.raises(StoreError, match="a dataset and a model are called 'm28'; say which with --kind"):
+        nearest(store, "m28")
+    with pytest.raises(NotInStoreError, match="no embedding of 'm17'"):
+        nearest(store, "m17", kind="dataset")
