@@ -89,8 +89,7 @@ def write_file_of(store: Store, space: str, target: Path, checks: Floats, subjec
     ]
     rows += [{"kind": CHECK, "subject": f"{i}", "vector": vector} for i, vector in enumerate(checks)]
     table = pa.table({f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in ROWS}, schema=ROWS)
-    told = {name: vectors.space(space)[name] for name in SPACE_COLUMNS}
-    told |= {"version": TRAVEL_VERSION, "code": code_version()}
+    told = _card_of(vectors.space(space)) | {"version": TRAVEL_VERSION, "code": code_version()}
     digest = _digest(table, told)
     sealed = table.replace_schema_metadata({CARD_KEY: to_json(told | {"digest": digest}).encode()})
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -102,6 +101,20 @@ def write_file_of(store: Store, space: str, target: Path, checks: Floats, subjec
     finally:
         temporary.unlink(missing_ok=True)
     return Exported(len(chosen), digest)
+
+
+def _card_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `spaces` as it may leave: a surrogate that is a file here is named without its folders."""
+    settings = json.loads(row["settings"])
+    surrogate = _without_folders(row["surrogate"])
+    if "model" in settings.get("surrogate", {}):
+        settings["surrogate"]["model"] = surrogate
+    return {name: row[name] for name in SPACE_COLUMNS} | {"surrogate": surrogate, "settings": to_json(settings)}
+
+
+def _without_folders(surrogate: str) -> str:
+    kind, colon, name = surrogate.rpartition(":")
+    return f"{kind}{colon}{Path(name).name}" if name.startswith(("/", ".", "~")) else surrogate
 
 
 def read_file_of(store: Store, path: Path, origin: str, checks_of: Callable[[str], Floats]) -> Imported:

@@ -55,6 +55,22 @@ def file(theirs: Store, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["", "vectors:"])
+def test_a_file_does_not_say_where_its_writer_keeps_the_surrogate(tmp_path: Path, kind: str) -> None:
+    store = filled(tmp_path / "theirs", "sst2")
+    surrogate = f"{kind}{tmp_path}/models/tiny"
+    settings = json.dumps({"surrogate": {"model": surrogate, "layer": 2}, "method": {"method": "crosscov"}})
+    space = {**space_row("s2"), "surrogate": surrogate, "settings": settings}
+    VectorStore(store).put_space(space, Stamp())
+    VectorStore(store).put({**embedding_row("sst2", "m", space="s2"), **space}, TaskEmbedding(vector(0), {}), Stamp())
+    path = tmp_path / "theirs.parquet"
+    write_file_of(store, "s2", path, CHECKS)
+    told = json.loads(pq.read_schema(path).metadata[CARD_KEY])
+    assert told["surrogate"] == f"{kind}tiny"
+    assert json.loads(told["settings"])["surrogate"] == {"model": f"{kind}tiny", "layer": 2}
+    assert str(tmp_path).encode() not in path.read_bytes()
+
+
 def take(store: Store, file: Path, origin: str = "acme", checks: np.ndarray = CHECKS) -> Imported:
     return read_file_of(store, file, origin, lambda _: checks)
 
@@ -69,7 +85,7 @@ def test_imported_subjects_are_found_and_say_where_they_are_from(ours: Store, th
         assert came.imported
         assert came.metrics == {UNRELATED: 0.25}
     assert not kept["model", "tickets"].imported
-    assert "acme/sst2" in {row["candidate"] for row in nearest(ours, "tickets", 5)}
+    assert "acme/sst2" in {row["candidate"] for row in nearest(ours, "tickets", 5, kind="model")}
     query = "SELECT provenance->'imported'->>'from' FROM datasets WHERE id = 'acme/sst2'"
     assert catalog.query(ours.root, query).rows == [("acme",)]
 
