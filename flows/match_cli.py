@@ -115,6 +115,9 @@ def match(
         known = partial(match_unlabelled, Store(root), path, columns, space, rows or 1000, labels_file, labels, named)
         _show_and_label(known, k, as_json)
         return
+    if classes or labels:
+        option = "--classes" if classes else "--labels"
+        raise click.UsageError(f"{option} is for a file without labels, and {target} has labels")
     from tasks.match import match as find
 
     found = find(Store(root), target, columns=columns, space=space, rows=rows or 1000, keep=keep)
