@@ -217,7 +217,7 @@ def steps(
         if cautions is not None and (frame := vectors.frame(space)) is not None:
             found = frame.own_first["dataset", "model"]
             cautions.append(
-                f"what this pool tells ({config.method}): of {frame.tasks} tasks made of its own texts {found:.0%} "
+                f"what this pool tells ({config.method}): of {frame.tasks} tasks made of its own rows {found:.0%} "
                 "find their own model first"
             )
         population = vectors.population(space, current[space])

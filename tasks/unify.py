@@ -98,7 +98,7 @@ def _frame(run: Run, space: SpaceRef) -> Frame | None:
     store = run.open_store()
 
     def compute() -> dict[str, np.ndarray]:
-        log.info("unify: embedding tasks made of the pool's own texts, for what is chance (%s)", space.method.method)
+        log.info("unify: embedding tasks made of the pool's own rows, for what is chance (%s)", space.method.method)
         embedder = resources.space(run, space.id, space.surrogate, space.method, space.pool)
         features = resources.features(store, space.surrogate, run.folder, space.pool)
         with resources.compute_lock:
