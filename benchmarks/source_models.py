@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from real_tasks import Task, split_rows
 from scipy.special import softmax
-from transfer import SETTINGS, find_backbone, source_model
+from transfer import SETTINGS, SHALLOW, find_backbone, source_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fute.data.sampling import generator
@@ -50,7 +50,7 @@ class SourceModel:
 
 def read_source_models(tasks: Sequence[Task], layers: int | None, cache: Path) -> list[SourceModel]:
     """One for each task, trained where it is not there; in float32, which every processor computes alike."""
-    settings = SETTINGS.model_copy(update={"dtype": "float32"})
+    settings = (SETTINGS if layers is None else SHALLOW).model_copy(update={"dtype": "float32"})
     backbone = find_backbone(layers, cache)
     record: dict[str, Any] = {"sources": {}}
     found = []

@@ -7,9 +7,10 @@ fine-tuned on a few rows of each of 12 tasks, three times over other rows, and s
 written when it is there: killed, the same command goes on. Needs the shared data: the folder that FUTE_SHARED names, or
 ../shared beside the checkout. Trained source models are kept in --cache.
 
-    ... --layers 3 --draws 1 --dtype float32 --out benchmarks/results/transfer_scores_3_layers.json
+    ... --layers 3 --draws 2 --out benchmarks/results/transfer_scores_3_layers.json
 
-does the same once over, from the first three layers of MiniLM: a second backbone, for benchmarks/claims.py.
+does the same twice over, from the first three layers of MiniLM: a second backbone, for benchmarks/claims.py. It learns
+nothing by the first one's recipe, and has one of its own.
 
 Rows of a target whose text a source was given as well are left out of its training and its held-out rows (the film
 reviews stand in several tasks). A task is no source for itself.
@@ -59,6 +60,10 @@ SETTINGS = TransferConfig(
     sources=SOURCES, targets=TARGETS, rows=32, eval_rows=300, seeds=3, epochs=8, learning_rate=2e-4, max_tokens=48,
     dtype="bfloat16", source_rows=600, source_epochs=2, source_learning_rate=1e-4,
 )  # fmt: skip
+SHALLOW = SETTINGS.model_copy(
+    update={"learning_rate": 5e-4, "dtype": "float32", "source_epochs": 4, "source_learning_rate": 5e-4}
+)
+"""For the first layers alone: found on rotten_tomatoes, subj and emotion as sources, the first two as starts for cr."""
 SOURCE_SEED = 0
 DEVICE = torch.device("cpu")
 
@@ -70,7 +75,7 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     entries = manifest(shared)
     tasks = {i: read_task(shared, entries[i], max_rows=MAX_ROWS, splits=("train", "test")) for i in SOURCES}
-    settings = SETTINGS.model_copy(update={"seeds": options.draws, "dtype": options.dtype})
+    settings = (SETTINGS if options.layers is None else SHALLOW).model_copy(update={"seeds": options.draws})
     backbone = find_backbone(options.layers, options.cache)
     record = _open(options.out, tasks, backbone, settings, options.layers)
     starts = {NONE: backbone}
@@ -106,7 +111,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=HERE / ".cache/transfer")
     parser.add_argument("--layers", type=int, help="use only so many of MiniLM's six layers; default: all")
     parser.add_argument("--draws", type=int, default=SETTINGS.seeds)
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=SETTINGS.dtype)
     parser.add_argument("--out", type=Path, default=HERE / "results/transfer_scores.json")
     return parser.parse_args()
 
