@@ -26,11 +26,11 @@ from command import as_run, write_record
 from prompt_calibration import RULES, Answers, ask_network, biases, read_opt
 from prompt_selection import HERE, two_labels
 from prompt_targets import TARGETS, UNSEEN, Target, read_references, read_target
+from selection_measures import ranking_quality
 from threadpoolctl import threadpool_limits
 
 from fute.config import SurrogateConfig
 from fute.data.sampling import generator, stratified_sample
-from fute.select.measures import ranking_quality
 from fute.select.ranking import METHODS, Evidence
 from fute.select.references import labelled_texts
 from fute.select.strength import LabelledTexts, TargetSpace, closeness, oriented_closeness

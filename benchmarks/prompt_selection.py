@@ -32,13 +32,13 @@ from prompt_targets import (
     read_target,
     verbalizer_for,
 )
+from selection_measures import ranking_quality
 from threadpoolctl import threadpool_limits
 
 from fute.config import SurrogateConfig
 from fute.fingerprint import fingerprint
 from fute.select.candidates import Candidates, Doubles, Integers
 from fute.select.halving import Halving, successive_halving
-from fute.select.measures import ranking_quality
 from fute.select.ranking import METHODS, Evidence, find_merits, oriented_merits
 from fute.select.references import labelled_texts
 from fute.select.strength import TargetSpace

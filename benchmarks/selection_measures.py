@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from fute.select.candidates import Doubles
 
@@ -40,7 +41,7 @@ def ranking_quality(scores: Doubles, accuracies: Doubles) -> RankingQuality:
 
 def spearman(x: Doubles, y: Doubles) -> float:
     """Pearson's correlation of mean ranks."""
-    a, b = (ranks - ranks.mean() for ranks in (mean_ranks(x), mean_ranks(y)))
+    a, b = (ranks - ranks.mean() for ranks in (rankdata(x), rankdata(y)))
     length = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float(a @ b) / length if length > 0 else 0.0
 
@@ -53,10 +54,3 @@ def ndcg(scores: Doubles, gains: NDArray[np.floating]) -> float:
     order = np.argsort(ranks, kind="stable")
     sums = np.bincount(ranks, weights=gains) / np.bincount(ranks)  # tied candidates share their mean gain
     return float(sums[ranks][order] @ discounts) / best if best > 0 else 1.0
-
-
-def mean_ranks(values: Doubles) -> Doubles:
-    """1 for the smallest; equal values share the mean of their ranks."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(sizes)
-    return (ends - (sizes - 1) / 2)[group]
