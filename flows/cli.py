@@ -174,7 +174,12 @@ def show(subject: str, as_json: bool, store: Path) -> None:
     if as_json:
         click.echo(to_json(found))
         return
-    for kind, entries in found.items():
+    for kind, entries in sorted(found.items(), key=lambda each: each[0] == "nearest"):  # last
+        if kind == "turned against":
+            for entry in entries:
+                says = ", ".join(f"{mine!r} where it says {its!r}" for mine, its in entry["stands_for"].items())
+                click.echo(f"turned against {printable(entry['model'])} ({entry['probability']:.3f} sure): says {says}")
+            continue
         if kind == "nearest":
             click.echo("nearest (--json has intervals and p-values)")
             entries = accuracy_told(entries)

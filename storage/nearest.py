@@ -72,7 +72,7 @@ def nearest(
     spaces = _methods(vectors, space)
     found = {space_id: _nearest_in(vectors, space_id, subject, k, kind) for space_id in spaces}
     if len({of_kind for by_kind in found.values() for of_kind in by_kind}) > 1:
-        raise StoreError(f"a dataset and a model are called {subject!r}; say which with --kind")
+        raise StoreError(f"a dataset and a model are called {subject!r}; say which with --kind (kind= in Python)")
     if not any(found.values()):
         if any(name == subject for _, name in retired(store.root)):
             raise NotInStoreError(f"{subject!r} was retired; `fute retire --undo {subject}` has it ranked again")

@@ -77,7 +77,10 @@ def test_show_says_against_which_model_its_labels_are_turned(folder: Path) -> No
     store = ("--store", str(folder / "store"))
     told = call("show", "tfidf/mood", *store)
     assert told.exit_code == 0, told.output
-    assert "turned against" in told.output
+    said = "sure): says 'glad' where it says 'sad', 'sad' where it says 'glad'\n"
+    assert "\nturned against upside (" in told.output
+    assert said in told.output
+    assert told.output.index(said) < told.output.index("\nnearest (")
     (other,) = json.loads(call("show", "upside", "--json", *store).stdout)["turned against"]
     assert other["model"] == "tfidf/mood"
     assert other["probability"] >= 0.9
