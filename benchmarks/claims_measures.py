@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fute.evaluate.transfer import evaluate_selection
+from fute.evaluate.transfer_scores import TransferScores
 
 Doubles = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -25,11 +26,45 @@ class Transfers:
     scores: (sources, targets), NaN where a source is no candidate.
     baseline: (targets,) without a source.
     same_family: (sources, targets).
+    backbone: (sources,) number of the backbone that each was fine-tuned from.
     """
 
     scores: Doubles
     baseline: Doubles
     same_family: NDArray[np.bool_]
+    backbone: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, measured: Sequence[TransferScores]) -> Transfers:
+        """The sources of one backbone, or of several as rivals, over the draws that all have.
+
+        Without a source one starts from the plain backbone that is better on the other targets.
+
+        Raises:
+            SystemExit: a target has no draw that all have.
+        """
+        draws = min(each.scores.shape[2] for each in measured)
+        whole = replace(
+            measured[0],
+            sources=[name for each in measured for name in each.sources],
+            source_families=[family for each in measured for family in each.source_families],
+            scores=np.concatenate([each.scores[:, :, :draws] for each in measured]),
+            baseline=np.stack([each.baseline[:, :draws] for each in measured]).mean(axis=0),
+        )
+        own = np.array([[source == target for target in whole.targets] for source in whole.sources])
+        if not np.array_equal(np.isnan(whole.mean_scores), own):
+            raise SystemExit(
+                "a source has no transfer to a target in any draw that all have; let transfer.py end first"
+            )
+        plain = np.stack([replace(whole, baseline=each.baseline[:, :draws]).mean_baseline for each in measured])
+        others = plain.sum(axis=1, keepdims=True) - plain
+        baseline = np.take_along_axis(plain, others.argmax(axis=0)[None], axis=0)[0]
+        backbone = np.repeat(np.arange(len(measured)), [len(each.sources) for each in measured])
+        return cls(whole.mean_scores, baseline, whole.same_family, backbone)
+
+    @property
+    def several(self) -> bool:
+        return bool(self.backbone.max() > 0)
 
 
 def by_target(transfers: Transfers, similarity: Doubles, *, in_family: bool = False) -> dict[str, Doubles]:
@@ -60,6 +95,40 @@ def best_on_average(scores: Doubles) -> Doubles:
 def family_first(transfers: Transfers) -> Doubles:
     """The target's family, then all others; in both the best on average first."""
     return best_on_average(transfers.scores) + 10.0 * transfers.same_family
+
+
+def stronger_first(transfers: Transfers) -> Doubles:
+    """(sources, targets) the mean of all sources of its backbone on all other targets: it knows nothing else."""
+    on_average = np.stack(
+        [np.nanmean(transfers.scores[transfers.backbone == b], axis=0) for b in range(transfers.backbone.max() + 1)]
+    )
+    others = on_average.sum(axis=1, keepdims=True) - on_average
+    return np.asarray(others[transfers.backbone])
+
+
+def less_backbone(transfers: Transfers, similarity: Doubles) -> Doubles:
+    """Without the mean of each backbone's sources: what a similarity says beside which backbone is better."""
+    found = similarity.copy()
+    for b in range(transfers.backbone.max() + 1):
+        found[transfers.backbone == b] -= similarity[transfers.backbone == b].mean(axis=0)
+    return found
+
+
+def picks(transfers: Transfers, similarity: Doubles) -> float:
+    """Share of targets whose first pick is of the first backbone; of equal ones the share among them."""
+    by = np.where(np.isnan(transfers.scores), -np.inf, similarity)
+    return float(np.mean([(transfers.backbone[column == column.max()] == 0).mean() for column in by.T]))
+
+
+def lexicographic(first: Doubles, then: Doubles) -> Doubles:
+    """(sources, targets) by the first, among equal ones by the other."""
+    return np.stack(
+        [
+            np.unique(np.stack(pair, axis=1), axis=0, return_inverse=True)[1]
+            for pair in zip(first.T, then.T, strict=True)
+        ],
+        axis=1,
+    ).astype(np.float64)
 
 
 def interval(values: Doubles, seed: int = 0) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims_measures import Doubles, ranks
+from claims_measures import Doubles, interval, ranks
 from command import as_run, write_record
 from quality import KeptVectors, _embedder
 from real_tasks import manifest, read_task, real_pool, task_lists
@@ -92,12 +92,23 @@ def main() -> None:
     for name, found in results.items():
         mean, low, high = found["mean_rank"]
         print(f"{name:<64}{mean:>6.2f} ({low:.2f} to {high:.2f}) of {found['candidates']}, {found['targets']} targets")
+    same_tasks = [name for name in results if results[name]["candidates"] == len(ids) - 1]
+    differences = {
+        f"{name} minus {other}": interval(
+            np.array([r - results[other]["rank"][t] for t, r in results[name]["rank"].items()])
+        )
+        for name in same_tasks[: 2 * len(options.methods)]
+        for other in ("random", "TuPaTE's published vectors")
+    }
+    for name, (mean, low, high) in differences.items():
+        print(f"{name:<64}{mean:>+6.2f} ({low:+.2f} to {high:+.2f})")
     choice = [r["taskemb_choice"] == r["best_source"] for r in facts]
     write_record(
         {
             "command": f"OMP_NUM_THREADS=1 {as_run(__file__)}", "git_commit": code_version(),
             "settings": {name: METHODS[name].identity() for name in options.methods},
             "first_choice_of_their_taskemb_is_best": [sum(choice), len(choice)], "results": results,
+            "differences in rank": differences,
         },
         options.out,
     )  # fmt: skip

@@ -1,10 +1,11 @@
-"""Rivals that rank models for a labelled target: LEEP (Nguyen et al. 2020), LogME (You et al. 2021) and H-score (Bao et
-al. 2019). Each from what models answer on the target's labelled texts; higher is better."""
+"""Rivals that rank models for a labelled target: LEEP (Nguyen et al. 2020), LogME (You et al. 2021), H-score (Bao et
+al. 2019) and its shrunk form (Ibrahim et al. 2022). Each from what models answer on labelled texts; more is better."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -52,10 +53,21 @@ def logme(features: Doubles, labels: Integers) -> float:
 
 
 def h_score(features: Doubles, labels: Integers) -> float:
-    """Trace of the features' covariance, inverted, times that of their means by label."""
+    """Trace of the features' covariance, inverted, times that of their means by label; for more rows than features."""
     centred = features - features.mean(axis=0)
     covariance = centred.T @ centred / len(centred)
+    return float(np.trace(np.linalg.pinv(covariance, rcond=1e-6) @ _between(centred, labels)))
+
+
+def shrunk_h_score(features: Doubles, labels: Integers) -> float:
+    """With both covariances shrunk. Of fewer rows than features the plain one is labels - 1, whatever they are."""
+    centred = features - features.mean(axis=0)
+    covariance, shrinkage = ledoit_wolf(centred, assume_centered=True)
+    return float((1 - shrinkage) * np.trace(np.linalg.solve(covariance, _between(centred, labels))))
+
+
+def _between(centred: Doubles, labels: Integers) -> Doubles:
     shares = np.bincount(labels) / len(labels)
     means = np.stack([centred[labels == k].mean(axis=0) if share else np.zeros(centred.shape[1])
                       for k, share in enumerate(shares)])  # fmt: skip
-    return float(np.trace(np.linalg.pinv(covariance, rcond=1e-6) @ (means.T * shares) @ means))
+    return np.asarray((means.T * shares) @ means)

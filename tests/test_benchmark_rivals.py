@@ -7,12 +7,27 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # scripts beside each other, not a package
-from claims_measures import Transfers, best_on_average, by_target, family_first, interval, ranks, verdict
+from claims_measures import (
+    Transfers,
+    best_on_average,
+    by_target,
+    family_first,
+    interval,
+    less_backbone,
+    lexicographic,
+    picks,
+    ranks,
+    stronger_first,
+    verdict,
+)
+from match_scores import h_score, shrunk_h_score
 from referee_page import END, START, with_tables
 from rivals.cka import debiased_cka, hsic
 from rivals.data_kernel import distances, perspectives
 from rivals.embedllm import factorise
 from rivals.llm_dna import dna
+
+from fute.evaluate.transfer_scores import TransferScores
 
 
 def outputs(rng: np.random.Generator, n: int, classes: int) -> np.ndarray:
@@ -79,7 +94,59 @@ TRANSFERS = Transfers(
     np.array([[np.nan, 0.9, 0.7], [0.8, np.nan, 0.6], [0.5, 0.6, np.nan], [0.6, 0.7, 0.8]]),
     np.array([0.5, 0.5, 0.5]),
     np.array([[True, True, False], [True, True, False], [False, False, True], [False, False, True]]),
+    np.zeros(4, np.intp),
 )
+
+
+def measured(gap: float, **missing: int) -> TransferScores:
+    """Three tasks and a stranger as sources of the three, in two draws; `gap` worse. No second draw where missing."""
+    cells = [
+        (source, target, seed, 0.5 + 0.1 * s + 0.05 * t + 0.01 * seed - gap)
+        for s, source in enumerate(["none", "a", "b", "c", "d"])
+        for t, target in enumerate("abc")
+        for seed in range(2)
+        if source != target and seed < missing.get(target, 2)
+    ]
+    return TransferScores.of(list("abcd"), list("abc"), dict(zip("abcd", "xxyy", strict=True)), 2, cells)
+
+
+def test_sources_of_two_backbones_are_rivals_over_the_draws_that_both_have() -> None:
+    weak = measured(0.2, b=1)
+    both = Transfers.of([measured(0.0), weak])
+    assert both.backbone.tolist() == [0] * 4 + [1] * 4
+    assert np.isnan(both.scores).sum() == 6  # of each task both models are left out
+    # Where one has no second draw the first counts for both; it was measured on the same rows.
+    gap = both.scores[:4] - both.scores[4:]
+    np.testing.assert_allclose(gap[~np.isnan(gap)], 0.2)
+    np.testing.assert_allclose(both.scores[3], [0.905, 0.95, 1.005])
+    np.testing.assert_allclose(both.baseline, [0.505, 0.55, 0.605])  # of the better plain backbone
+    assert both.same_family[:4].tolist() == both.same_family[4:].tolist()
+    with pytest.raises(SystemExit, match="let transfer.py end first"):
+        Transfers.of([measured(0.0), measured(0.2, b=0)])
+
+
+def test_the_stronger_backbone_comes_first_by_other_targets_and_is_all_that_its_list_knows() -> None:
+    both = Transfers.of([measured(0.0), measured(0.2)])
+    first = stronger_first(both)
+    assert all(len(set(column[:4])) == len(set(column[4:])) == 1 for column in first.T)
+    assert first[0, 0] == pytest.approx(np.nanmean(both.scores[:4, 1]) + np.nanmean(both.scores[:4, 2]))
+    assert (first[:4] > first[4:]).all()
+    likeness = np.arange(24.0).reshape(8, 3)
+    assert (np.argsort(-lexicographic(first, likeness)[:, 0]) == [3, 2, 1, 0, 7, 6, 5, 4]).all()
+    found = less_backbone(both, likeness + 100 * both.backbone[:, None])
+    np.testing.assert_allclose(found[:4], found[4:])
+    assert picks(both, likeness) == 0.0
+    assert picks(both, first) == 1.0
+    assert picks(both, np.zeros((8, 3))) == 0.5
+
+
+def test_the_shrunk_h_score_tells_features_from_noise_where_rows_are_fewer_than_features() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1], 16)
+    noise = rng.normal(size=(32, 100))
+    telling = noise + 3 * labels[:, None] * rng.normal(size=100)
+    assert h_score(telling, labels) == pytest.approx(h_score(noise, labels)) == pytest.approx(1.0)
+    assert shrunk_h_score(telling, labels) > 2 * shrunk_h_score(noise, labels)
 
 
 def test_lists_never_look_at_the_target() -> None:

@@ -59,14 +59,15 @@ class TransferScores:
     @property
     def mean_scores(self) -> NDArray[np.float64]:
         """(sources, targets), the mean over the seeds that count for the target."""
-        return _mean_where(self.scores, self._counted())
+        return _mean_where(self.scores, self.counted)
 
     @property
     def mean_baseline(self) -> NDArray[np.float64]:
         """(targets,), over the same seeds."""
-        return _mean_where(self.baseline, self._counted())
+        return _mean_where(self.baseline, self.counted)
 
-    def _counted(self) -> NDArray[np.bool_]:
+    @property
+    def counted(self) -> NDArray[np.bool_]:
         """(targets, seeds) seeds in which all starts of a target were measured that were measured at all.
 
         A seed draws its own rows: a source measured on other rows than its rivals would not compare with them.
