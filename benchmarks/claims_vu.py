@@ -76,6 +76,7 @@ def main() -> None:
             centred = normalize(vectors - vectors.mean(axis=0))
             results[f"{name}, members' reference"] = ranks(ids, centred @ centred.T, best)
             print(name, results[name], flush=True)
+    ours = list(results)
     published = {i: np.load(shared / f"reference/tupate_official/{OFFICIAL.get(i, i)}.npy") for i in ids}
     results["TuPaTE's published vectors"] = ranks(ids, _cosines(list(published.values())), best)
     every = published | {n: np.load(shared / f"reference/tupate_official/{n}.npy") for n in ELSEWHERE.values()}
@@ -92,12 +93,11 @@ def main() -> None:
     for name, found in results.items():
         mean, low, high = found["mean_rank"]
         print(f"{name:<64}{mean:>6.2f} ({low:.2f} to {high:.2f}) of {found['candidates']}, {found['targets']} targets")
-    same_tasks = [name for name in results if results[name]["candidates"] == len(ids) - 1]
     differences = {
         f"{name} minus {other}": interval(
             np.array([r - results[other]["rank"][t] for t, r in results[name]["rank"].items()])
         )
-        for name in same_tasks[: 2 * len(options.methods)]
+        for name in ours
         for other in ("random", "TuPaTE's published vectors")
     }
     for name, (mean, low, high) in differences.items():
