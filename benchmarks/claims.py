@@ -200,7 +200,7 @@ def across(
                 ranked[f"{STRONGER}, there {method}, {MODELS}"] = lexicographic(stronger, similarity)
                 means[method] = [float(similarity[transfers.backbone == b].mean()) for b in range(len(scores))]
     return compared(study, models, transfers, ranked) | {
-        "draws": min(each.scores.shape[2] for each in scores), "mean cosine by backbone": means,
+        "mean cosine by backbone": means,
         "mean score by backbone": [float(np.nanmean(transfers.scores[transfers.backbone == b])) for b in (0, 1)],
         "targets whose best source is of the first backbone": picks(transfers, np.nan_to_num(transfers.scores, nan=-1)),
         "first picks of the first backbone": {name: picks(transfers, by) for name, by in ranked.items()},
@@ -286,6 +286,7 @@ def compared(
         }
     return {
         "targets": len(study.targets), "sources": len(models), "backbones": int(transfers.backbone.max()) + 1,
+        "draws": transfers.draws.tolist(),
         "measures": {
             name: {
                 "all": {m: interval(v) for m, v in each[name].items()},

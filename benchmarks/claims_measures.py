@@ -27,12 +27,14 @@ class Transfers:
     baseline: (targets,) without a source.
     same_family: (sources, targets).
     backbone: (sources,) number of the backbone that each was fine-tuned from.
+    draws: (targets,) of rows, over which scores are means.
     """
 
     scores: Doubles
     baseline: Doubles
     same_family: NDArray[np.bool_]
     backbone: NDArray[np.intp]
+    draws: NDArray[np.intp]
 
     @classmethod
     def of(cls, measured: Sequence[TransferScores]) -> Transfers:
@@ -60,7 +62,7 @@ class Transfers:
         others = plain.sum(axis=1, keepdims=True) - plain
         baseline = np.take_along_axis(plain, others.argmax(axis=0)[None], axis=0)[0]
         backbone = np.repeat(np.arange(len(measured)), [len(each.sources) for each in measured])
-        return cls(whole.mean_scores, baseline, whole.same_family, backbone)
+        return cls(whole.mean_scores, baseline, whole.same_family, backbone, whole.counted.sum(axis=1))
 
     @property
     def several(self) -> bool:

@@ -95,6 +95,7 @@ TRANSFERS = Transfers(
     np.array([0.5, 0.5, 0.5]),
     np.array([[True, True, False], [True, True, False], [False, False, True], [False, False, True]]),
     np.zeros(4, np.intp),
+    np.ones(3, np.intp),
 )
 
 
@@ -114,6 +115,7 @@ def test_sources_of_two_backbones_are_rivals_over_the_draws_that_both_have() -> 
     weak = measured(0.2, b=1)
     both = Transfers.of([measured(0.0), weak])
     assert both.backbone.tolist() == [0] * 4 + [1] * 4
+    assert both.draws.tolist() == [2, 1, 2]
     assert np.isnan(both.scores).sum() == 6  # of each task both models are left out
     # Where one has no second draw the first counts for both; it was measured on the same rows.
     gap = both.scores[:4] - both.scores[4:]
