@@ -117,7 +117,7 @@ def match(
         return
     if classes or labels:
         option = "--classes" if classes else "--labels"
-        raise click.UsageError(f"{option} is for a file without labels, and {target} has labels")
+        raise click.UsageError(f"{option} is for a file without labels, and {target} is not one")
     from tasks.match import match as find
 
     found = find(Store(root), target, columns=columns, space=space, rows=rows or 1000, keep=keep)

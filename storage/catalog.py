@@ -258,11 +258,12 @@ MACROS = [
     """
     CREATE MACRO compare(subject_a, subject_b) AS TABLE
         SELECT a.space, a.method, a.subject AS subject_a, b.subject AS subject_b,
-               list_cosine_similarity(a.vector, b.vector) AS raw_cosine
+               list_cosine_similarity(a.vector, b.vector) AS raw_cosine, a.kind AS kind_a, b.kind AS kind_b
         FROM (FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)) a
         JOIN (FROM embeddings SEMI JOIN counted_embeddings USING (space, kind, fingerprint)) b ON a.space = b.space
         WHERE a.subject = subject_a AND b.subject = subject_b
-        QUALIFY row_number() OVER (PARTITION BY a.space ORDER BY a.created_at DESC, b.created_at DESC) = 1
+        QUALIFY row_number() OVER (
+            PARTITION BY a.space, a.kind, b.kind ORDER BY a.created_at DESC, b.created_at DESC) = 1
     """,
     # Vectors compared as they are, one with all: for subjects that no unification has ranked.
     """
@@ -272,9 +273,9 @@ MACROS = [
             WHERE subject = subject_id
         )
         SELECT e.space, e.method, e.kind, e.subject, e.fingerprint,
-               list_cosine_similarity(e.vector, w.vector) AS raw_cosine
+               list_cosine_similarity(e.vector, w.vector) AS raw_cosine, w.kind AS query_kind
         FROM (FROM embeddings ANTI JOIN retired USING (kind, subject)) e JOIN wanted w ON e.space = w.space
-        WHERE e.subject <> subject_id
+        WHERE e.subject <> subject_id OR e.kind <> w.kind
         ORDER BY raw_cosine DESC, e.subject, e.fingerprint LIMIT k
     """,
     # Pairs of one kind in one space, each pair once, whose raw cosine is at least the threshold.

@@ -11,7 +11,6 @@ from prompt_answers import Wording, label_probabilities, read_wordings
 from prompt_calibration import Answers, balances, draw, measure
 from prompt_selection import HERE, SETS, Case, compare, halve, turn
 from prompt_targets import Target, cut, verbalizer_for
-from selection_measures import ndcg, ranking_quality, spearman
 
 from fute.select.candidates import Candidates
 from fute.select.strength import LabelledTexts, TargetSpace
@@ -110,30 +109,3 @@ def test_calibrated_prompts_are_judged_at_every_balance_with_the_bias_of_their_d
     assert min(even[rule]["median"] for rule in ("content_free", "marginal")) > 0.95
     uneven = measure(answers, [0.2, 0.8], 2, 100)
     assert uneven["content_free"]["median"] > 0.95 > uneven["marginal"]["median"]
-
-
-def test_ranking_quality_of_a_perfect_and_of_a_reversed_ranking() -> None:
-    accuracies = np.array([0.5, 0.7, 0.9])
-    perfect = ranking_quality(np.array([1.0, 2.0, 3.0]), accuracies)
-    assert (perfect.rank_correlation, perfect.regret, perfect.ndcg) == pytest.approx((1.0, 0.0, 1.0))
-    reverse = ranking_quality(np.array([3.0, 2.0, 1.0]), accuracies)
-    best = 0.9 + 0.7 / np.log2(3) + 0.5 / 2
-    worst = 0.5 + 0.7 / np.log2(3) + 0.9 / 2
-    assert (reverse.rank_correlation, reverse.regret) == pytest.approx((-1.0, 0.4))
-    assert reverse.ndcg == pytest.approx(worst / best)
-
-
-def test_equal_scores_are_a_draw() -> None:
-    flat = ranking_quality(np.zeros(3), np.array([0.5, 0.7, 0.9]))
-    assert flat.rank_correlation == 0.0
-    assert flat.regret == pytest.approx(0.2)
-    assert ndcg(np.zeros(2), np.array([1.0, 0.0])) == pytest.approx(0.5 * (1 + 1 / np.log2(3)))
-
-
-def test_a_score_that_is_no_number_ranks_last() -> None:
-    assert ranking_quality(np.array([np.nan, 0.1]), np.array([0.9, 0.4])).regret == pytest.approx(0.5)
-
-
-def test_spearman_takes_mean_ranks_of_ties() -> None:
-    # Ranks 1, 2.5, 2.5 against 1, 2, 3: covariance 1.5, lengths sqrt(1.5) and sqrt(2).
-    assert spearman(np.array([1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(1.5 / np.sqrt(3.0))

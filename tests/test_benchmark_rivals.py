@@ -26,6 +26,7 @@ from rivals.cka import debiased_cka, hsic
 from rivals.data_kernel import distances, perspectives
 from rivals.embedllm import factorise
 from rivals.llm_dna import dna
+from selection_measures import ndcg, ranking_quality, spearman
 
 from fute.evaluate.transfer_scores import TransferScores
 
@@ -135,8 +136,13 @@ def test_the_stronger_backbone_comes_first_by_other_targets_and_is_all_that_its_
     assert (first[:4] > first[4:]).all()
     likeness = np.arange(24.0).reshape(8, 3)
     assert (np.argsort(-lexicographic(first, likeness)[:, 0]) == [3, 2, 1, 0, 7, 6, 5, 4]).all()
-    found = less_backbone(both, likeness + 100 * both.backbone[:, None])
+    found = less_backbone(both, np.tile(likeness[:4], (2, 1)) + 100 * both.backbone[:, None])
     np.testing.assert_allclose(found[:4], found[4:])
+    # The mean is of candidates: how near a task's own model lies to it changes nothing for the others.
+    own = likeness.copy()
+    own[np.isnan(both.scores)] += 50
+    found, before = less_backbone(both, own), less_backbone(both, likeness)
+    np.testing.assert_allclose(found[~np.isnan(both.scores)], before[~np.isnan(both.scores)])
     assert picks(both, likeness) == 0.0
     assert picks(both, first) == 1.0
     assert picks(both, np.zeros((8, 3))) == 0.5
@@ -199,3 +205,30 @@ def test_the_page_is_made_of_rows_alone_and_puts_the_best_first() -> None:
     assert page.index("| b |") < page.index("| a |")
     assert "**0.900**" in page
     assert page.endswith(f"{END}\nend\n")
+
+
+def test_ranking_quality_of_a_perfect_and_of_a_reversed_ranking() -> None:
+    accuracies = np.array([0.5, 0.7, 0.9])
+    perfect = ranking_quality(np.array([1.0, 2.0, 3.0]), accuracies)
+    assert (perfect.rank_correlation, perfect.regret, perfect.ndcg) == pytest.approx((1.0, 0.0, 1.0))
+    reverse = ranking_quality(np.array([3.0, 2.0, 1.0]), accuracies)
+    best = 0.9 + 0.7 / np.log2(3) + 0.5 / 2
+    worst = 0.5 + 0.7 / np.log2(3) + 0.9 / 2
+    assert (reverse.rank_correlation, reverse.regret) == pytest.approx((-1.0, 0.4))
+    assert reverse.ndcg == pytest.approx(worst / best)
+
+
+def test_equal_scores_are_a_draw() -> None:
+    flat = ranking_quality(np.zeros(3), np.array([0.5, 0.7, 0.9]))
+    assert flat.rank_correlation == 0.0
+    assert flat.regret == pytest.approx(0.2)
+    assert ndcg(np.zeros(2), np.array([1.0, 0.0])) == pytest.approx(0.5 * (1 + 1 / np.log2(3)))
+
+
+def test_a_score_that_is_no_number_ranks_last() -> None:
+    assert ranking_quality(np.array([np.nan, 0.1]), np.array([0.9, 0.4])).regret == pytest.approx(0.5)
+
+
+def test_spearman_takes_mean_ranks_of_ties() -> None:
+    # Ranks 1, 2.5, 2.5 against 1, 2, 3: covariance 1.5, lengths sqrt(1.5) and sqrt(2).
+    assert spearman(np.array([1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(1.5 / np.sqrt(3.0))

@@ -285,8 +285,8 @@ def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_p
         ((str(file), "--model", "tfidf/mood"), "--model is for --ask STUDY"),
         ((str(file), "--label", "text"), "of texts and of labels; they are two"),
         ((str(file), "--label", "lable"), "no column 'lable'"),
-        (("topic", "--classes", "a,b"), "--classes is for a file without labels, and topic has labels"),
-        (("topic", "--labels", "5"), "--labels is for a file without labels"),
+        (("topic", "--classes", "a,b"), "--classes is for a file without labels, and topic is not one"),
+        ((str(file), "--labels", "5"), "--labels is for a file without labels"),
         (("topics",), "did you mean 'topic'"),
         (("topic", "--space", "none"), "no models in space none"),
     ):

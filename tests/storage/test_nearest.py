@@ -10,6 +10,7 @@ import pytest
 from fute.errors import NotInStoreError, StoreError
 from fute.types import TaskEmbedding
 from fute.unify.frame import verdict
+from storage import catalog
 from storage import nearest as module
 from storage.nearest import near_duplicates, nearest
 from storage.stamp import Stamp
@@ -114,3 +115,11 @@ def test_a_name_of_both_kinds_is_asked_for_by_its_kind(store: Store) -> None:
         nearest(store, "m28")
     with pytest.raises(NotInStoreError, match="no embedding of 'm17'"):
         nearest(store, "m17", kind="dataset")
+
+
+def test_macros_say_of_which_kind_a_name_of_both_is(store: Store) -> None:
+    found = catalog.query(store.root, "SELECT kind_a, kind_b, raw_cosine FROM compare('m1', 'm28') ORDER BY ALL").rows
+    assert [kinds for *kinds, _ in found] == [["model", "dataset"], ["model", "model"]]
+    assert [cosine for *_, cosine in found] == pytest.approx([plain()[1, 28]] * 2, abs=1e-6)
+    query = "SELECT query_kind, kind, raw_cosine FROM most_similar('m28', k := 100) WHERE subject = 'm28' ORDER BY ALL"
+    assert [row[:2] for row in catalog.query(store.root, query).rows] == [("dataset", "model"), ("model", "dataset")]
