@@ -32,6 +32,7 @@ import transformers
 from claims_measures import (
     Doubles,
     Transfers,
+    backbone_means,
     best_on_average,
     by_target,
     family_first,
@@ -191,17 +192,16 @@ def across(
         for reference, similarity in of_datasets(space, method, targets).items():
             ranked[f"{method}, {DATASETS}, {reference}"] = twice = np.concatenate([similarity] * len(scores))
             if reference == PLAIN:
-                ranked[f"{method}, {DATASETS}, {LESS_BACKBONE}"] = twice
                 ranked[f"{STRONGER}, there {method}, {DATASETS}"] = lexicographic(stronger, twice)
         for reference, similarity in of_source_models(space, method, of_models, targets).items():
             ranked[f"{method}, {MODELS}, {reference}"] = similarity
             if reference == PLAIN:
                 ranked[f"{method}, {MODELS}, {LESS_BACKBONE}"] = less_backbone(transfers, similarity)
                 ranked[f"{STRONGER}, there {method}, {MODELS}"] = lexicographic(stronger, similarity)
-                means[method] = [float(similarity[transfers.backbone == b].mean()) for b in range(len(scores))]
+                means[method] = backbone_means(transfers, similarity).mean(axis=1).tolist()
     return compared(study, models, transfers, ranked) | {
         "mean cosine by backbone": means,
-        "mean score by backbone": [float(np.nanmean(transfers.scores[transfers.backbone == b])) for b in (0, 1)],
+        "mean score by backbone": backbone_means(transfers, transfers.scores).mean(axis=1).tolist(),
         "targets whose best source is of the first backbone": picks(transfers, np.nan_to_num(transfers.scores, nan=-1)),
         "first picks of the first backbone": {name: picks(transfers, by) for name, by in ranked.items()},
     }  # fmt: skip
@@ -265,7 +265,7 @@ def compared(
     differences, verdicts = {}, {}
     for name in (n for n in ranked if f", {MODELS}, " in n and not n.startswith(STRONGER)):
         method, _, reference = name.split(", ", 2)
-        own = f"{method}, {DATASETS}, {reference}"
+        own = f"{method}, {DATASETS}, {PLAIN if reference == LESS_BACKBONE else reference}"
         natives = [n for m in NATIVE for r in (PLAIN, MEMBERS) if (n := f"{m}, {DATASETS}, {r}") in ndcg]
         then = [n for n in ranked if n.startswith(STRONGER)]
         gains = {other: ndcg[name] - ndcg[other] for other in [own, *natives, *then, *others] if other in ndcg}
@@ -319,10 +319,11 @@ def referee_rows(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _reads(name: str) -> str:
+    known = ", transfers to other targets" if name.startswith(STRONGER) else ""
     if f", {MODELS}" in name:
-        return "answers on the pool, labels of the target"
+        return "answers on the pool, labels of the target" + known
     if f", {DATASETS}" in name:
-        return "labels of source and target"
+        return "labels of source and target" + known
     if name in LISTS:
         return "transfers to other targets"
     if name in ASKED:

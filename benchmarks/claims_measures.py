@@ -101,19 +101,22 @@ def family_first(transfers: Transfers) -> Doubles:
 
 def stronger_first(transfers: Transfers) -> Doubles:
     """(sources, targets) the mean of all sources of its backbone on all other targets: it knows nothing else."""
-    on_average = np.stack(
-        [np.nanmean(transfers.scores[transfers.backbone == b], axis=0) for b in range(transfers.backbone.max() + 1)]
-    )
+    on_average = backbone_means(transfers, transfers.scores)
     others = on_average.sum(axis=1, keepdims=True) - on_average
     return np.asarray(others[transfers.backbone])
 
 
 def less_backbone(transfers: Transfers, similarity: Doubles) -> Doubles:
-    """Without the mean of each backbone's sources: what a similarity says beside which backbone is better."""
-    found = similarity.copy()
-    for b in range(transfers.backbone.max() + 1):
-        found[transfers.backbone == b] -= similarity[transfers.backbone == b].mean(axis=0)
-    return found
+    """Without the mean of each backbone's candidates: what a similarity says beside which backbone is better."""
+    return similarity - backbone_means(transfers, similarity)[transfers.backbone]
+
+
+def backbone_means(transfers: Transfers, values: Doubles) -> Doubles:
+    """(backbones, targets) of those sources that are candidates."""
+    candidates = np.where(np.isnan(transfers.scores), np.nan, values)
+    return np.stack(
+        [np.nanmean(candidates[transfers.backbone == b], axis=0) for b in range(transfers.backbone.max() + 1)]
+    )
 
 
 def picks(transfers: Transfers, similarity: Doubles) -> float:
