@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from fute.errors import ModelError
 from fute.llm.asked_waits import wait_asked_s
 from fute.llm.failures import InputFailed, Secret, TransientError, UnusableAnswer
 from fute.llm.server_words import error_of, fault_of_input, named_words, speaks_of_length
 from fute.llm.types import Answer, ChatRequest
-from fute.llm.wire import DONE, Wire, text_or_none
+from fute.llm.wire import Wire, text_or_none
 
 MOST_TOKENS = 2**53
 """No count is as large; above it, floats and tables disagree about whole numbers."""
@@ -56,7 +56,7 @@ def http_answer(
     if status >= 300:
         return _declined(where, status, headers, body if said is None else said, latency_ms, secret)
     if said is None:
-        said = _streamed(wire, where, secret.remove_from(headers.get("content-type", "")), body, secret)
+        _raise_no_json(where, secret.remove_from(headers.get("content-type", "")), body)
     if (error := _error_in(said)) is not None:
         code, _ = error_of(error)
         behind = int(code) if code is not None and code.isdecimal() else 0
@@ -116,37 +116,12 @@ def _declined(
     raise InputFailed(says)
 
 
-def _streamed(wire: Wire, where: str, content_type: str, body: str, secret: Secret) -> dict[str, Any]:
-    """The whole answer of a server that streams events although nobody asked it to."""
-    events = _events(body, secret)
-    if events is None:
-        if "html" in content_type:
-            raise UnusableAnswer(f"{where}: a web page came back, not JSON; check base_url (it mostly ends in /v1)")
-        raise TransientError(f"{where}: the answer is not JSON ({len(body):,} characters, {content_type or 'no type'})")
-    if failed := next((event for event in events if event.get("error")), None):
-        return failed
-    if wire.joined is None:
+def _raise_no_json(where: str, content_type: str, body: str) -> NoReturn:
+    if "event-stream" in content_type:
         raise UnusableAnswer(f"{where}: the answer came as a stream of events, though that was not asked for")
-    with _readable(where):
-        whole = wire.joined(events)
-    if whole is None:
-        raise TransientError(f"{where}: the answer came as a stream of events, and broke off")
-    return whole
-
-
-def _events(body: str, secret: Secret) -> list[dict[str, Any]] | None:
-    """The data of a stream of events; None where this is none, or is broken."""
-    if not body.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
-        return None
-    events = []
-    for line in body.split("\n"):
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if data:
-            event = DONE if data == "[DONE]" else _parsed(data, secret)
-            if not isinstance(event, dict):
-                return None
-            events.append(event)
-    return events
+    if "html" in content_type:
+        raise UnusableAnswer(f"{where}: a web page came back, not JSON; check base_url (it mostly ends in /v1)")
+    raise TransientError(f"{where}: the answer is not JSON ({len(body):,} characters, {content_type or 'no type'})")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from fute.llm.wire import (
     PENALTIES,
     Wire,
     first_choice,
-    joined,
     logprob_or_none,
     text_or_none,
     with_extra,
@@ -62,7 +61,7 @@ def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
     return Answer(text, logprobs, finish_reason=text_or_none(choice.get("finish_reason")))
 
 
-COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer, joined)
+COMPLETIONS_WIRE = Wire("/completions", request_body, read_answer)
 
 
 def _echoed(

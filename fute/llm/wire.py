@@ -22,9 +22,6 @@ PENALTIES = {"frequency_penalty": 0, "presence_penalty": 0}
 that the prompt offers as answers. Servers with a field of their own (vLLM: repetition_penalty) take it from
 `parameters` of the endpoint."""
 
-DONE: dict[str, Any] = {"done": True}
-"""Stands for the last event of a stream, which is no JSON: [DONE]."""
-
 
 @dataclass(frozen=True)
 class Wire:
@@ -35,8 +32,6 @@ class Wire:
         body: a request as JSON.
         read: (where, request, payload) -> what an answer with status 200 says. Raises TransientError for what servers
             under load send instead.
-        joined: the events of a stream that nobody asked for -> the payload in one piece; None if it broke off. Without
-            such a function streams are refused.
         key_header: where the API key goes.
         before_key: stands before it in the header.
         headers: more of them.
@@ -45,7 +40,6 @@ class Wire:
     path: str
     body: Callable[[ChatRequest], dict[str, Any]]
     read: Callable[[str, ChatRequest, Any], Answer]
-    joined: Callable[[list[dict[str, Any]]], dict[str, Any] | None] | None = None
     key_header: str = "Authorization"
     before_key: str = "Bearer "
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -89,34 +83,7 @@ def read_answer(where: str, request: ChatRequest, payload: Any) -> Answer:
     )
 
 
-def joined(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The chunks of a stream as the answer in one piece that was asked for: its first choice."""
-    whole: dict[str, Any] = {}
-    texts: list[str] = []
-    refusals: list[str] = []
-    logprobs: dict[str, list[Any]] = {}
-    reason = None
-    for event in events:
-        whole.update((name, value) for name, value in event.items() if value is not None)
-        for choice in dicts_in(event.get("choices")):
-            if choice.get("index", 0) != 0:
-                continue
-            part = next((p for p in (choice.get("delta"), choice.get("message")) if isinstance(p, dict)), choice)
-            said = part.get("text" if part is choice else "content")
-            texts.append("" if said is None else text_of("a stream", said))
-            refusals.append(text_or_none(part.get("refusal")) or "")
-            for name, values in (choice.get("logprobs") or {}).items():
-                logprobs.setdefault(name, []).extend(values or [])
-            reason = choice.get("finish_reason") or reason
-    if reason is None and DONE not in events:
-        return None
-    text = "".join(texts)
-    message = {"content": text, "refusal": "".join(refusals)}
-    choice = {"message": message, "text": text, "logprobs": logprobs or None, "finish_reason": reason}
-    return {**whole, "choices": [choice]}
-
-
-CHAT_WIRE = Wire("/chat/completions", request_body, read_answer, joined)
+CHAT_WIRE = Wire("/chat/completions", request_body, read_answer)
 
 
 def first_choice(where: str, payload: Any) -> dict[str, Any]:

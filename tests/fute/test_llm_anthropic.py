@@ -10,7 +10,7 @@ import pytest
 
 from fute.config import EndpointConfig, PromptConfig
 from fute.llm.anthropic_messages import connect
-from fute.llm.failures import TransientError, UnusableAnswer
+from fute.llm.failures import TransientError
 from fute.llm.types import ChatRequest, Completer, Message
 from fute.models.prompted import PromptedModel
 from fute.types import TextTable
@@ -91,20 +91,6 @@ def test_thinking_blocks_are_left_out_and_refusals_are_told(server):
     server.misbehave(blocks(thought, stop_reason="max_tokens"))
     cut = client(server).complete(ask())
     assert (cut.empty, cut.finish_reason) == (True, "length")
-
-
-def test_a_stream_that_nobody_asked_for_is_refused_and_an_error_in_it_is_told(server):
-    def stream(*events: dict[str, object]) -> llm_server.Fault:
-        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
-        return llm_server.text_instead("".join(lines).encode(), "text/event-stream")
-
-    begun = {"type": "message_start", "message": {"model": "m1", "content": []}}
-    server.misbehave(stream(begun, {"type": "message_stop"}))
-    with pytest.raises(UnusableAnswer, match="a stream of events, though that was not asked for"):
-        client(server).complete(ask())
-    server.misbehave(stream(begun, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}))
-    with pytest.raises(TransientError, match=r"\(overloaded_error\): busy"):
-        client(server).complete(ask())
 
 
 @pytest.mark.parametrize(
