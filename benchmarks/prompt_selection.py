@@ -34,6 +34,7 @@ from prompt_targets import (
 )
 from selection_measures import ranking_quality
 from threadpoolctl import threadpool_limits
+from zps_filtered import filtered_zps
 
 from fute.config import SurrogateConfig
 from fute.fingerprint import fingerprint
@@ -42,7 +43,6 @@ from fute.select.halving import Halving, successive_halving
 from fute.select.ranking import METHODS, Evidence, find_merits, oriented_merits
 from fute.select.references import labelled_texts
 from fute.select.strength import TargetSpace
-from fute.select.zps import zps
 from fute.surrogate.features import compute_features
 from fute.surrogate.identity import surrogate_identity
 from fute.surrogate.load import load_surrogate
@@ -242,8 +242,8 @@ def compare(cases: Sequence[Case], seeds: int, rows: int) -> dict[str, dict[str,
             draw = rng.choice(n, size=min(rows, n), replace=False)
             evidence = case.evidence.rows(draw)
             scores = {method: score(evidence) for method, score in METHODS.items()}
-            scores["zps_majority, filtered"] = zps(evidence.candidates, "majority", filtered=True)
-            scores["zps_log_probability, filtered"] = zps(evidence.candidates, filtered=True)
+            scores["zps_majority, filtered"] = filtered_zps(evidence.candidates, "majority")
+            scores["zps_log_probability, filtered"] = filtered_zps(evidence.candidates)
             scores["random"] = rng.permutation(len(case.accuracies)).astype(float)
             right = evidence.candidates.labels == case.target.labels[draw]
             scores["oracle (labels of the draw)"] = right.mean(axis=1)

@@ -27,8 +27,10 @@ from rivals.data_kernel import distances, perspectives
 from rivals.embedllm import factorise
 from rivals.llm_dna import dna
 from selection_measures import ndcg, ranking_quality, spearman
+from zps_filtered import confident, filtered_zps
 
 from fute.evaluate.transfer_scores import TransferScores
+from fute.select.candidates import Candidates
 
 
 def outputs(rng: np.random.Generator, n: int, classes: int) -> np.ndarray:
@@ -232,3 +234,17 @@ def test_a_score_that_is_no_number_ranks_last() -> None:
 def test_spearman_takes_mean_ranks_of_ties() -> None:
     # Ranks 1, 2.5, 2.5 against 1, 2, 3: covariance 1.5, lengths sqrt(1.5) and sqrt(2).
     assert spearman(np.array([1.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(1.5 / np.sqrt(3.0))
+
+
+def test_the_filter_of_zps_lets_the_more_confident_cluster_vote() -> None:
+    def of_two(*first_label: list[float]) -> Candidates:
+        p = np.array(first_label)
+        values, answered = np.stack([p, 1 - p], axis=2), np.ones(p.shape, bool)
+        return Candidates(tuple("abcd"), values, answered, ("yes", "no"), np.ones(len(p), np.int64))
+
+    # Gaps between first and second label, summed: 1.6, 1.4, 0.2, 0.1.
+    assert confident(of_two([0.9, 0.9], [0.85, 0.85], [0.45, 0.45], [0.475, 0.475])).tolist() == [0, 1]
+    # A lone confident candidate takes others along, up to half of all.
+    candidates = of_two([1.0, 1.0], [0.55, 0.55], [0.54, 0.54], [0.53, 0.53])
+    assert confident(candidates).tolist() == [0, 1]
+    assert filtered_zps(candidates, "majority").tolist() == [1.0] * 4

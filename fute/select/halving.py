@@ -29,21 +29,6 @@ RESAMPLES = 200
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True)
-class Round:
-    """Attributes:
-    asked: candidates in it.
-    rows: rows that each of them had answered at its end.
-    calls: spent in it.
-    dropped: candidates that it ended for.
-    """
-
-    asked: int
-    rows: int
-    calls: int
-    dropped: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Halving:
     """Attributes:
@@ -59,11 +44,10 @@ class Halving:
     merits: Doubles
     rows: Integers
     candidates: Candidates
-    rounds: tuple[Round, ...]
 
     @property
     def calls(self) -> int:
-        return sum(r.calls for r in self.rounds)
+        return int(self.rows @ self.candidates.calls_per_row)
 
 
 def successive_halving(blank: Candidates, ask: Ask, judge: Judge, *, share: float = 1 / 3, seed: int = 0) -> Halving:
@@ -90,7 +74,6 @@ def successive_halving(blank: Candidates, ask: Ask, judge: Judge, *, share: floa
     alive: NDArray[np.intp] = np.arange(m)
     estimates, level, rows_of = np.zeros(m), np.zeros(m), np.zeros(m, np.int64)
     merits = np.full((m, n), np.nan)
-    rounds: list[Round] = []
     n_asked = 0
     n_rounds = max(1, ceil(log2(max(m, 2))))
     for number in range(n_rounds):
@@ -101,8 +84,7 @@ def successive_halving(blank: Candidates, ask: Ask, judge: Judge, *, share: floa
             answers = ask(alive, new)
             probabilities[np.ix_(alive, new)] = answers.probabilities
             answered[np.ix_(alive, new)] = answers.answered
-        spent = cost * len(new)
-        budget -= spent
+        budget -= cost * len(new)
         n_asked += len(new)
         rows_of[alive] = n_asked
         now = Candidates(blank.ids, probabilities.copy(), answered.copy(), blank.label_names, blank.calls_per_row)
@@ -110,20 +92,15 @@ def successive_halving(blank: Candidates, ask: Ask, judge: Judge, *, share: floa
         found = judge(now, rows)[alive]  # (alive, rows)
         merits[np.ix_(alive, rows)] = found
         estimates[alive], level[alive] = found.mean(axis=1), number
-        last = number == n_rounds - 1 or n_asked == n
-        kept = alive if last else alive[_stays(found, rng)]
-        rounds.append(
-            Round(len(alive), n_asked, spent, tuple(blank.ids[i] for i in alive if i not in kept) if not last else ())
-        )
-        if last:
+        if number == n_rounds - 1 or n_asked == n:
             break
-        alive = kept
+        alive = alive[_stays(found, rng)]
         if len(alive) == 1:
             level[alive] += 1
             break
     # Levels are whole numbers and estimates shares: a longer stay counts for more than any estimate.
     span = max(float(np.ptp(estimates)), 1e-12)
-    return Halving(level * 2 * span + estimates, estimates, merits, rows_of, now, tuple(rounds))
+    return Halving(level * 2 * span + estimates, estimates, merits, rows_of, now)
 
 
 def _stays(merits: Doubles, rng: np.random.Generator) -> NDArray[np.bool_]:

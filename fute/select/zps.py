@@ -35,36 +35,6 @@ def agreement(candidates: Candidates, labels: Integers) -> Doubles:
     return ((candidates.labels == labels) & (labels != NO_ANSWER)).mean(axis=1)
 
 
-def zps(candidates: Candidates, vote: Vote = "log_probability", *, filtered: bool = False) -> Doubles:
-    """(m,) pseudo-accuracy: agreement with the pseudo-labels.
-
-    Args:
-        filtered: let only the more confident of two clusters of candidates vote, as the paper does; every candidate
-            is scored either way.
-    """
-    voters = candidates.some(confident(candidates)) if filtered else candidates
-    return agreement(candidates, pseudo_labels(voters, vote))
-
-
-def confident(candidates: Candidates) -> Integers:
-    """The candidates that vote after filtering: the upper of two clusters by confidence, which is the probability of
-    the first label less that of the second, summed over rows. At least half of the candidates stay, as in the
-    authors' code."""
-    ordered = np.sort(candidates.probabilities, axis=2)
-    gaps = ((ordered[:, :, -1] - ordered[:, :, -2]) * candidates.answered).sum(axis=1)
-    order = np.argsort(gaps, kind="stable")
-    kept = order[_two_means(gaps[order]) :]
-    half = len(gaps) // 2
-    return np.sort(kept if len(kept) >= half else order[len(order) - half :])
-
-
-def _two_means(ascending: Doubles) -> int:
-    """Where the upper of the two best clusters of sorted numbers begins (k-means on a line, solved by trying all cuts);
-    0 where all are equal."""
-    if ascending[0] == ascending[-1]:
-        return 0
-    spreads = [
-        ((ascending[:k] - ascending[:k].mean()) ** 2).sum() + ((ascending[k:] - ascending[k:].mean()) ** 2).sum()
-        for k in range(1, len(ascending))
-    ]
-    return int(np.argmin(spreads)) + 1
+def zps(candidates: Candidates, vote: Vote = "log_probability") -> Doubles:
+    """(m,) pseudo-accuracy: agreement with the pseudo-labels."""
+    return agreement(candidates, pseudo_labels(candidates, vote))

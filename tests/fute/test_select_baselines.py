@@ -9,7 +9,7 @@ from fute.errors import OutputsError
 from fute.select.candidates import NO_ANSWER, Candidates
 from fute.select.entropy import global_entropy, local_entropy, mdl, mutual_information
 from fute.select.perplexity import spell
-from fute.select.zps import agreement, confident, pseudo_labels, zps
+from fute.select.zps import agreement, pseudo_labels, zps
 from fute.types import Outputs
 
 LN2 = np.log(2)
@@ -78,16 +78,6 @@ def test_a_row_without_an_answer_has_no_vote_and_is_no_agreement() -> None:
     nobody = of_two([0.9], [0.9], answered=[[False], [False]])
     assert pseudo_labels(nobody, "majority").tolist() == [NO_ANSWER]
     assert agreement(nobody, pseudo_labels(nobody, "majority")).tolist() == [0.0, 0.0]
-
-
-def test_the_filter_of_zps_lets_the_more_confident_cluster_vote() -> None:
-    # Gaps between first and second label, summed: 1.6, 1.4, 0.2, 0.1.
-    candidates = of_two([0.9, 0.9], [0.85, 0.85], [0.45, 0.45], [0.475, 0.475])
-    assert confident(candidates).tolist() == [0, 1]
-    # A lone confident candidate takes others along, up to half of all.
-    candidates = of_two([1.0, 1.0], [0.55, 0.55], [0.54, 0.54], [0.53, 0.53])
-    assert confident(candidates).tolist() == [0, 1]
-    assert zps(candidates, "majority", filtered=True).tolist() == [1.0] * 4
 
 
 def test_spell_is_minus_the_mean_perplexity_of_the_inputs_that_were_asked_about() -> None:
