@@ -188,8 +188,8 @@ def _spelling(word: str, highest: str) -> str:
 
 def _beginning(word: str) -> str:
     first = word[0]
-    if first.isdigit():
-        return rf"(?<!{_LETTER})(?<!-)(?<!\d[.,+])"
+    if first.isdigit():  # not the 5 of "3.5/5"
+        return rf"(?<!{_LETTER})(?<!-)(?<!\d[.,+])(?<!\d/)(?<!\d/ )(?<!\d / )(?<!out of )(?<!\u2044)"
     if re.match(_HANGUL, first):
         return f"(?<!{_HANGUL})"
     if re.match(_KATAKANA, first):
@@ -199,8 +199,8 @@ def _beginning(word: str) -> str:
 
 def _ending(word: str) -> str:
     last = word[-1]
-    if last.isdigit():
-        return rf"(?!{_LETTER})(?!-\d|[.,]\d|\s?%)"
+    if last.isdigit():  # not the 4 of "4/10" where 5 is the highest
+        return rf"(?!{_LETTER})(?!-\d|[.,]\d|\s?%|\s?(?:/|out of)\s?\d)"
     if re.match(_KATAKANA, last):
         return f"(?!{_KATAKANA})"
     if re.match(_LETTER, last) is None:

@@ -19,16 +19,28 @@ _BETWEEN = (
     r"(?:a|an|the|any|at all|really|actually|considered|classified|labell?ed|as|be|to|being|is|seem|appear|look|sound"
     r"|ein\w{0,2}|une?|uma?|un[oa]|es|est|é|è|это|είναι|jest|är|er|je|phải|إ?ن?ه|是|为|一条|一个|ใช่|เป็น)"
 )
-_BEFORE = re.compile(rf"{_NEGATION}(?:\s*(?<!\w){_BETWEEN}(?!\w)|\s*[是为]|\s*一[条个]|ใช่|เป็น){{0,3}}\s*$")
+_BEFORE = re.compile(rf"{_NEGATION}(?:\s*(?<!\w){_BETWEEN}(?!\w)|\s*[是为]|\s*一[条个]|ใช่|เป็น){{0,3}}\s*\(?$")
 # Where it follows, behind particles, as in Japanese, Korean, Hindi and Turkish; and "spam: no". か asks.
 _AFTER = re.compile(
     r"[\sぁ-おき-ん가-힣]{0,6}?(?:ない|ません|아니|아닙|아님|아닌|않|नहीं|değil|نیست)\w*"
     r"|\s*[:=]\s*(?:no|false|nein|non|нет|否)(?!\w)"
 )
-_SCORED = re.compile(r"\s*[:=]\s*[-+]?\d")
+# "spam: 0.2", "spam is unlikely", "spam risk": not what the answer is, and not its opposite.
+_WEIGHED = re.compile(
+    r"\s*(?:[:=]|->|→)\s*[-+]?\d|\s+[-–—]\s+\d+\s?%"
+    r"|\s+(?:is|are|was|does|seems|appears)(?:n't|\s+(?:not|unlikely|wrong|incorrect|absent|ruled out))(?!\w)"
+    r"|\s+(?:likelihood|probability|score|risk)(?!\w)"
+)
+# Within two words before it: "free of any spam", "without being negative". Not "without a doubt".
+_NONE_OF = re.compile(
+    r"(?<!\w)(?:free (?:of|from)|lack(?:s|ed|ing)?(?: of)?|devoid of|absence of|without|nothing|sans|rien de|ohne"
+    r"|nichts|sin|nada|sem|senza|niente di)"
+    r"(?!(?: \w+){0,2} (?:doubt|question|hesitation|doute|zweifel|duda|dúvida|dubbio))"
+    r"(?:\s+\w+){0,2}\s*$"
+)
 _DOUBT = re.compile(
-    rf"{_NEGATION}|(?<!\w)(?:whether|if|unless|unclear|unsure|hard|difficult|schwer|difficile|difícil|трудно|нельзя"
-    r"|ob|wenn|si|если|ли)(?!\w)|是否|如果"
+    rf"{_NEGATION}|(?<!\w)(?:whether|if|unless|unclear|unsure|unlikely|improbable|doubtful|(?<!no )doubt (?:that|if)"
+    r"|hard|difficult|schwer|difficile|difícil|трудно|нельзя|ob|wenn|si|если|ли)(?!\w)|是否|如果"
 )
 _CLAUSE = re.compile(
     r"[.;:!?\n()\[\]{}|—–、。।؛،؟]|\s-\s|,(?!\s*(?:that|dass|что|że|hogy)\b)"
@@ -57,8 +69,8 @@ def polarity(text: str, begin: int, end: int) -> tuple[Polarity, int, int]:
     """How the word at these positions of a folded text is meant, and its bounds together with its negation.
 
     Directly beside the word a negation makes it the opposite. Further off in its clause it may deny something else
-    ("I would not say that it is"), so that it is open what is meant; as after "whether", in a question, or where the
-    word has a number ("positive: 0.2").
+    ("I would not say that it is"), so that it is open what is meant; as after "whether" or "free of", in a question, or
+    where the word is weighed ("positive: 0.2", "positive is unlikely").
     """
     before = text[max(0, begin - NEAR) : begin]
     turned = False
@@ -68,13 +80,14 @@ def polarity(text: str, begin: int, end: int) -> tuple[Polarity, int, int]:
     if after := _AFTER.match(text, end):
         end = after.end()
         turned = not turned
-    elif _SCORED.match(text, end):
+    elif _WEIGHED.match(text, end):
         return "open", begin, end
     sentence_end = _SENTENCE_END.search(text, end, end + FAR)
     if sentence_end is not None and sentence_end.group() in "?؟":
         return "open", begin, end
     clause = text[max(0, begin - FAR) : begin]
     starts = [found.end() for found in _CLAUSE.finditer(clause)]
-    if _DOUBT.search(clause, starts[-1] if starts else 0):
+    clause = clause[starts[-1] if starts else 0 :]
+    if _DOUBT.search(clause) or _NONE_OF.search(clause):
         return "open", begin, end
     return "opposite" if turned else "meant", begin, end

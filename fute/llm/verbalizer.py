@@ -18,7 +18,7 @@ from fute.types import Floats
 
 Source = Literal["logprobs", "text", "samples", "refused", "too long", "empty", "unparsable"]
 
-READING_VERSION = 4
+READING_VERSION = 5
 """Part of every prompted model's identity; raise it when the same answer would be read differently."""
 
 MIN_MASS = 0.1

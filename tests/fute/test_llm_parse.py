@@ -196,6 +196,39 @@ def test_of_an_answer_that_was_cut_off_only_what_is_said_completely_counts(text,
     assert (None if read is None else read.argmax()) == label
 
 
+STARS = Verbalizer({str(number): [str(number)] for number in range(1, 6)})
+
+
+@pytest.mark.parametrize(
+    ("text", "star"),
+    [
+        *[("4/5", 4), ("4 out of 5", 4), ("Score: 4 / 5", 4), ("Rating: 2/5 - dull", 2), ("4.0", 4)],
+        *[("3.5/5", None), ("0/5", None), ("4.5 / 5", None), ("3.5 out of 5", None), ("three out of 5", None)],
+        *[("10/5", None), ("3½", None), ("2½ stars", None), ("5/10", None), ("Score: 4/10", None), ("1/2", None)],
+    ],
+)
+def test_a_scale_is_no_rating_and_a_rating_on_another_scale_is_none_of_the_labels(text, star):
+    read = STARS.read(Answer(text)).probabilities
+    assert (None if read is None else read.argmax() + 1) == star
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        *[("Without a doubt positive", 0), ("There is no doubt that it is positive.", 0), ("positive - 1 of many", 0)],
+        *[("Nothing here is negative; it is positive.", 0), ("clearly not (positive)", 1)],
+        *[("It is unlikely to be positive", None), ("Positive is unlikely.", None), ("Positive is not correct.", None)],
+        *[("free of negative words", None), ("lacks any negative tone", None), ("There is nothing negative", None)],
+        *[("without any negative words", None), ('The label "positive" does not apply.', None)],
+        *[("Positive likelihood: low", None), ("Positive — 5%", None), ("Positive -> 0.1 Negative -> 0.9", None)],
+        *[("I doubt that it is positive", None), ("sans rien de negative", None), ("ohne negative", None)],
+    ],
+)
+def test_what_denies_a_label_in_other_words_than_not_leaves_it_open(text, label):
+    read = Verbalizer(WORDS).read(Answer(text)).probabilities
+    assert (None if read is None else read.argmax()) == label
+
+
 def test_a_word_that_was_cut_off_may_be_the_beginning_of_another_labels():
     intents = Verbalizer({"cancel": ["cancel"], "all": ["cancel_all"]})
     assert intents.read(Answer("cancel", finish_reason="length")).source == "unparsable"
