@@ -68,6 +68,10 @@ def _class_cautions(dataset: Dataset) -> Iterable[str]:
     for alike in spelt.values():
         if len(alike) > 1:
             yield f"the labels {listed(map(repr, alike))} differ in capitals, or how accents are encoded: two classes?"
+    counts = {split: entry["classes"] for split, entry in dataset.report.get("splits", {}).items()}
+    for split, of_each in counts.items():
+        if unseen := [name for name, count in of_each.items() if count and not counts["train"][name]]:
+            yield f"{split} has labels that none of the training rows used has: {listed(map(repr, unseen))}"
 
 
 def rows_to_spare(pool: Pool, config: PoolConfig) -> list[str]:

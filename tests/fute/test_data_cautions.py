@@ -66,6 +66,12 @@ def test_labels_that_are_ids_or_contradict_each_other_or_differ_in_capitals_are_
     assert any("of another row, and another label" in line for line in dataset_cautions(dataset(table)))
 
 
+def test_labels_of_another_split_that_training_lacks_are_told():
+    odd = dataset(rows(40, labels=("neg", "pos")), test=rows(20, labels=("negative", "pos"), what="other"))
+    assert dataset_cautions(odd) == ["d: test has labels that none of the training rows used has: 'negative'"]
+    assert dataset_cautions(dataset(rows(40), test=rows(20, labels=("bad",), what="other"))) == []
+
+
 @pytest.mark.parametrize("alike", [("entity", " entity"), ("a  b", "a b"), ("x", "x\u00a0")])
 def test_labels_that_look_the_same_are_refused_unless_both_are_named(alike):
     table = rows(32, labels=(*alike, "other"))

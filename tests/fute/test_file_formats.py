@@ -159,6 +159,21 @@ def test_quotes_in_a_table_without_quoting_swallow_no_rows(tmp_path, said):
     assert said() == ["r.tsv: quotes are part of its texts"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_quotes_in_a_table_without_quoting_swallow_no_rows_whatever_the_separator(tmp_path, said, separator):
+    lines = ['"Well he said', "fine", 'no "', '"another']
+    rows = [("label", "text"), *(("x", line) for line in lines)]
+    (tmp_path / "r.csv").write_text("".join(f"{a}{separator}{b}\n" for a, b in rows))
+    assert [row["text"] for row in read(tmp_path, "r.csv")] == lines
+    assert "r.csv: quotes are part of its texts" in said()
+
+
+@pytest.mark.parametrize("text", ['text\n"one\nline"\n"two"\n', 'text,label\n"one\nline",x\n"two, three",y\n'])
+def test_quoted_texts_of_several_lines_are_one_text(tmp_path, text):
+    (tmp_path / "r.csv").write_text(text)
+    assert read_tables(FileSource(files="r.csv"), ["text"], [], tmp_path)["train"][0][0].as_py() == "one\nline"
+
+
 def test_what_was_set_by_hand_is_part_of_the_identity_and_what_was_found_is_not(tmp_path):
     (tmp_path / "r.csv").write_text("text;label\na;b\n")
     found, given = (source_identity(FileSource(files="r.csv", separator=s), tmp_path) for s in (None, ";"))

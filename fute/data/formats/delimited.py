@@ -95,14 +95,18 @@ class Csv(FileFormat):
             raise self.unreadable("csv", exc) from exc
 
     def _bare_quotes(self, separator: str) -> bool:
-        """Whether quotes are part of the texts, as in tables between tabs that know no quoting: every line has its
-        cells, and there are cells that begin with a quote and do not end with it. Read as quoted, they swallow rows."""
-        if separator != "\t":
+        """Whether quotes are part of the texts, as in tables that know no quoting: every line has its cells, and there
+        are cells that begin with a quote and do not end with it. Read as quoted, they swallow rows."""
+        if b'"' not in self._text:
             return False
-        rows = [line.split(b"\t") for line in self._text.splitlines() if line]
-        return len({len(row) for row in rows}) == 1 and any(
-            cell.startswith(b'"') and not _QUOTED.fullmatch(cell) for row in rows for cell in row
-        )
+        found, cells = False, set()
+        for line in filter(None, self._text.splitlines()):
+            row = line.split(separator.encode())
+            cells.add(len(row))
+            if len(cells) > 1 or (len(row) == 1 and separator != "\t"):  # one column tells nothing
+                return False
+            found = found or any(cell.startswith(b'"') and not _QUOTED.fullmatch(cell) for cell in row)
+        return found
 
     def remarks(self, columns: Sequence[str]) -> list[str]:
         separator = self._separator(columns)
