@@ -28,13 +28,19 @@ def ask_for_labels(path: Path, inputs: TextTable, wanted: int, worth: Callable[[
     lines = _read(path) if path.is_file() else []
     pairs = inputs.pairs or [None] * len(inputs)
     keys = [(text, pair or "") for text, pair in zip(inputs.texts, pairs, strict=True)]
-    rows = {key: row for row, key in reversed(list(enumerate(keys)))}
-    there = {rows[key]: label for text, pair, label in lines if (key := (text, pair)) in rows}
+    rows = {_alike(*key): row for row, key in reversed(list(enumerate(keys)))}
+    there = {rows[key]: label for text, pair, label in lines if (key := _alike(text, pair)) in rows}
     missing = wanted - len(there)
     if missing > 0:
         new = [row for row in worth(min(wanted + len(there), len(keys))) if row not in there][:missing]
         _write(path, [*lines, *((*keys[row], "") for row in new)])
     return {row: label for row, label in there.items() if label}
+
+
+def _alike(text: str, pair: str) -> tuple[str, str]:
+    """An input as spreadsheets leave it, which write line ends of their own."""
+    one, other = (" ".join(each.split()) for each in (text, pair))
+    return one, other
 
 
 def label_each(path: Path, ask: Callable[[str, str], str]) -> int:
@@ -58,7 +64,7 @@ def label_each(path: Path, ask: Callable[[str, str], str]) -> int:
 
 def _read(path: Path) -> list[tuple[str, str, str]]:
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
         if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
             raise DataError(
                 f"{path} needs the columns {', '.join(COLUMNS)}, with commas between; move it away to begin anew"

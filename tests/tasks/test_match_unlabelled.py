@@ -96,6 +96,15 @@ def test_texts_of_another_file_count_for_nothing_and_stay(tmp_path: Path) -> Non
     assert file.read_text(encoding="utf-8").splitlines()[1:] == ["elsewhere,,yes", "text 4,,no", "text 0,,"]
 
 
+def test_line_ends_neither_of_the_texts_nor_of_a_spreadsheet_lose_a_label(tmp_path: Path) -> None:
+    file, inputs = tmp_path / "to_label.csv", TextTable(["one\r\nline", "two\nlines", "three"])
+    assert ask_for_labels(file, inputs, 3, lambda k: list(range(k))) == {}
+    written = file.read_bytes().replace(b'line",,', b'line",,yes').replace(b'lines",,', b'lines",,no')
+    file.write_bytes(written.replace(b"two\nlines", b"two\r\nlines"))
+    assert ask_for_labels(file, inputs, 3, lambda k: list(range(k))) == {0: "yes", 1: "no"}
+    assert len([*csv.DictReader(file.open(encoding="utf-8", newline=""))]) == 3
+
+
 @pytest.mark.parametrize("content", [b"text;label\na;b\n", "text,text_pair,label\n\xe9,,x\n".encode("latin-1")])
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "to_label.csv"
