@@ -92,7 +92,11 @@ def match(
     named = [name.strip() for name in classes.split(",") if name.strip()]
     # In the folder that the command runs in, which is where the same command finds it again.
     labels_file = Path.cwd() / f"{Path(target).stem}.to_label.csv"
+    path = Path(target).expanduser()
+    _check_fit(path, columns, keep=keep, rows=None if study or pair else rows)
     if study is not None:
+        if space is not None:
+            raise click.UsageError("--space is for a match without --ask: the models of the study are asked")
         asked = (list(models) or None, rows or 200, labels, str(labels_file), named, base_urls or None)
         _ask(study, target, columns, asked, dry_run, k, as_json)
         return
@@ -106,7 +110,6 @@ def match(
 
         print_by_class(match_classes(Store(root), target, pair, columns, space, rows or 1000), k, as_json)
         return
-    path = Path(target).expanduser()
     if path.is_file() and not columns.labelled(path):
         from tasks.match_unlabelled import match_unlabelled
 
@@ -138,6 +141,25 @@ def match(
     click.echo("Best first: those that are surely better than always one label, then by how often they will be right.")
     if keep is not None:
         click.echo(f"Kept as dataset {keep}: `fute nearest {keep}`, and the view accuracies in `fute sql`.")
+
+
+def _check_fit(path: Path, columns: Columns, *, keep: str | None, rows: int | None) -> None:
+    """Refuse options of files where the target is a dataset, and say which columns of a file are not looked at.
+
+    Raises:
+        UsageError: such an option.
+    """
+    if not path.is_file():
+        given = {f"--{name.replace('_', '-')}": value for name, value in columns.model_dump(exclude={"text"}).items()}
+        given |= {"--text": columns.text != type(columns)().text, "--keep": keep, "--rows": rows}
+        if unmet := [option for option, value in given.items() if value]:
+            raise click.UsageError(f"{', '.join(unmet)}: for a file, and {path} is none")
+    elif not columns.labelled(path) and (unused := columns.unused(path)):
+        click.echo(
+            f"No column 'label', so {path.name} counts as texts without labels. If one of {listed(unused, SHOWN)} "
+            "holds them, name it: --label NAME",
+            err=True,
+        )
 
 
 def _ask(
@@ -196,21 +218,25 @@ def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:
         f"{found.most_frequent!r} would be right in {found.majority:.2f}."
     )
     if found.left_out:
-        yield f"{found.left_out} rows were left out: empty, without a label, or there twice."
+        yield f"{found.left_out} rows were left out: without a text, a second text or a label, or there twice."
     yield from (f"note: {caution}" for caution in found.cautions)
     if found.split == "train":
         yield "It has no test split: these are the texts that models may have been trained on."
+    unknown = [m.unknown for m in found.models if m.accuracy is None]
     if better:
-        yield from _best(better)
-    else:
+        yield from _best(better, found.labels)
+    elif len(unknown) < len(found.models):
         yield "No model is surely better than that."
+    else:
+        why = max(set(unknown), key=unknown.count)
+        yield f"How often models will be right is unknown: {why}."
     near = [m.model for m in found.models if m.accuracy is None and m.verdict in ("fits", "may fit")]
     if near:
         yield f"Near the task by their scores, but how often they will be right is unknown: {listed(near, SHOWN)}."
     yield ""
 
 
-def _best(better: Sequence[Matched]) -> Iterator[str]:
+def _best(better: Sequence[Matched], labels: Sequence[str]) -> Iterator[str]:
     first = better[0]
     assert first.accuracy is not None
     yield (
@@ -224,6 +250,11 @@ def _best(better: Sequence[Matched]) -> Iterator[str]:
             f"({first.balanced.low:.2f} to {first.balanced.high:.2f}); one label for all would find "
             f"{first.balanced.chance:.2f}."
         )
+    if missed := [label for label in labels if label not in first.meaning.values()]:
+        yield f"It never answers {listed(missed, SHOWN)}."
+    if any(name.casefold() != label.casefold() for name, label in first.meaning.items()):
+        read = [f"{name} as {label}" for name, label in first.meaning.items()]
+        yield f"Its classes are read so: {listed(read, SHOWN)}."
     beside = [m.model for m in better[1:] if m.accuracy and m.accuracy.high >= first.accuracy.expected]
     if beside:
         yield f"As good, as far as this tells: {listed(beside, SHOWN)}."

@@ -66,7 +66,10 @@ def _said(found: Answered, group: Group) -> Iterator[str]:
         yield f"Nothing says how often they are right: {first.unknown}."
     elif first.low is not None and first.high is not None:
         about = "was right in" if found.counted else "will be right in about"
-        yield f"{first.model} {about} {first.expected:.2f} ({first.low:.2f} to {first.high:.2f}){_by(found, group)}."
+        # Models agree on what they tell apart, whether or not it is what the reader wants to know of these texts.
+        granted = "" if found.counted or group.labelled else "If those are your labels, "
+        within = f"{first.expected:.2f} ({first.low:.2f} to {first.high:.2f})"
+        yield f"{granted}{first.model} {about} {within}{_by(found, group)}."
         beside = [m.model for m in group.models[1:] if m.high is not None and m.high >= first.expected]
         if beside:
             yield f"Not told apart from it: {listed(beside, SHOWN)}."

@@ -166,8 +166,7 @@ def prompts_table(store: Store, summary: SpaceSummary) -> PlainTable | None:
     for entry in summary.population:
         if entry.kind != "model" or entry.row["subject_kind"] != "prompt":
             continue
-        ref = f"{entry.subject}@{entry.row['subject_fingerprint']}"
-        details = store.outputs_details(summary.space["pool"], ref)
+        details = store.outputs_details(summary.space["pool"], entry.ref)
         if details:
             rows.append((entry.subject, details))
     if not rows:

@@ -28,10 +28,6 @@ Pair = tuple[str, str]
 """References of a dataset and a model."""
 
 
-def ref_of(embedding: StoredEmbedding) -> str:
-    return f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
-
-
 def _shared(space: Mapping[str, Any]) -> dict[str, Any]:
     """What spaces have in common whose accuracies are the same, from a row of `spaces`."""
     settings = to_json({"surrogate": json.loads(space["settings"] or "{}").get("surrogate")})
@@ -64,7 +60,7 @@ def missing_accuracies(
     known, population = accuracies(store, space), [e for e in population if not e.imported]
     models = [e for e in population if e.kind == "model"]
     datasets = [e for e in population if e.kind == "dataset" and e.row["subject_kind"] == "classification"]
-    left = [(d, [m for m in models if (ref_of(d), ref_of(m)) not in known]) for d in datasets]
+    left = [(d, [m for m in models if (d.ref, m.ref) not in known]) for d in datasets]
     return [(dataset, unjudged) for dataset, unjudged in left if unjudged]
 
 
@@ -91,7 +87,7 @@ def accuracy_metrics(store: Store, spaces: Sequence[str]) -> dict[str, float]:
     best: dict[str, dict[str, Any]] = {}
     vectors = VectorStore(store)
     for space in map(vectors.space, spaces[:1]):
-        counted = {ref_of(e) for e in vectors.population(space["space"])}
+        counted = {e.ref for e in vectors.population(space["space"])}
         for (dataset, model), row in accuracies(store, space).items():
             share, name = row["expected_accuracy"], dataset.rpartition("@")[0]
             if share is None or not {dataset, model} <= counted:

@@ -17,7 +17,7 @@ from fute.errors import NotInStoreError, StoreError
 from fute.types import Floats, Kind
 from fute.unify.frame import Chance, Frame, score, verdict
 from fute.unify.neighbors import COSINE_DIGITS, SCORE_DIGITS
-from storage.accuracies import accuracies, ref_of
+from storage.accuracies import accuracies
 from storage.retirements import retired
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -124,7 +124,7 @@ def _nearest_of(
     for kind in get_args(Kind):
         here = [i for i in best if population[i].kind == kind]
         for rank, i in enumerate(here[:k], start=1):
-            accuracy = judged.get((ref_of(population[own]), ref_of(population[i])), {})
+            accuracy = judged.get((population[own].ref, population[i].ref), {})
             told = None if np.isnan(scores[i]) else float(scores[i])
             p = None
             if told is not None and frame is not None:

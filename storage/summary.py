@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fute.unify.frame import Frame
-from storage.accuracies import accuracies, better, ref_of
+from storage.accuracies import accuracies, better
 from storage.files import read_parquet
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -66,19 +66,18 @@ def summarise(store: Store, space: str) -> SpaceSummary:
         neighbors.setdefault((row["query_kind"], row["query"]), []).append(row)
     cards, families = {}, {}
     for embedding in population:
-        ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
         if embedding.kind == "model":
-            cards[embedding.subject] = store.model_card(ref)
+            cards[embedding.subject] = store.model_card(embedding.ref)
         else:
-            path = store.dataset_folder(ref) / "card.parquet"
+            path = store.dataset_folder(embedding.ref) / "card.parquet"
             families[embedding.subject] = read_parquet(path).to_pylist()[0]["family"]
     described = next(s for s in vectors.spaces() if s["space"] == space)
     known = accuracies(store, described)
-    models = {ref_of(e): e.subject for e in population if e.kind == "model"}
+    models = {e.ref: e.subject for e in population if e.kind == "model"}
     judged: dict[str, dict[str, dict[str, Any]]] = {}
     for e in population:
         if e.kind == "dataset":
-            of_each = {name: known.get((ref_of(e), ref)) for ref, name in models.items()}
+            of_each = {name: known.get((e.ref, ref)) for ref, name in models.items()}
             judged[e.subject] = {name: row for name, row in of_each.items() if row is not None}
     return SpaceSummary(described, population, neighbors, cards, families, vectors.ranked_frame(space), judged)
 

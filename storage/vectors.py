@@ -59,6 +59,11 @@ class StoredEmbedding:
         return self.row["fingerprint"]
 
     @property
+    def ref(self) -> str:
+        """The subject with its version, as its dataset or model is filed."""
+        return f"{self.subject}@{self.row['subject_fingerprint']}"
+
+    @property
     def metrics(self) -> Mapping[str, Any]:
         """What the method measured."""
         return json.loads(self.row["metrics"] or "{}")
@@ -268,6 +273,10 @@ class VectorStore:
         ]
         ranked = [at for name in ("members", "neighbors") for at in self._times(name, space).values()]
         return max([*made, *ranked], default=EARLIEST)
+
+    def ranked_at(self, space: str) -> datetime:
+        """When a space was last ranked; EARLIEST: never."""
+        return self._last_members(space)[0]
 
     def _last_members(self, space: str) -> tuple[datetime, dict[SubjectKey, str]]:
         """When the last ranking of a space was written, and the fingerprints that it saw."""

@@ -10,7 +10,7 @@ from fute.errors import DataError
 from fute.surrogate.vectors import has_no_model
 from fute.train.result import TrainingResult
 from fute.types import Outputs
-from storage.accuracies import missing_accuracies, put_accuracies, ref_of
+from storage.accuracies import missing_accuracies, put_accuracies
 from storage.retirements import SubjectKey
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
@@ -53,7 +53,7 @@ def _outputs(store: Store, pool: str, missing: Missing) -> tuple[dict[str, Outpu
     failures = []
     for model in {m.subject: m for _, models in missing for m in models}.values():
         try:
-            found[model.subject] = store.outputs(pool, ref_of(model))
+            found[model.subject] = store.outputs(pool, model.ref)
         except Exception as exc:
             log.warning("match of %s failed: %s", model.subject, exc)
             failures.append(Failure(subject=model.subject, stage="match", reason=str(exc)))
@@ -73,11 +73,11 @@ def _rows(
     for dataset, models in missing:
         there = [m for m in models if m.subject in outputs]
         try:
-            whole = store.dataset(ref_of(dataset))
+            whole = store.dataset(dataset.ref)
             target = labelled_part(dataset.subject, whole)
-            targets.append((ref_of(dataset), target, there, held_out_scores(store, whole, there)))
+            targets.append((dataset.ref, target, there, held_out_scores(store, whole, there)))
         except DataError as exc:  # too few labels
-            yield from ({"dataset": ref_of(dataset), "model": ref_of(m), "accuracy_unknown": str(exc)} for m in there)
+            yield from ({"dataset": dataset.ref, "model": m.ref, "accuracy_unknown": str(exc)} for m in there)
         except Exception as exc:
             log.warning("match of %s failed: %s", dataset.subject, exc)
             failures.append(Failure(subject=dataset.subject, stage="match", reason=str(exc)))
@@ -89,4 +89,4 @@ def _rows(
         read = read_outs(store.pool(space.pool), {name: outputs[name] for name in judged}, features)
         for ref, target, models, held_out in targets:
             for model, found in zip(models, judge(read, models, target, features, held_out), strict=True):
-                yield accuracy_row(ref, ref_of(model), found, target)
+                yield accuracy_row(ref, model.ref, found, target)

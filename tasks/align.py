@@ -135,16 +135,12 @@ def _placed(alignment: Alignment, vectors: VectorStore, space_a: str, space_b: s
             moved[kind] = alignment.mapped.place(mapped(alignment.matrix, [e.vector for e in theirs[kind]]))
         if ours[kind]:
             own[kind] = alignment.frame.place([e.vector for e in ours[kind]])
-        known = {_version(e): i for i, e in enumerate(ours[kind])}
-        rows = [(i, known[_version(e)]) for i, e in enumerate(theirs[kind]) if _version(e) in known]
+        known = {e.ref: i for i, e in enumerate(ours[kind])}
+        rows = [(i, known[e.ref]) for i, e in enumerate(theirs[kind]) if e.ref in known]
         if rows:
             scores = alignment.scores(moved[kind], kind, own[kind], kind)
             first += [int(scores[i].argmax()) == j for i, j in rows]
     return Aligned(alignment, moved, own, theirs, ours, len(first), sum(first))
-
-
-def _version(embedding: StoredEmbedding) -> tuple[str, str]:
-    return embedding.subject, embedding.row["subject_fingerprint"]
 
 
 def _space(vectors: VectorStore, space: str) -> dict[str, Any]:

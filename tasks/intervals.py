@@ -96,7 +96,6 @@ class _KeptResamples:
 
 def _resamples(run: Run, resampler: Resampler, embedding: StoredEmbedding) -> Resampled:
     store = run.open_store()
-    ref = f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
     if embedding.kind == "dataset":
-        return resampler.dataset(store.dataset(ref))
-    return resampler.model(store.outputs(embedding.row["pool"], ref))
+        return resampler.dataset(store.dataset(embedding.ref))
+    return resampler.model(store.outputs(embedding.row["pool"], embedding.ref))

@@ -14,7 +14,7 @@ import numpy as np
 from fute.config import SurrogateConfig
 from fute.data.cautions import dataset_cautions, leaked
 from fute.data.sampling import generator
-from fute.did_you_mean import did_you_mean
+from fute.did_you_mean import did_you_mean, listed
 from fute.errors import MethodError, NotInStoreError
 from fute.match.accuracy import Accuracy, judge, named_alike, unseen_in_pairs, wilson
 from fute.match.kernel import TextKernel
@@ -24,7 +24,6 @@ from fute.methods.crosscov.whitening import Doubles
 from fute.surrogate.vectors import has_no_model
 from fute.train.result import TrainingResult, read_card
 from fute.types import Dataset, Features, Floats, Outputs, Pool, TextTable
-from storage.accuracies import ref_of
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
@@ -183,8 +182,8 @@ def held_out_scores(store: Store, dataset: Dataset, models: Sequence[StoredEmbed
     Not of one that was trained on an earlier version of the dataset, nor where held-out texts are training texts too.
     """
     own = [m for m in models if m.row["task"] == dataset.id and m.row["subject_kind"].startswith("trained ")]
-    there = [m for m in own if store.has_model(ref_of(m), trained=True)]
-    cards = {m.subject: read_card(store.weights_folder(ref_of(m))) for m in there}
+    there = [m for m in own if store.has_model(m.ref, trained=True)]
+    cards = {m.subject: read_card(store.weights_folder(m.ref)) for m in there}
     return {
         name: card
         for name, card in cards.items()
@@ -193,7 +192,8 @@ def held_out_scores(store: Store, dataset: Dataset, models: Sequence[StoredEmbed
 
 
 def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[StoredEmbedding]]:
-    """The space, and all that is in it."""
+    """The space, and all that is in it: by default the one with the most models. One of another pool that was ranked
+    later is named in a warning: its study may have taken this one's place."""
     vectors = VectorStore(store)
     spaces = vectors.spaces()
     if wanted is not None:
@@ -210,15 +210,24 @@ def space_of(store: Store, wanted: str | None) -> tuple[dict[str, Any], list[Sto
         which = "" if wanted is None else f" in space {wanted}"
         raise NotInStoreError(f"no models{which} in {store.root}; run a study first (`fute run`)")
     # crosscov's first: it alone says at no cost how near a target is.
-    return max(
+    chosen, population = max(
         found,
         key=lambda f: (sum(e.kind == "model" for e in f[1]), f[0]["method"] == "crosscov", f[0]["created_at"]),
     )
+    at = vectors.ranked_at(chosen["space"])
+    later = [row["space"] for row, _ in found if row["pool"] != chosen["pool"] and vectors.ranked_at(row["space"]) > at]
+    if later:
+        log.warning(
+            "match: space %s has the most models, but %s, of another pool, was ranked after it, on %s: if a study has "
+            "moved there, look there (--space)",
+            *(chosen["space"], listed(later), f"{vectors.ranked_at(later[-1]):%Y-%m-%d}"),
+        )
+    return chosen, population
 
 
 def outputs_of(store: Store, pool: str, models: Sequence[StoredEmbedding]) -> dict[str, Outputs]:
     """What models answered on a pool, by their ids."""
-    return {e.subject: store.outputs(pool, ref_of(e)) for e in models}
+    return {e.subject: store.outputs(pool, e.ref) for e in models}
 
 
 def target_of(
@@ -226,7 +235,7 @@ def target_of(
 ) -> tuple[Dataset, bool]:
     """The target, and whether the store holds it."""
     path = Path(target).expanduser()
-    refs = {e.subject: ref_of(e) for e in population if e.kind == "dataset"}
+    refs = {e.subject: e.ref for e in population if e.kind == "dataset"}
     if not path.is_file() and (target in refs or not path.is_dir()):
         if target not in refs:
             raise NotInStoreError(

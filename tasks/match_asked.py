@@ -47,7 +47,7 @@ def texts_to_ask(
     name = Path(target).name
     if dataset is None and not columns.labelled(Path(target)):
         data = columns.data(Path(target))
-        return file_pool(data, columns.text, columns.text_pair, rows, run.folder, run.seed), None, ()
+        return file_pool(data, columns.text, columns.pair(Path(target)), rows, run.folder, run.seed), None, ()
     labelled = labelled_part(target, dataset or read_labelled(Path(target), columns, rows))
     split, names = labelled.split, labelled.names
     drawn = stratified_sample(split.targets, rows, generator(run.seed, "match", name))

@@ -9,7 +9,7 @@ from fute.errors import DataError
 from fute.json_text import json_text
 from fute.space import embedding_id
 from fute.types import Dataset, TaskEmbedding
-from storage.accuracies import put_accuracies, ref_of
+from storage.accuracies import put_accuracies
 from storage.retirements import bring_back
 from storage.stamp import Stamp
 from storage.store import Store
@@ -48,7 +48,7 @@ def keep_target(
     }
     VectorStore(store).put(row, own, stamp)
     bring_back(store, [("dataset", dataset.id)], stamp)
-    refs = {e.subject: ref_of(e) for e in population if e.kind == "model"}
+    refs = {e.subject: e.ref for e in population if e.kind == "model"}
     put_accuracies(store, space, [accuracy_row(ref, refs[m.model], m, labelled) for m in judged], stamp)
 
 

@@ -19,6 +19,8 @@ from storage.nearest import placed_vectors
 from storage.store import Store
 from storage.vectors import StoredEmbedding
 
+TOO_FEW = "too few texts to tell"
+
 
 def own_embedding(space: Mapping[str, Any], features: Features, pool: Pool, dataset: Dataset) -> TaskEmbedding:
     """The target's embedding.
@@ -33,7 +35,7 @@ def own_embedding(space: Mapping[str, Any], features: Features, pool: Pool, data
 def nearness(
     store: Store, space: Mapping[str, Any], models: Sequence[StoredEmbedding], features: Features, own: TaskEmbedding
 ) -> dict[str, dict[str, Any]]:
-    """Model to score, p_value and verdict; empty where the space has no frame."""
+    """Model to score, p_value and verdict (TOO_FEW where the texts are); empty where the space has no frame."""
     pool = store.pool(space["pool"])
     made = store.cached_arrays(
         "pseudo",
@@ -49,8 +51,13 @@ def nearness(
     scores = frame.chance(placed).scores(placed[:1] @ placed.T, kinds)[0, 1:]
     found = {}
     for model, score in zip(models, scores.tolist(), strict=True):
-        p = frame.p_value(score, ("dataset", "model"), len(models), (own.metrics, model.metrics))
-        found[model.subject] = {"score": max(0.0, score), "p_value": p, "verdict": verdict(p)}
+        p, of_score = (
+            frame.p_value(score, ("dataset", "model"), len(models), (metrics, model.metrics))
+            for metrics in (own.metrics, {})
+        )
+        # Near by its score, and of so few texts that their labels might lie so by chance.
+        told = verdict(p) if verdict(p) == verdict(of_score) else TOO_FEW
+        found[model.subject] = {"score": max(0.0, score), "p_value": p, "verdict": told}
     return found
 
 

@@ -56,16 +56,23 @@ class Columns(BaseModel):
         """Whether a file has labels."""
         return self.label is not None or "label" in self._there(path, [self.text])
 
+    def pair(self, path: Path) -> str | None:
+        """The second texts' column: the one that was named, or the one of that name where there is one."""
+        return self.text_pair or (PAIR if PAIR in self._there(path, [self.text]) else None)
+
+    def unused(self, path: Path) -> list[str]:
+        """Columns that are neither texts nor labels."""
+        return [name for name in self._there(path, [self.text]) if name not in (self.text, self.pair(path), self.label)]
+
     def of(self, path: Path) -> dict[str, str | None]:
-        """Settings of a dataset; the second texts' column is taken where there is one of that name."""
+        """Settings of a dataset."""
         label = self.label or "label"
         there = self._there(path, [self.text, label])
         if self.text == label:
             raise DataError(f"{label!r} is named as the column of texts and of labels; they are two")
         if label not in there:
             raise DataError(f"{path} has no column {label!r} of labels. Columns there: {listed(there, 30)}")
-        pair = self.text_pair or (PAIR if PAIR in there else None)
-        return {"text": self.text, "text_pair": pair, "label": label}
+        return {"text": self.text, "text_pair": self.pair(path), "label": label}
 
     def _there(self, path: Path, wanted: list[str]) -> list[str]:
         there = columns_of(path, file_format(path), wanted, Dialect(self.separator, self.encoding))

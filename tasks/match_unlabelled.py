@@ -23,7 +23,7 @@ from fute.types import Outputs, TextTable
 from storage.store import Store
 from tasks.labels_file import ask_for_labels
 from tasks.match import LEAST_AGREEMENT, class_names, features_of, is_classes, outputs_of, read_outs, space_of, turned
-from tasks.match_target import Columns
+from tasks.match_target import FEWEST_TEXTS, Columns
 from tasks.select import file_pool
 
 
@@ -182,9 +182,19 @@ def read_answers(
 
     Args:
         space: by default the one with the most models.
+
+    Raises:
+        DataError: too few texts, texts unlike the pool's, or pairs of texts.
     """
     found, population = space_of(store, space)
-    inputs = file_pool(columns.data(path), columns.text, columns.text_pair, rows, Path.cwd(), 0).inputs
+    inputs = file_pool(columns.data(path), columns.text, columns.pair(path), rows, Path.cwd(), 0).inputs
+    if len(inputs) < FEWEST_TEXTS:
+        raise DataError(f"{path.name} has {len(inputs)} different texts; give at least {FEWEST_TEXTS}")
+    if inputs.pairs is not None:
+        raise DataError(
+            f"{path.name} has second texts, and what models make of two texts cannot be read out of what they answered "
+            "on the pool. Ask them (--ask STUDY), or give labels"
+        )
     features = features_of(store, json.loads(found["settings"])["surrogate"], [inputs])
     models = [e for e in population if e.kind == "model"]
     read = read_outs(store.pool(found["pool"]), outputs_of(store, found["pool"], models), features)

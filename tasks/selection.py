@@ -22,7 +22,7 @@ from fute.types import Kind
 from storage.nearest import placed_vectors
 from storage.retirements import SubjectKey
 from storage.store import Store
-from storage.vectors import StoredEmbedding, VectorStore
+from storage.vectors import VectorStore
 from tasks.engine import NO_CACHE, task
 from tasks.run import Run
 from tasks.study import DatasetRef
@@ -159,7 +159,7 @@ def similarities(store: Store, targets: list[DatasetRef], sources: list[SourceRe
             continue
         frame = vectors.ranked_frame(space["space"])
         placed = placed_vectors(population, frame)
-        place = {_identity(e): i for i, e in enumerate(population)}
+        place = {(e.kind, e.ref): i for i, e in enumerate(population)}
         aims = [place.get(("dataset", t.ref)) for t in targets]
         starts: dict[Kind, list[int | None]] = {
             "dataset": [place.get(("dataset", s.dataset.ref)) for s in sources],
@@ -186,10 +186,6 @@ def _embeddings_of(space: str, targets: list[DatasetRef], sources: list[SourceRe
         subject, _, version = ref.rpartition("@")
         found[kind, subject] = embedding_id(space, kind, subject, version)
     return found
-
-
-def _identity(embedding: StoredEmbedding) -> tuple[str, str]:
-    return embedding.kind, f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
 
 
 def _row(told: SpaceSimilarities | None, candidates: str, measured: Selection, relative: float) -> SelectionRow:

@@ -50,7 +50,7 @@ class SubjectReader:
         return told
 
     def _dataset(self, summary: SpaceSummary, e: StoredEmbedding, history: list[page.Version]) -> page.Subject:
-        card = read_parquet(self.store.dataset_folder(_ref(e)) / "card.parquet").to_pylist()[0]
+        card = read_parquet(self.store.dataset_folder(e.ref) / "card.parquet").to_pylist()[0]
         sizes = [f"{card[f'n_{split}']:,} {split}" for split in ("train", "validation", "test") if card[f"n_{split}"]]
         data = json.loads(card["provenance"]).get("data")
         facts = [
@@ -71,7 +71,7 @@ class SubjectReader:
         card = summary.model_cards[e.subject]
         settings = {k: v for k, v in json.loads(card["settings"] or "{}").items() if v not in (None, "", [], {})}
         prompted = e.row["subject_kind"] == "prompt"
-        details = self.store.outputs_details(summary.space["pool"], _ref(e))
+        details = self.store.outputs_details(summary.space["pool"], e.ref)
         shown = {k: v for k, v in settings.items() if k not in ("kind", "id", "task")}
         facts = [(name.replace("_", " "), _in_short(value)) for name, value in shown.items()]
         if details.get("resolved_models"):
@@ -191,10 +191,6 @@ class SubjectReader:
             }
             self._past_prices[flow_run_id] = past if found else self.prices
         return self._past_prices[flow_run_id]
-
-
-def _ref(embedding: StoredEmbedding) -> str:
-    return f"{embedding.subject}@{embedding.row['subject_fingerprint']}"
 
 
 def _cosine(a: Any, b: Any) -> float:

@@ -6,7 +6,6 @@ from typing import Any
 
 from fute.match.accuracy import named_alike
 from fute.match.turned import SURE, only_numbered, other_order
-from storage.accuracies import ref_of
 from storage.store import Store
 from storage.vectors import StoredEmbedding, VectorStore
 
@@ -24,7 +23,7 @@ def turned_against(store: Store, model: str) -> list[dict[str, Any]]:
         models = {e.subject: e for e in vectors.population(space["space"]) if e.kind == "model"}
         by_pool.setdefault(space["pool"], {}).update(models)
     for pool, models in by_pool.items():
-        refs, tasks = {i: ref_of(e) for i, e in models.items()}, {i: e.row["task"] for i, e in models.items()}
+        refs, tasks = {i: e.ref for i, e in models.items()}, {i: e.row["task"] for i, e in models.items()}
         classes = {name: store.outputs_classes(pool, ref) for name, ref in refs.items()}
         own = classes.get(model)
         if own is None:

@@ -216,10 +216,11 @@ def test_match_of_a_file_without_labels_says_what_is_not_known_and_how_to_know_m
     store = finished[0].parent / "store"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     file = tmp_path / "mine.csv"
-    file.write_text("words\n" + "".join(f"{text}\n" for text, _ in rows_of(PARTS["mood"], 60, 7)))
+    file.write_text("words,mood\n" + "".join(f"{text},{mood}\n" for text, mood in rows_of(PARTS["mood"], 60, 7)))
     result = call("match", str(file), "--text", "words", "--store", str(store))
     assert result.exit_code == 0, result.output
-    for expected in ("60 texts without labels", "3 are needed to compare", "--ask STUDY", "--labels 10"):
+    unnamed = "No column 'label', so mine.csv counts as texts without labels. If one of mood holds them"
+    for expected in (unnamed, "60 texts without labels", "3 are needed to compare", "--ask STUDY", "--labels 10"):
         assert expected in result.output
     assert before == {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
 
@@ -280,7 +281,16 @@ def test_match_refuses_what_it_cannot_judge(finished: tuple[Path, Result], tmp_p
     store = ("--store", str(finished[0].parent / "store"))
     file = tmp_path / "few.csv"
     file.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10)))
+    few, pairs = tmp_path / "unlabelled.csv", tmp_path / "pairs.csv"
+    few.write_text("text\n" + "".join(f"text {i}\n" for i in range(10)))
+    pairs.write_text("text,text_pair\n" + "".join(f"text {i},other {i}\n" for i in range(40)))
     for arguments, expected in (
+        ((str(few),), "10 different texts; give at least 20"),
+        ((str(pairs),), "what models make of two texts cannot be read out"),
+        (("topic", "--rows", "30"), "--rows: for a file, and topic is none"),
+        (("topic", "--label", "about", "--separator", ";"), "--label, --separator: for a file"),
+        (("topic", "--keep", "copy"), "--keep: for a file"),
+        ((str(file), "--ask", str(finished[0]), "--space", "s"), "--space is for a match without --ask"),
         ((str(file),), "10 labelled texts with 2 labels; give at least 20"),
         ((str(file), "--model", "tfidf/mood"), "--model is for --ask STUDY"),
         ((str(file), "--label", "text"), "of texts and of labels; they are two"),

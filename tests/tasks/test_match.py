@@ -98,12 +98,26 @@ def test_the_answer_says_the_best_first_and_nobody_where_all_are_chance() -> Non
     best, chance = told(("good", "bad")), told(NAMES)
     said = list(answer(match(best), [best]))
     assert said[0] == "file.csv: 40 labelled texts, 2 labels; always 'bad' would be right in 0.50."
-    assert said[1] == "2 rows were left out: empty, without a label, or there twice."
+    assert said[1] == "2 rows were left out: without a text, a second text or a label, or there twice."
     assert said[2] == "note: file.csv: the labels 'a', 'A' differ"
     assert said[3].startswith("m will be right in about 1.00 of such texts (0.")
     nobody = list(answer(match(chance, split="train"), []))
     assert "It has no test split: these are the texts that models may have been trained on." in nobody
     assert "No model is surely better than that." in nobody
+
+
+def test_where_nothing_is_known_of_any_model_it_says_so_and_not_that_none_is_better() -> None:
+    said = "\n".join(answer(match(told(NAMES, unlike=True)), []))
+    assert "How often models will be right is unknown: these texts are unlike the pool's" in said
+    assert "No model is" not in said
+
+
+def test_labels_that_the_best_never_gives_and_how_its_classes_are_read_are_told() -> None:
+    best = replace(told(("good", "bad")), meaning={"spam": "good", "ham": "good"})
+    said = "\n".join(answer(match(best), [best]))
+    assert "It never answers bad." in said
+    assert "Its classes are read so: spam as good, ham as good." in said
+    assert "It never" not in "\n".join(answer(match(told(("good", "bad"))), [told(("good", "bad"))]))
 
 
 def test_a_held_out_score_stands_for_the_very_dataset_that_it_was_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
