@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
 from fute.config import UnifyConfig
-from fute.types import Kind
-from fute.unify.frame import FRAME_VERSION, Frame, embed_pseudo_tasks, verdict
+from fute.types import Floats, Kind
+from fute.unify.frame import FRAME_VERSION, Chance, Frame, embed_pseudo_tasks, verdict
 from fute.unify.neighbors import nearest_neighbors
 from storage.nearest import placed_vectors
 from storage.retirements import SubjectKey
-from storage.vectors import VectorStore
+from storage.vectors import StoredEmbedding, VectorStore
 from tasks import resources
 from tasks.embed import EmbeddingRef
 from tasks.engine import NO_CACHE, task
@@ -48,15 +49,33 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
     vectors = VectorStore(run.open_store())
     current: dict[SubjectKey, str] = {(e.kind, e.subject): e.fingerprint for e in embedded or () if e.space == space.id}
     population = vectors.population(space.id, current)
-    if not population:
-        return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
-    key = ranking_key(population, space.method, config)
-    if vectors.has_ranked(space.id, key):
-        return _unified(vectors.ranked_frame(space.id), space.id, len(population))
-    frame = _frame(run, space) if config.frame != "none" else None
+    while population:
+        key = ranking_key(population, space.method, config)
+        if vectors.has_ranked(space.id, key):
+            return _unified(vectors.ranked_frame(space.id), space.id, len(population))
+        frame = _frame(run, space) if config.frame != "none" else None
+        placed = placed_vectors(population, frame)
+        chance = None if frame is None else frame.chance(placed)
+        table = _ranking(run, space, config, population, placed, frame, chance)
+        ranked, population = population, vectors.population(space.id, current)
+        if ranking_key(population, space.method, config) == key:
+            vectors.put_ranking(space.id, key, table, ranked, chance, run.stamp)
+            return _unified(frame, space.id, len(ranked))
+        # Another run has embedded more meanwhile, and may have ranked it: a view without that must not be the last one.
+    return Unified(space=space.id, frame="none", subjects=0, note="the space is empty")
+
+
+def _ranking(
+    run: Run,
+    space: SpaceRef,
+    config: UnifyConfig,
+    population: Sequence[StoredEmbedding],
+    placed: Floats,
+    frame: Frame | None,
+    chance: Chance | None,
+) -> pa.Table:
+    """Neighbours, without a stamp."""
     kinds: list[Kind] = [e.kind for e in population]
-    placed = placed_vectors(population, frame)
-    chance = None if frame is None else frame.chance(placed)
     neighbors = nearest_neighbors(placed, kinds, chance, config.neighbors)
     intervals = neighbor_intervals(run, space, population, frame, chance, neighbors)
     p_values = [
@@ -70,7 +89,7 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
         )
         for n in neighbors
     ]
-    table = pa.table(
+    return pa.table(
         {
             "space": pa.repeat(pa.scalar(space.id), len(neighbors)),
             "query": [population[n.query].subject for n in neighbors],
@@ -89,8 +108,6 @@ def unify_space(run: Run, space: SpaceRef, config: UnifyConfig, embedded: list[E
             "similarity": pa.array([n.cosine for n in neighbors], pa.float32()),
         }
     )
-    vectors.put_ranking(space.id, key, table, population, chance, run.stamp)
-    return _unified(frame, space.id, len(population))
 
 
 def _frame(run: Run, space: SpaceRef) -> Frame | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fute.types import TaskEmbedding
 from storage.vectors import VectorStore
 from tasks.embed import EmbeddingRef
 from tasks.fold import fold_embeddings
+from tasks.intervals import Interval, neighbor_intervals
 from tasks.run import Run
 from tasks.surrogate import SpaceRef
 from tasks.unify import unify_space
@@ -51,6 +53,31 @@ def test_a_study_that_goes_back_to_an_earlier_version_ranks_that_one(run: Run) -
     assert ranked(ref("m", "m-2")) == ("m-2", "b")  # a ranking that is stored
     vectors.put(embedding_row("m", "m-3"), TaskEmbedding(np.array([1, 0.2], np.float32)), run.stamp)
     assert ranked() == ("m-3", "a")  # alone: embedded since
+
+
+def test_what_another_run_embeds_meanwhile_is_ranked_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = VectorStore(run.open_store())
+    vectors.put_space(space_row(), run.stamp)
+
+    def embed(subject: str, *values: float) -> None:
+        made = TaskEmbedding(np.array(values, np.float32))
+        vectors.put(embedding_row(subject, f"{subject}-1"), made, run.stamp)
+
+    embed("a", 1, 0.1)
+    embed("b", 0.1, 1)
+    passes = []
+
+    def meanwhile(*given: Any) -> list[Interval]:
+        """The other run embeds and ranks while the first one works."""
+        passes.append(1)
+        if len(passes) == 1:
+            embed("late", 1, 0.2)
+            unify_space.fn(run, SPACE, UnifyConfig(frame="none"))
+        return neighbor_intervals(*given)
+
+    monkeypatch.setattr("tasks.unify.neighbor_intervals", meanwhile)
+    assert unify_space.fn(run, SPACE, UnifyConfig(frame="none")).subjects == 3
+    assert {n["candidate"] for n in vectors.neighbors("s1") if n["query"] == "a"} == {"b", "late"}
 
 
 def test_what_a_run_embedded_is_folded_at_its_end(run: Run, caplog: pytest.LogCaptureFixture) -> None:
