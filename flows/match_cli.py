@@ -97,8 +97,15 @@ def match(
     if study is not None:
         if space is not None:
             raise click.UsageError("--space is for a match without --ask: the models of the study are asked")
-        asked = (list(models) or None, rows or 200, labels, str(labels_file), named, base_urls or None)
-        _ask(study, target, columns, asked, dry_run, k, as_json)
+        asked = {
+            "models": list(models) or None,
+            "rows": rows or 200,
+            "labels": labels,
+            "labels_file": str(labels_file),
+            "classes": named,
+            "base_urls": base_urls or None,
+        }
+        _ask(study, target, columns, asked, dry_run=dry_run, k=k, as_json=as_json)
         return
     root = known_store(store)
     show_progress()
@@ -163,12 +170,12 @@ def _check_fit(path: Path, columns: Columns, *, keep: str | None, rows: int | No
 
 
 def _ask(
-    study: Path, target: str, columns: Columns, asked: tuple[Any, ...], dry_run: bool, k: int, as_json: bool
+    study: Path, target: str, columns: Columns, asked: dict[str, Any], *, dry_run: bool, k: int, as_json: bool
 ) -> None:
     """Run the flow.
 
     Args:
-        asked: its arguments from `models` on.
+        asked: its other arguments, by name.
     """
     loaded = checked_study(study)
     # A file is named from where the command runs; the flow starts relative paths at the study's folder.
@@ -176,8 +183,8 @@ def _ask(
     from flows.base_urls import with_base_urls
     from tasks.dry_runs import plan_match
 
-    models, rows, *_, base_urls = asked
-    plan = plan_match(with_base_urls(loaded, base_urls or {}), target, columns, models, rows)
+    moved = with_base_urls(loaded, asked["base_urls"] or {})
+    plan = plan_match(moved, target, columns, asked["models"], asked["rows"])
     if dry_run:
         print_plan(loaded.name, plan, as_json)
         return
@@ -188,14 +195,15 @@ def _ask(
     from storage.store import Store
     from tasks.match_asked import read_asked
 
+    codes: list[int] = []
+
     def run() -> Answered:
-        state = run_flow(loaded.store_address, flow, str(study), target, columns, *asked)
+        state = run_flow(loaded.store_address, flow, str(study), target, columns, **asked)
         codes.append(end_of_run(state, lambda: None))
         if codes[-1] == EXIT_FAILED:
             sys.exit(EXIT_FAILED)
         return read_asked(Store(loaded.store_address), str(state.state_details.flow_run_id))
 
-    codes: list[int] = []
     _show_and_label(run, k, as_json)
     sys.exit(codes[-1])
 
