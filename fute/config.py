@@ -20,14 +20,21 @@ from fute.methods.python_config import PythonMethodConfig
 from fute.methods.taskemb.config import TaskembConfig
 from fute.methods.tupate.config import TupateConfig
 from fute.models.calibration import Calibration
+from fute.secret_in import address_with_secret
 from fute.settings import FreeFields, Settings
 from fute.types import OutputKind, TaskType
+
+
+def _without_secret(value: str) -> str:
+    if address_with_secret(value):
+        raise ValueError("holds a key or a password, and what stands in a study is stored and shown; take it out")
+    return value
 
 
 def _without_password(value: str) -> str:
     if "@" in decoded(value):
         raise ValueError("no user name or password in it, not even as %40")
-    return value
+    return _without_secret(value)
 
 
 WithoutPassword = Annotated[str, AfterValidator(_without_password)]
@@ -111,8 +118,8 @@ class PythonSource(Settings):
 
 
 def _database(value: str) -> str:
-    if "://" in value and "@" in decoded(value):
-        raise ValueError("no user name or password in it; put the URL into an environment variable, and write env:NAME")
+    if "://" in value and ("@" in decoded(value) or address_with_secret(value)):
+        raise ValueError("no user, password or key in it; put the URL into an environment variable, and write env:NAME")
     return value
 
 
@@ -526,7 +533,7 @@ class EndpointConfig(Settings):
     """Name of the environment variable that holds the key (the name, never the key). null: no key is sent."""
     api_key_block: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
     """Name of the Prefect Secret block that holds the key, instead of an environment variable."""
-    service: str | None = None
+    service: Annotated[str, AfterValidator(_without_secret)] | None = None
     """What makes it the same endpoint (part of a model's identity); default: base_url. Set it where the address
     changes but the service does not."""
     logprobs: bool = True

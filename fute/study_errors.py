@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from fute.address import is_url
 from fute.did_you_mean import did_you_mean, listed
+from fute.secret_in import address_with_secret
 
 Schema = Mapping[str, Any]
 _SECRET = re.compile(r"(^|_)(api_?key|key|token|secret|password)(_|$)", re.IGNORECASE)
@@ -146,7 +147,7 @@ def _description(place: _Place) -> str:
 
 def _shown(place: _Place, value: Any) -> str:
     # A key in a wrong place must not come back out of a log.
-    if _SECRET.search(place.name):
+    if _SECRET.search(place.name) or (isinstance(value, str) and address_with_secret(value)):
         return "not shown"
     if isinstance(value, str) and (is_url(value) or "://" in value or _ADDRESS.search(place.name)):
         if "@" in value or "%" in value or "::" in value:

@@ -133,9 +133,10 @@ def test_a_server_that_cannot_be_reached_says_why(tmp_path, named, why):
         ingest(config(named), tmp_path, 0)
 
 
-def test_a_password_in_a_study_is_refused_and_not_repeated():
+@pytest.mark.parametrize("url", ["postgresql://reader:hunter2@host/x", "postgresql://host/x?user=u&password=hunter2"])
+def test_a_password_in_a_study_is_refused_and_not_repeated(url):
     with pytest.raises(ValueError, match="env:NAME") as caught:
-        config("postgresql://reader:hunter2@host/x")
+        config(url)
     assert "hunter2" not in str(caught.value)
 
 
