@@ -115,7 +115,7 @@ def services(folder: Path, store: Path, ports: Ports, *, with_mlflow: bool = Tru
         serving = f"server start --host 127.0.0.1 --port {ports.prefect}".split()
         server = start("the Prefect server", command("prefect"), *serving)
         wait_until_up(f"{ports.api_url}/health", server)
-        if (folder / "deploy" / "register.sh").is_file():
+        if is_checkout(folder):
             once(env, folder, "sh", "deploy/register.sh")
         else:
             from flows.deployments import register_flows
@@ -134,6 +134,13 @@ def services(folder: Path, store: Path, ports: Ports, *, with_mlflow: bool = Tru
     finally:
         for process in reversed(started.values()):
             end(process)
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether it is one of fute: other projects may have a deploy/register.sh too, which is not ours to run."""
+    deployments = folder / "prefect.yaml"
+    of_fute = deployments.is_file() and "name: fute" in deployments.read_text(errors="replace").splitlines()
+    return of_fute and (folder / "deploy" / "register.sh").is_file()
 
 
 def require_free(port: int, option: str) -> None:

@@ -23,6 +23,7 @@ from flows.page_server import PageHandler
 from fute.llm.fan_out import fan_out
 from tasks import page_links
 from tasks.engine import OfRuns
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -146,3 +147,14 @@ def test_a_server_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> 
         prefect_server("http://127.0.0.1:9/api"),
     ):
         pass
+
+
+def test_only_a_checkout_of_fute_has_its_own_way_to_register(tmp_path: Path) -> None:
+    from flows.services import is_checkout
+
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "register.sh").write_text("exit 1")
+    assert not is_checkout(tmp_path)
+    (tmp_path / "prefect.yaml").write_text("name: another\ndeployments:\n  - name: fute\n")
+    assert not is_checkout(tmp_path)
+    assert is_checkout(REPOSITORY)

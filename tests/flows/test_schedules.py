@@ -1,4 +1,4 @@
-"""`fute up` from an empty folder and `fute schedule` against it: a study runs by the clock, without a repository."""
+"""`fute up` from any folder and `fute schedule` against it: a study runs by the clock, without a repository."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ def test_a_study_is_scheduled_listed_run_and_taken_out(
     methods = [{"method": "crosscov", "components": 16}]
     study = write_small_study(tmp_path / "study", models=models, methods=methods, tracking={"enabled": False})
     twin = write_small_study(tmp_path / "twin", models=models, methods=methods)
-    (tmp_path / "empty").mkdir()
+    # Another project's script of that name is not run: the services would not start.
+    (tmp_path / "project" / "deploy").mkdir(parents=True)
+    (tmp_path / "project" / "deploy" / "register.sh").write_text("exit 1")
     ports = Ports(free_port(), pages=free_port())
     with (
-        services(tmp_path / "empty", tmp_path / "store", ports, with_mlflow=False),
+        services(tmp_path / "project", tmp_path / "store", ports, with_mlflow=False),
         httpx.Client(base_url=ports.api_url, timeout=120) as api,
     ):
 
