@@ -93,8 +93,11 @@ def schedule_study(
     cron: str | None = None,
     every: timedelta | None = None,
     timezone: str = "UTC",
-) -> None:
+) -> list[str]:
     """Run a flow of a study by the clock, one run at a time; scheduled again, its times are the new ones.
+
+    Returns:
+        What was taken out: the same flow of the same file, scheduled under a name that the study had before.
 
     Raises:
         ConfigError: the times cannot be read, or another study of this name is scheduled.
@@ -116,10 +119,11 @@ def schedule_study(
                 f"or take that one out: fute schedule {other.file} --remove"
             )
     make_pool(client)
+    name = _deployment_name(study.name)
     _deploy(
         client,
         flow,
-        _deployment_name(study.name),
+        name,
         file.parent,
         # By the clock the cheap look: it reads the panel itself where that is called for.
         parameters={"study": str(file), **({"wire": True} if flow == "drift" else {})},
@@ -127,6 +131,10 @@ def schedule_study(
         tags=[TAG, study.name],
         concurrency_limit=1,
     )
+    former = [entry for of, entry in _deployments(client, file) if of == flow and entry.name != name]
+    for entry in former:
+        client.delete_deployment(entry.id)
+    return [f"{flow}/{entry.name}" for entry in former]
 
 
 def scheduled(client: SyncPrefectClient, file: Path | None = None) -> list[Scheduled]:

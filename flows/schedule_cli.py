@@ -80,6 +80,8 @@ def schedule(
 
             watched_models(loaded)  # nothing to watch is said now, not every night
         with prefect_server() as server:
-            schedule_study(server, loaded, file, flow or "pipeline", cron=cron, every=every, timezone=timezone)
+            gone = schedule_study(server, loaded, file, flow or "pipeline", cron=cron, every=every, timezone=timezone)
             (made,) = [each for each in scheduled(server, file) if each.flow == (flow or "pipeline")]
+        if gone:
+            click.echo(printable(f"taken out, since the study has another name now: {', '.join(gone)}"))
         click.echo(printable(f"{made.flow} of {made.study}: {made.when}; a worker has to be at work then (fute up)"))

@@ -101,5 +101,12 @@ def test_a_study_is_scheduled_listed_run_and_taken_out(
 
         assert "taken out: maintain/small" in schedule(str(study), "--remove", "--flow", "maintain").output
         assert [each["flow"] for each in listed()] == ["pipeline"]
+
+        study.write_text(study.read_text().replace("name: small", "name: renamed", 1))
+        renamed = schedule(str(study), "--cron", "0 4 * * *")
+        assert renamed.exit_code == 0, renamed.output
+        assert "taken out, since the study has another name now: pipeline/small" in renamed.output
+        assert "pipeline of renamed: 0 4 * * * (UTC)" in renamed.output
+        assert [(each["study"], each["when"]) for each in listed()] == [("renamed", "0 4 * * * (UTC)")]
         assert schedule(str(study), "--remove").exit_code == 0
         assert listed() == []
