@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flows.rows import print_rows
-from flows.store_option import known_store, store_option
+from flows.store_option import known_store, store_address_option, store_option
 
 NEAREST = ("subject", "kind", "candidate_kind", "rank", "candidate", "score", "p_value", "verdict")
 
@@ -58,8 +58,8 @@ def export_space(space: str, file: Path, subjects: tuple[str, ...], store: Path)
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--as", "origin", required=True, metavar="NAME", help="Whose they are: a subject x becomes NAME/x.")
-@store_option
-def import_space(file: Path, origin: str, store: Path) -> None:
+@store_address_option
+def import_space(file: Path, origin: str, store: str) -> None:
     """Take the vectors of a FILE that `fute export` wrote into the same space of this store.
 
     The space must be here, and make the same vectors of the pool's own tasks. The next run ranks them with the others;
@@ -69,8 +69,10 @@ def import_space(file: Path, origin: str, store: Path) -> None:
     from storage.travel import read_file_of
     from tasks.align import check_vectors
 
-    opened = Store(known_store(store))
+    opened = Store(store).pull()
+    known_store(opened.root)
     taken = read_file_of(opened, file, origin, lambda space: check_vectors(opened, space))
+    opened.push()
     click.echo(f"{_subjects(taken.subjects)} of {origin} in space {taken.space}, {taken.known} of them known before")
 
 

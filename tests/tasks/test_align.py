@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def test_check_vectors_tell_spaces_apart(store: Store) -> None:
 
 
 def call(store: Store, *arguments: str) -> Result:
-    return CliRunner().invoke(main, [*arguments, "--store", str(store.root)])
+    return CliRunner().invoke(main, [*arguments, "--store", store.address])
 
 
 def test_the_command_says_the_figure_and_what_is_nearest(store: Store) -> None:
@@ -137,17 +138,25 @@ def test_the_command_says_the_figure_and_what_is_nearest(store: Store) -> None:
     assert refused.stdout == ""
 
 
-def test_a_space_goes_into_a_file_and_comes_into_another_store(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bucket", [False, True], ids=["folder", "object storage"])
+def test_a_space_goes_into_a_file_and_comes_into_another_store(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: bool
+) -> None:
+    monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "mirrors"))
     file = tmp_path / "vectors.parquet"
     told = call(store, "export", "words", str(file))
     assert told.exit_code == 0
     assert "4 subjects of space words" in told.stdout
-    other = Store(tmp_path / "other")
+    other = Store(f"memory://bucket-{uuid.uuid4().hex}/store" if bucket else tmp_path / "other")
     other.put_pool(POOL, Stamp())
+    other.push()
     refused = call(other, "import", str(file), "--as", "acme")
     assert refused.exit_code == 1
     assert "space words, which is not in" in refused.stderr
     VectorStore(other).put_space(VectorStore(store).space("words"), Stamp())
     taken = call(other, "import", str(file), "--as", "acme")
     assert (taken.exit_code, taken.stdout) == (0, "4 subjects of acme in space words, 0 of them known before\n")
+    if bucket:  # as another machine sees it
+        monkeypatch.setenv("FUTE_MIRROR", str(tmp_path / "others mirrors"))
+        other = Store(other.address).pull()
     assert [e.subject for e in VectorStore(other).population("words")] == [f"acme/m{i}" for i in range(4)]
