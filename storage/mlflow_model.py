@@ -14,7 +14,7 @@ from fute.fingerprint import fingerprint
 from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.sklearn_pipeline import data_frame, pipeline_outputs
 from fute.types import Outputs, TextTable
-from storage.tracker import PASSWORD
+from storage.tracker import shown, without_secrets
 
 
 class MlflowAnswerer:
@@ -31,10 +31,11 @@ class MlflowAnswerer:
         try:
             return mlflow.models.get_model_info(self._uri)
         except Exception as exc:  # of MLflow, of its server, of whatever holds the files
-            place, reason = (PASSWORD.sub("//", text) for text in (mlflow.get_tracking_uri(), str(exc)))
+            uri = mlflow.get_tracking_uri()
+            reason = without_secrets(str(exc), uri)
             raise ModelError(
-                f"{self.id}: MLflow has no {self._uri} at {place} ({reason}); set MLFLOW_TRACKING_URI to where it is, "
-                "or name another version"
+                f"{self.id}: MLflow has no {self._uri} at {shown(uri)} ({reason}); set MLFLOW_TRACKING_URI to where it "
+                "is, or name another version"
             ) from exc
 
     @property

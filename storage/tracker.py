@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from fute.errors import StoreError
 from fute.json_text import json_text
@@ -34,6 +35,7 @@ PARAM_CHARS = 6000  # MLflow cuts longer ones
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 GAP_TAG = "fute.gap"
 PASSWORD = re.compile(r"//[^/@\s]*@")
+QUOTED = 3  # characters of a part of a password from which it is looked for: one letter stands everywhere
 
 HOST_TAG = "fute.host"
 PROCESS_TAG = "fute.process"  # its number, and when it began: numbers are given again
@@ -58,6 +60,30 @@ def _is_alive(process: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def shown(uri: str) -> str:
+    """Scheme, host, port and path of an address: a password may hold slashes, an @, or stand in the query."""
+    scheme, slashes, rest = uri.partition("://")
+    if "@" in rest.partition("?")[2]:  # of the query or of a password with a ? in it
+        return f"{scheme}{slashes}..."
+    place = rest.partition("?")[0]
+    # Without a host, as in sqlite:///folder, an @ is one of the path.
+    return f"{scheme}{slashes}{place if place.startswith('/') else place.rpartition('@')[2]}"
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """An error that may quote an address or parts of it, without user, password and query."""
+    text = text.replace(uri.rstrip("/"), shown(uri.rstrip("/")))
+    rest = uri.partition("://")[2]
+    user_info = "" if rest.startswith("/") else rest.rpartition("@")[0]
+    password = user_info.partition(":")[2]
+    values = re.findall(r"=([^&]+)", rest.partition("?")[2])
+    secret = {user_info, password, *re.split(r"[/:@?#]", password), *values}
+    for part in sorted(secret | {unquote(part) for part in secret}, key=len, reverse=True):
+        if len(part) >= QUOTED:
+            text = text.replace(part, "***")
+    return PASSWORD.sub("//", text)  # of other addresses, such as a proxy's
 
 
 TRACKING_FILE = "mlflow.db"
@@ -141,12 +167,13 @@ class Tracker:
 
     def _give_up(self, exc: Exception) -> None:
         # MLFLOW_TRACKING_URI may hold a password, and an error may quote it.
-        place = PASSWORD.sub("//", str(self.uri))
+        uri = str(self.uri)
+        place = shown(uri)
         log.warning(
             "MLflow at %s does not work (%s: %s); the run goes on without tracking",
             place,
             type(exc).__name__,
-            PASSWORD.sub("//", str(exc)),
+            without_secrets(str(exc), uri),
         )
         self.gap = f"{place}: {type(exc).__name__}"
         self._client = None
@@ -255,7 +282,7 @@ class Tracker:
         """Where a browser shows an artifact of a run; None without a tracking server, which alone has a page for it."""
         if self._client is None or run_id is None or not str(self.uri).startswith(("http://", "https://")):
             return None
-        server = PASSWORD.sub("//", str(self.uri)).rstrip("/")
+        server = shown(str(self.uri)).rstrip("/")
         return f"{server}/#/experiments/{self._experiment_id}/runs/{run_id}/artifacts/{file}"
 
 

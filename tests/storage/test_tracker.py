@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storage import tracker as tracking
-from storage.tracker import GAP_TAG, Tracker, default_uri
+from storage.tracker import GAP_TAG, Tracker, default_uri, shown, without_secrets
 
 
 def use_all_of(tracker: Tracker, folder: Path) -> str | None:
@@ -80,15 +80,38 @@ def test_runs_of_an_ended_process_are_ended_by_the_next_tracker_and_those_of_a_l
     assert client.get_run(living).info.status == "RUNNING"
 
 
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("http://me:sk-canary@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("http://me:p@sk-canary@127.0.0.1:9/", "http://127.0.0.1:9/"),
+        ("http://me:ab/sk-canary@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("nosuch://127.0.0.1:9/x?user=me&password=sk-canary", "nosuch://127.0.0.1:9/x"),
+        ("nosuch://127.0.0.1:9/x?user=me@here&password=sk-canary", "nosuch://..."),
+    ],
+)
 def test_a_password_in_the_servers_address_is_not_shown(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, uri: str, place: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.WARNING, logger="storage.tracker"):
-        tracker = Tracker("http://me:sk-canary@127.0.0.1:9", "e", tmp_path)
+        tracker = Tracker(uri, "e", tmp_path)
     assert tracker.gap is not None
-    assert "http://127.0.0.1:9" in caplog.text
+    assert tracker.gap.startswith(f"{place}: ")
+    assert f"MLflow at {place} does not work" in caplog.text
     assert "sk-canary" not in caplog.text + tracker.gap
+
+
+def test_an_error_is_told_without_the_parts_of_a_password_that_it_quotes() -> None:
+    uri = "postgresql+psycopg2://fute:ab/cd%24SECRET@db.internal:5432/mlflow?sslmode=require&sslpassword=SECRET2"
+    error = f"{uri}: cannot parse 'cd%24SECRET', cd$SECRET or SECRET2 of db.internal, by way of http://a:b@proxy"
+    told = without_secrets(error, uri)
+    assert told == (
+        "postgresql+psycopg2://db.internal:5432/mlflow: cannot parse '***', *** or *** of db.internal, "
+        "by way of http://proxy"
+    )
+    sqlite = "sqlite:////home/me@work/store/mlflow.db"
+    assert shown(sqlite) == without_secrets(sqlite, sqlite) == sqlite
 
 
 def test_only_a_server_has_a_page_for_an_artifact_and_its_address_holds_no_password(tmp_path: Path) -> None:
