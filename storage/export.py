@@ -7,6 +7,7 @@ since DuckDB would look for others from wherever the tool happens to run; a stor
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import duckdb
@@ -64,7 +65,9 @@ def _rows(view: View, root: Path, glob: str) -> str:
     there = next(root.glob(glob), None) is not None
     if there or ALLOW_EMPTY:
         # Quotes doubled: the path is ours, but may hold an apostrophe, and a view takes no bound values.
-        path = str(root / glob).replace("'", "''")
+        # The store's own path holds no pattern: DuckDB would read [prod] as one letter of the four.
+        literal = re.sub(r"[*?\[]", r"[\g<0>]", str(root))
+        path = f"{literal}/{glob}".replace("'", "''")
         options = "union_by_name = true, hive_partitioning = false, filename = 'origin'" + (
             "" if there else ALLOW_EMPTY
         )

@@ -86,6 +86,17 @@ def test_an_export_replaces_the_one_before_and_a_moved_store_is_exported_again(t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["catalog.duckdb", "there"]
 
 
+@pytest.mark.parametrize(("name", "beside"), [("team [prod]", "team p"), ("a*b", "axxb"), ("a?b", "axb")])
+def test_a_path_with_characters_of_patterns_is_that_store_alone(tmp_path: Path, name: str, beside: str) -> None:
+    write(tmp_path / beside, range(5))
+    store = write(tmp_path / name, range(3))
+    file = tmp_path / "catalog.duckdb"
+    export_catalog(store.root, file)
+    assert shown(file, "SELECT count(*) FROM embeddings") == [(3,)]
+    fold(store)
+    assert shown(file, "SELECT count(*) FROM embeddings") == [(3,)]
+
+
 def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store at"):
         export_catalog(tmp_path / "nowhere", tmp_path / "x.duckdb")
