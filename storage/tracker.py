@@ -11,9 +11,10 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -123,6 +124,24 @@ def make_whole(path: Path) -> None:
         made.unlink(missing_ok=True)
 
 
+def find_artifacts_beside(path: Path, artifacts: Path) -> None:
+    """Let a store's own database name its artifacts where they lie: the store may have been moved, or copied.
+
+    MLflow writes their absolute place into each experiment and run, and has no call that changes it.
+    """
+    here = artifacts.resolve().as_uri()
+    with closing(sqlite3.connect(path, timeout=30)) as db, db:
+        found = db.execute("SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%'")
+        for (place,) in found.fetchall():
+            if place != here and place.endswith(f"/{artifacts.name}"):
+                db.execute("UPDATE experiments SET artifact_location = ?1 WHERE artifact_location = ?2", (here, place))
+                db.execute(
+                    "UPDATE runs SET artifact_uri = ?1 || substr(artifact_uri, length(?2) + 1) "
+                    "WHERE substr(artifact_uri, 1, length(?2) + 1) = ?2 || '/'",
+                    (here, place),
+                )
+
+
 def _make_tables(path: Path) -> None:
     import mlflow  # slow to import, and not needed when tracking is off
 
@@ -156,7 +175,9 @@ class Tracker:
             import mlflow
 
             if uri.startswith("sqlite:///") and not {"?", ":memory:"} & {*uri, uri.removeprefix("sqlite:///")}:
-                make_whole(Path(uri.removeprefix("sqlite:///")))
+                make_whole(path := Path(uri.removeprefix("sqlite:///")))
+                if path == artifacts.resolve().parent / TRACKING_FILE:
+                    find_artifacts_beside(path, artifacts)
             client = mlflow.MlflowClient(tracking_uri=uri)
             location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
             self._experiment_id = _experiment(client, experiment, location)

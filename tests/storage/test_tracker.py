@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
+import mlflow
 import pytest
 
 from storage import tracker as tracking
@@ -78,6 +82,29 @@ def test_runs_of_an_ended_process_are_ended_by_the_next_tracker_and_those_of_a_l
     assert runs[0].data.tags[GAP_TAG] == "ended unseen as Completed; the store has what is missing"
     assert GAP_TAG not in runs[2].data.tags
     assert client.get_run(living).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize("take", [shutil.copytree, shutil.move])
+def test_a_store_that_was_moved_or_copied_keeps_its_artifacts_with_it(
+    tmp_path: Path, take: Callable[[Path, Path], object]
+) -> None:
+    def tracked(store: Path, text: str) -> str | None:
+        tracker = Tracker(default_uri(store), "e", store / "mlruns")
+        tracker.text(run := tracker.start("r"), text, "told.txt")
+        tracker.end(run)
+        assert tracker.gap is None
+        return run
+
+    before = tracked(tmp_path / "a store", "before")
+    take(tmp_path / "a store", tmp_path / "b")
+    there = {path for path in (tmp_path / "a store").rglob("*") if path.is_file()}
+    after = tracked(tmp_path / "b", "after")
+    client = mlflow.MlflowClient(tracking_uri=default_uri(tmp_path / "b"))
+    for run, text in ((before, "before"), (after, "after")):
+        place = Path(unquote(urlparse(client.get_run(run).info.artifact_uri).path))
+        assert place.is_relative_to(tmp_path / "b")
+        assert (place / "told.txt").read_text() == text
+    assert there == {path for path in (tmp_path / "a store").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
