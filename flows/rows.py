@@ -36,18 +36,23 @@ def cell(value: Any) -> str:
 
 
 def accuracy_told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of neighbours for a reader: how often each will be right in one cell, before its score."""
+    """Rows of neighbours for a reader: in one cell, before its score, how often each model will be right, or on each
+    dataset the model whose neighbours they are; no such column where nobody looked."""
     from storage.nearest import ACCURACY
     from storage.summary import right_in_words
 
-    judged = any(row[name] is not None for row in rows for name in ACCURACY)
+    told = []
+    for row in rows:
+        looked_at = any(row[name] is not None for name in ACCURACY)
+        known = looked_at and row["candidate_kind"] == "dataset" and row["expected_accuracy"] is not None
+        told.append((right_in_words(row) if looked_at else "") + (" of it" if known else ""))
     return [
         {
             **{name: row[name] for name in ("space", "method", "candidate_kind", "rank", "candidate")},
-            "expected accuracy": right_in_words(row) if judged and row["candidate_kind"] == "model" else "",
+            **({"expected accuracy": words} if any(told) else {}),
             **{name: value for name, value in row.items() if name not in (*ACCURACY, "candidate")},
         }
-        for row in rows
+        for row, words in zip(rows, told, strict=True)
     ]
 
 

@@ -172,8 +172,9 @@ DERIVED = {
             WINDOW best AS (PARTITION BY space, query_kind, query, candidate_kind ORDER BY r.rank)
         ) n
         LEFT JOIN space_accuracies a
-            ON n.query_kind = 'dataset' AND n.candidate_kind = 'model'
-            AND a.space = n.space AND a.dataset = n.query AND a.model = n.candidate
+            ON a.space = n.space AND n.query_kind <> n.candidate_kind
+            AND a.dataset = CASE n.query_kind WHEN 'dataset' THEN n.query ELSE n.candidate END
+            AND a.model = CASE n.query_kind WHEN 'dataset' THEN n.candidate ELSE n.query END
         """,
     ),
     "dataset_rows": (

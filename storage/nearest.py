@@ -60,9 +60,9 @@ def nearest(
         kind: of the subject, where a dataset and a model have the same name.
 
     Returns:
-        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of models near a dataset
-        how often they will be right, score, p_value, verdict and similarity. Subjects that were embedded since the last
-        ranking have a similarity only, and come last.
+        Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of a dataset and a
+        model how often the model will be right on it, score, p_value, verdict and similarity. Subjects that were
+        embedded since the last ranking have a similarity only, and come last.
 
     Raises:
         NotInStoreError: no space holds it, or there is no such space.
@@ -117,14 +117,16 @@ def _nearest_of(
     scores = np.full(len(population), np.nan) if chance is None else _scores(population, own, cosines, chance)
     unscored = np.isnan(scores)  # these come after the others, by similarity
     places = np.where(unscored, cosines, scores).round(COSINE_DIGITS if chance is None else SCORE_DIGITS)
-    judged = accuracies(vectors.store, vectors.space(space)) if population[own].kind == "dataset" else {}
+    judged = accuracies(vectors.store, vectors.space(space))
     others = (i for i in range(len(population)) if i != own)
     best = sorted(others, key=lambda i: (unscored[i], -places[i], population[i].subject))
     rows = []
     for kind in get_args(Kind):
         here = [i for i in best if population[i].kind == kind]
         for rank, i in enumerate(here[:k], start=1):
-            accuracy = judged.get((population[own].ref, population[i].ref), {})
+            dataset, model = (own, i) if kind == "model" else (i, own)
+            of_both = population[dataset].ref, population[model].ref
+            accuracy = judged.get(of_both, {}) if kind != population[own].kind else {}
             told = None if np.isnan(scores[i]) else float(scores[i])
             p = None
             if told is not None and frame is not None:

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from flows.rows import write_rows
+from flows.rows import accuracy_told, write_rows
+from storage.nearest import NEAREST
 
 COLUMNS = ["space", "method", "candidate", "note"]
 ROWS = [
@@ -47,3 +48,20 @@ def test_a_file_gets_every_column() -> None:
     file = io.StringIO()
     write_rows(COLUMNS, ROWS, None, file)
     assert file.getvalue().count("03cf3272cf2caadb6f2d") == 2
+
+
+def test_neighbours_of_a_model_say_how_often_it_is_right_on_each_dataset() -> None:
+    known = {"expected_accuracy": 0.86, "accuracy_low": 0.81, "accuracy_high": 0.9}
+    rows = [
+        {**dict.fromkeys(NEAREST.names), "candidate_kind": kind, **told}
+        for kind, told in (
+            ("dataset", known),
+            ("dataset", {"accuracy_unknown": "it is shy"}),
+            ("dataset", {}),
+            ("model", {}),
+        )
+    ]
+    words = [row["expected accuracy"] for row in accuracy_told(rows)]
+    assert words == ["right in 0.86 (0.81 to 0.90) of it", "unknown: it is shy", "", ""]
+    assert accuracy_told([{**rows[0], "candidate_kind": "model"}])[0]["expected accuracy"] == words[0][: -len(" of it")]
+    assert "expected accuracy" not in accuracy_told(rows[2:])[0]

@@ -12,6 +12,7 @@ from fute.types import TaskEmbedding
 from fute.unify.frame import verdict
 from storage import catalog
 from storage import nearest as module
+from storage.accuracies import put_accuracies
 from storage.nearest import near_duplicates, nearest
 from storage.stamp import Stamp
 from storage.store import Store
@@ -115,6 +116,25 @@ def test_a_name_of_both_kinds_is_asked_for_by_its_kind(store: Store) -> None:
         nearest(store, "m28")
     with pytest.raises(NotInStoreError, match="no embedding of 'm17'"):
         nearest(store, "m17", kind="dataset")
+
+
+def test_how_often_a_model_is_right_on_a_dataset_stands_beside_either(store: Store) -> None:
+    vectors = VectorStore(store)
+    whole = {"query": "m17", "query_kind": "model", "candidate": "m28", "candidate_kind": "dataset", "rank": 1}
+    turned = {"query": "m28", "query_kind": "dataset", "candidate": "m17", "candidate_kind": "model", "rank": 1}
+    models = {"query": "m17", "query_kind": "model", "candidate": "m28", "candidate_kind": "model", "rank": 1}
+    rows = ranked(*({"space": "s1", **row} for row in (whole, turned, models)))
+    vectors.put_ranking("s1", "r", rows, vectors.population("s1"), None, Stamp())
+    told = {"expected_accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
+    put_accuracies(store, vectors.space("s1"), [{"dataset": "m28@of-m28", "model": "m17@of-m17", **told}], Stamp())
+    for near, other in (
+        (nearest(store, "m17", 100), ("dataset", "m28")),
+        (nearest(store, "m28", 100, kind="dataset"), ("model", "m17")),
+    ):
+        known = [(row["candidate_kind"], row["candidate"]) for row in near if row["expected_accuracy"] is not None]
+        assert known == [other]
+    query = "SELECT query, candidate, expected_accuracy FROM neighbors WHERE accuracy_low IS NOT NULL ORDER BY 1"
+    assert catalog.query(store.root, query).rows == [("m17", "m28", 0.9), ("m28", "m17", 0.9)]
 
 
 def test_macros_say_of_which_kind_a_name_of_both_is(store: Store) -> None:
