@@ -18,6 +18,7 @@ from tasks.endpoints import prompted_model
 from tasks.match_asked import texts_to_ask
 from tasks.match_target import Columns
 from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
+from tasks.prompt_panel import shared_labels
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
 from tasks.study import dataset_ref, parts_of
@@ -32,6 +33,7 @@ def plan_selection(
     prompt_candidates(study, None, prompts)  # none at all is told before anything is read
     run.open_store().pull()
     models = prompt_candidates(study, _label_names(study, target), prompts)
+    shared_labels([parts.prompts[str(m.prompt)] for m in models])  # a run would be refused as well
     inputs = _target(study, run, config, target, text, text_pair)
     share = config.share if halves(config, len(models)) else 1.0
     if share == 1.0:

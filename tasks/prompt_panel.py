@@ -26,6 +26,28 @@ from tasks.tally import Stop, Tally
 T = TypeVar("T")
 
 
+def shared_labels(prompts: Sequence[PromptConfig]) -> tuple[str, ...]:
+    """The labels that all these prompts answer with, in the first's order.
+
+    Raises:
+        ConfigError: they have different labels, or free text for an answer.
+    """
+    for prompt in prompts:
+        if prompt.answer == "text":
+            raise ConfigError(
+                f"prompt {prompt.id} answers in free text, and only prompts with labels can be ranked; "
+                "choose among others (--prompt names them)"
+            )
+    label_names = tuple(prompts[0].verbalizer)
+    for prompt in prompts:
+        if set(prompt.verbalizer) != set(label_names):
+            raise ConfigError(
+                f"prompt {prompt.id} answers {', '.join(prompt.verbalizer)}, and prompt {prompts[0].id} "
+                f"{', '.join(label_names)}; choose among prompts for one task (--prompt names them)"
+            )
+    return label_names
+
+
 class Panel:
     """The candidates, and what was asked of them in this run.
 
@@ -42,24 +64,12 @@ class Panel:
         self.configs = list(models)
         self.endpoints: list[EndpointConfig] = [parts.endpoints[str(m.endpoint)] for m in models]
         prompts: list[PromptConfig] = [parts.prompts[str(m.prompt)] for m in models]
-        for prompt in prompts:
-            if prompt.answer == "text":
-                raise ConfigError(
-                    f"prompt {prompt.id} answers in free text, and only prompts with labels can be ranked; "
-                    "choose among others (--prompt names them)"
-                )
+        self.label_names = shared_labels(prompts)
         self._stop = Stop()
         self._biases: dict[int, Doubles] = {}
         self._tallies: list[Tally] = []
         self.models: list[PromptedModel] = [prompted_model(run, m, parts, around=self._tallied) for m in models]
-        self.label_names = tuple(prompts[0].verbalizer)
         self._labels = [tuple(prompt.verbalizer) for prompt in prompts]
-        for prompt in prompts:
-            if set(prompt.verbalizer) != set(self.label_names):
-                raise ConfigError(
-                    f"prompt {prompt.id} answers {', '.join(prompt.verbalizer)}, and prompt {prompts[0].id} "
-                    f"{', '.join(self.label_names)}; choose among prompts for one task (--prompt names them)"
-                )
         self._calls = np.array([(2 if p.cot else 1) * m.samples for p, m in zip(prompts, models, strict=True)])
         self.asked = np.zeros((len(models), len(inputs)), bool)
         self.failures: list[Failure] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from flows.cli import main
@@ -38,6 +39,18 @@ def test_a_selections_calls_are_foretold_for_a_file_and_for_a_dataset(tmp_path: 
         choose(study, texts)
         assert server.n_requests == calls
         assert all(step["calls"] == 0 for step in foretold(*command))
+
+
+def test_a_selection_that_would_be_refused_is_refused_before_it_is_priced(tmp_path: Path) -> None:
+    study = write_selection(tmp_path, "http://127.0.0.1:9/v1")
+    fields = yaml.safe_load(study.read_text())
+    fields["prompts"][1]["verbalizer"] = {"glad": ["yes"], "gloomy": ["no"]}
+    study.write_text(yaml.safe_dump(fields))
+    command = ("select", "prompts", str(study), "--target", str(write_texts(tmp_path)))
+    refused = CliRunner().invoke(main, [*command, "--dry-run"])
+    assert refused.exit_code == 1
+    assert "choose among prompts for one task" in refused.output
+    assert foretold(*command, "--prompt", "clear")
 
 
 def test_a_checks_calls_are_foretold_with_and_without_a_baseline(
