@@ -17,7 +17,7 @@ from tasks.costs import Cost, CostEstimate, times
 from tasks.endpoints import prompted_model
 from tasks.match_asked import texts_to_ask
 from tasks.match_target import Columns
-from tasks.plan import DONE, TODO, Costs, Plan, Step, planned_pool
+from tasks.plan import DONE, HERE, TODO, Costs, Plan, Step, planned_pool
 from tasks.prompt_panel import shared_labels
 from tasks.run import Run
 from tasks.select import SPELL, file_pool, halves, shared_rows, target_rows
@@ -55,7 +55,7 @@ def plan_selection(
 
 
 def plan_match(study: Study, target: str, columns: Columns, models: Sequence[str] | None, rows: int) -> Plan:
-    """A step for each prompted model: the calls that asking it about all texts takes. Other models cost none."""
+    """A step for each model: of a prompted one, the calls that asking it about all texts takes."""
     run, parts = Run.of(study), parts_of(study)
     store = run.open_store().pull()
     dataset = next((d for d in study.datasets if d.id == target), None)
@@ -67,8 +67,11 @@ def plan_match(study: Study, target: str, columns: Columns, models: Sequence[str
         model = prompted_model(run, config, parts, with_key=False)
         return estimate.of(model, parts.endpoints[str(config.endpoint)], inputs, ledger)
 
-    chosen = [m for m in chosen_models(study, models) if isinstance(m, PromptModel)]
-    return _plan(study, "match", chosen, cost_of)
+    chosen = chosen_models(study, models)
+    plan = _plan(study, "match", [m for m in chosen if isinstance(m, PromptModel)], cost_of)
+    here = [m for m in chosen if not isinstance(m, PromptModel)]
+    plan.steps += [Step(stage="match", subject=str(m.id), state=HERE) for m in here]
+    return plan
 
 
 def plan_drift(study: Study, renew: bool, wire: bool = False) -> Plan:

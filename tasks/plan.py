@@ -41,6 +41,8 @@ from tasks.run import Run
 from tasks.study import DatasetRef, dataset_ref, parts_of, prompt_row, surrogate_of
 
 DONE, TODO, FAILS = "in the store", "to do", "would fail"
+HERE = "answers here"
+"""Of a model that is asked without calls."""
 
 
 class Step(BaseModel):
@@ -71,8 +73,10 @@ class Plan(BaseModel):
 
     def summary(self) -> str:
         known = [f"note: {caution}" for caution in self.cautions]
-        todo = Counter(step.stage for step in self.steps if step.state != DONE)
-        cost = self.cost
+        todo = Counter(step.stage for step in self.steps if step.state not in (DONE, HERE))
+        cost, here = self.cost, sum(step.state == HERE for step in self.steps)
+        if here and not todo and not cost.calls:
+            return "\n".join([*known, f"No LLM calls; {here} model{'s answer' if here > 1 else ' answers'} here."])
         if not todo and not cost.calls:
             return "\n".join([*known, "Everything is in the store: a run would do no work and make no LLM calls."])
         work = ", ".join(f"{n} {stage}" for stage, n in todo.items())

@@ -53,6 +53,22 @@ def test_a_selection_that_would_be_refused_is_refused_before_it_is_priced(tmp_pa
     assert foretold(*command, "--prompt", "clear")
 
 
+def test_models_that_answer_a_file_without_calls_are_steps_of_a_match(tmp_path: Path) -> None:
+    study, texts = write_selection(tmp_path, "http://127.0.0.1:9/v1"), str(write_texts(tmp_path))
+    fields = yaml.safe_load(study.read_text())
+    fields["models"].append({"kind": "trained", "dataset": "*", "recipe": "tfidf"})
+    study.write_text(yaml.safe_dump(fields))
+    command = ("match", texts, "--ask", str(study))
+    prompted = [step["state"] for step in foretold(*command) if step["calls"]]
+    here = [step["subject"] for step in foretold(*command) if step["state"] == "answers here"]
+    assert set(prompted) == {"to do"}
+    assert here
+    assert all(subject.startswith("tfidf/") for subject in here)
+    told = CliRunner().invoke(main, [*command, "--dry-run", "--model", "tfidf/*"])
+    assert told.exit_code == 0, told.output
+    assert f"No LLM calls; {len(here)} models answer here." in told.output
+
+
 def test_a_checks_calls_are_foretold_with_and_without_a_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
