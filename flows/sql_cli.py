@@ -93,7 +93,11 @@ def _explain_unwritable(path: Path) -> Iterator[None]:
 @click.argument("subject")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many of each kind.")
 @click.option("--space", help="In this space only.")
-@click.option("--kind", type=click.Choice(["dataset", "model"]), help="Of the subject, where both are called so.")
+@click.option(
+    "--kind",
+    type=click.Choice(["dataset", "model"]),
+    help="What SUBJECT is, where a dataset and a model share the name; candidates of both kinds are shown.",
+)
 @click.option("--json", "form", flag_value="json", help="As JSON, one object a row.")
 @click.option("--csv", "form", flag_value="csv", help="As CSV.")
 @store_option

@@ -57,7 +57,7 @@ def nearest(
     """The k nearest datasets and the k nearest models of a subject, in every space that holds it.
 
     Args:
-        kind: of the subject, where a dataset and a model have the same name.
+        kind: what the subject is, where a dataset and a model share the name; candidates are of both kinds.
 
     Returns:
         Rows like those of the macro `nearest`: space, method, candidate_kind, rank, candidate, of a dataset and a
@@ -72,11 +72,20 @@ def nearest(
     spaces = _methods(vectors, space)
     found = {space_id: _nearest_in(vectors, space_id, subject, k, kind) for space_id in spaces}
     if len({of_kind for by_kind in found.values() for of_kind in by_kind}) > 1:
-        raise StoreError(f"a dataset and a model are called {subject!r}; say which with --kind (kind= in Python)")
+        raise StoreError(
+            f"a dataset and a model are called {subject!r}; say which with --kind (kind= in Python): candidates of "
+            "both kinds are shown either way"
+        )
     if not any(found.values()):
         if any(name == subject for _, name in retired(store.root)):
             raise NotInStoreError(f"{subject!r} was retired; `fute retire --undo {subject}` has it ranked again")
-        near = did_you_mean(subject, sorted({e.subject for space_id in spaces for e in vectors.population(space_id)}))
+        there = {e.subject for space_id in spaces for e in vectors.population(space_id)}
+        if subject in there:
+            raise NotInStoreError(
+                f"no embedding of {subject!r} as a {kind}, only as a {'model' if kind == 'dataset' else 'dataset'}; "
+                "--kind (kind= in Python) says what it is, and candidates of both kinds are shown"
+            )
+        near = did_you_mean(subject, sorted(there))
         told = near or "; `fute ls embeddings` lists what there is"
         raise NotInStoreError(f"no embedding of {subject!r} in {store.root}{told}")
     return [

@@ -76,7 +76,7 @@ class OpenStore:
         """The k nearest datasets and models of a subject in each space, looked for now among all that is stored.
 
         Args:
-            kind: of the subject, where a dataset and a model have the same name.
+            kind: what the subject is, where a dataset and a model share the name; candidates are of both kinds.
 
         Raises:
             NotInStoreError: nothing of this name is embedded.
