@@ -23,6 +23,10 @@ class DataError(FuteError, ValueError):
     """A dataset or a pool cannot be used as it is."""
 
 
+class EmptyPoolError(DataError):
+    """No row is left for a pool."""
+
+
 class SurrogateError(FuteError, ValueError):
     """A surrogate cannot be loaded, or cannot do what is asked of it."""
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from fute.config import PoolConfig, PromptModel, SelectConfig
 from fute.data.pool import build_pool
+from fute.data.read import source_problems
 from fute.data.sampling import generator
-from fute.errors import MethodError, ModelError, NotInStoreError
+from fute.errors import ConfigError, DataError, EmptyPoolError, MethodError, ModelError, NotInStoreError
 from fute.fingerprint import fingerprint
 from fute.llm.budget import cost_usd
 from fute.match.accuracy import Accuracy
@@ -145,10 +146,24 @@ def file_pool(data: Mapping[str, Any], text: str, text_pair: str | None, rows: i
 
     Args:
         data: settings of a `FileSource`.
+
+    Raises:
+        ConfigError: no such file.
+        DataError: it lacks a column, or has no texts.
     """
     source = {"id": "target", "data": data, "text": text, "text_pair": text_pair}
     config = PoolConfig.model_validate({"sources": [source], "rows_per_source": rows, "max_rows": max(rows, 8)})
-    return build_pool(config, folder, seed, [])
+    read = config.sources[0].data
+    # What the pool of a study would say speaks of its sources.
+    if problems := source_problems(read, [], folder):
+        raise ConfigError("\n".join(problems))
+    for option, column in (("--text", text), ("--text-pair", text_pair)):
+        if column is not None and (problems := source_problems(read, [column], folder)):
+            raise DataError(f"{problems[0]}; {option} names the column")
+    try:
+        return build_pool(config, folder, seed, [])
+    except EmptyPoolError as exc:
+        raise DataError(f"{data['files']} has no texts in column {text!r}") from exc
 
 
 def _kept(run: Run, store: Store, name: str, pool: Pool) -> TargetRef:

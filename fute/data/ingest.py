@@ -99,7 +99,7 @@ def ingest(config: DatasetConfig, base_dir: Path, seed: int) -> Dataset:
             exact, loose = [exact[i] for i in once], [loose[i] for i in once]
         entry["left_out"] = counts(faults, len(table))
         if split == "train":
-            problems += _population_problems(config, values, label_names)
+            problems += _population_problems(config, values, label_names, len(table))
         elif not len(inputs) and not problems:
             dropped[split] = "none of its rows is usable"
             continue
@@ -186,10 +186,17 @@ def _strata(task: TaskType, values: NDArray[Any]) -> NDArray[np.int64]:
     return (values[:, 0] >= 0).astype(np.int64) if task == "span_qa" else np.zeros(len(values), dtype=np.int64)
 
 
-def _population_problems(config: DatasetConfig, values: NDArray[Any], names: Sequence[str] | None) -> list[str]:
-    """What is wrong with the usable training rows taken together."""
+def _population_problems(
+    config: DatasetConfig, values: NDArray[Any], names: Sequence[str] | None, seen: int
+) -> list[str]:
+    """What is wrong with the usable training rows, of so many seen, taken together."""
     problems = []
-    if len(values) < config.min_rows:
+    if not seen:
+        problems.append("train: it has no rows")
+    elif not len(values):
+        what = "values" if config.columns else "a text"
+        problems.append(f"train: none of its {seen} rows has {what} and a label that can be used")
+    elif len(values) < config.min_rows:
         problems.append(f"train: {len(values)} usable rows, but min_rows is {config.min_rows}; find more, or lower it")
     if len(values) and config.task == "classification" and values.min() == values.max():
         only = repr(names[int(values[0])]) if names and 0 <= values[0] < len(names) else str(values[0])

@@ -81,7 +81,7 @@ def _kind(labels: pa.ChunkedArray, split: str) -> str | None:
         row = int(np.flatnonzero(~whole)[0])
         raise DataError(
             f"{split}: labels are numbers with fractions (row {row}: {labels[row].as_py()!r}); a classification "
-            "needs classes; set task: regression, or name another column"
+            "needs classes; name another column, or, in a study, set task: regression"
         )
     if pa.types.is_boolean(labels.type):
         return "boolean"

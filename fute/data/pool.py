@@ -15,7 +15,7 @@ from fute.data.duplicates import keys_of, normalised, repeated
 from fute.data.pool_sources import PoolSource, pool_sources
 from fute.data.read import read_tables
 from fute.data.sampling import generator, water_fill
-from fute.errors import ConfigError, DataError, ModelError
+from fute.errors import ConfigError, DataError, EmptyPoolError, ModelError
 from fute.rows import row_texts
 from fute.types import Dataset, Pool, TextTable
 
@@ -82,7 +82,8 @@ def build_pool(config: PoolConfig, base_dir: Path, seed: int, evaluated: Iterabl
 
     Raises:
         ConfigError: sources that are not there (see `pool_sources`).
-        DataError: sources that cannot be read, all in one message; or no row left.
+        DataError: sources that cannot be read, all in one message.
+        EmptyPoolError: no row is left.
     """
     sources = pool_sources(config, base_dir)
     known = EvaluatedTexts.of(evaluated if config.exclude_evaluated else ())
@@ -109,7 +110,7 @@ def build_pool(config: PoolConfig, base_dir: Path, seed: int, evaluated: Iterabl
     totals = sum((part.left_out for part in drawn), Counter[str]())
     left_out = {kind: totals[kind] for kind in ("evaluated_exact", "evaluated_normalised", "duplicate", "empty")}
     if not texts:
-        raise DataError(
+        raise EmptyPoolError(
             f"the pool is empty: of {sum(part.seen for part in drawn)} rows in {len(drawn)} sources none is left "
             f"({', '.join(f'{kind}: {count}' for kind, count in left_out.items())}); add sources that no dataset of "
             "the study is made from"

@@ -125,7 +125,7 @@ def test_everything_that_is_wrong_stands_in_one_message():
         "train: 4 rows with empty text in column 'text' (rows 1, 4, 6, 9)",
         "train: 2 rows with a label out of range 0..1 (first: 7) (rows 2, 7)",
         "train: 2 rows with no label in column 'label' (rows 3, 8)",
-        "train: 0 usable rows, but min_rows is 16",
+        "train: none of its 10 rows has a text and a label that can be used",
         "skip_bad_rows",
     ):
         assert line in message
@@ -144,7 +144,13 @@ def test_bad_rows_can_be_left_out_and_are_counted_once_each():
 
 @pytest.mark.parametrize(
     ("labels", "says"),
-    [(["a"] * 20, "one class only, 'a'"), ([0, 1] * 3, "6 usable rows, but min_rows is 16")],
+    [
+        (["a"] * 20, "one class only, 'a'"),
+        ([0, 1] * 3, "6 usable rows, but min_rows is 16"),
+        ([None] * 20, "none of its 20 rows has a text and a label"),
+        ([], "train: it has no rows"),
+        ([0.5, 1.5] * 10, "name another column, or, in a study, set task: regression"),
+    ],
 )
 def test_a_split_from_which_nothing_can_be_learned_is_refused(labels, says):
     with pytest.raises(DataError, match=says):

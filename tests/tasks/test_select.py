@@ -9,7 +9,7 @@ import pytest
 
 from flows.select_results import choices_table, recommendation
 from fute.config import BudgetConfig, EndpointConfig, PromptConfig, PromptModel, SelectConfig, SurrogateConfig
-from fute.errors import ConfigError, ModelError
+from fute.errors import ConfigError, DataError, ModelError
 from fute.llm.budget import BudgetExhausted
 from fute.select.candidates import Candidates
 from fute.select.ranking import METHODS, Evidence
@@ -69,6 +69,21 @@ def test_a_file_of_pairs_becomes_a_target_of_so_many_rows(tmp_path: Path) -> Non
     inputs = run_in(tmp_path).open_store().pool(target.pool).inputs
     assert inputs.pairs is not None
     assert all(pair and pair.startswith("that is a") for pair in inputs.pairs)
+
+
+def test_a_file_that_is_no_target_is_refused_in_words_of_the_command(tmp_path: Path) -> None:
+    def refused(name: str, text: str = "text", pair: str | None = None) -> str:
+        with pytest.raises((ConfigError, DataError)) as caught:
+            target_of_file.fn(run_in(tmp_path), str(tmp_path / name), text, pair, 12)
+        return str(caught.value).replace(str(tmp_path), "here")
+
+    pairs_file(tmp_path)
+    (tmp_path / "blank.csv").write_text('text\n" "\n')
+    assert refused("blank.csv") == "here/blank.csv has no texts in column 'text'"
+    assert refused("pairs.csv") == "pairs.csv: no column 'text'. Columns there: first, second; --text names the column"
+    assert "no column 'third'" in (told := refused("pairs.csv", "first", "third"))
+    assert told.endswith("; --text-pair names the column")
+    assert refused("other.csv").startswith("there is no file 'here/other.csv'")
 
 
 def test_a_prompt_that_asks_twice_costs_two_calls_a_text(tmp_path: Path) -> None:
