@@ -354,7 +354,8 @@ class PredictionsModel(ZooModel):
     row: str | None = "row"
     """Column with the pool row, as in the pool's own Parquet file; null: rows are matched by `text`."""
     text: str | None = None
-    """Column with the input's text, to match rows by content instead of by number."""
+    """Column with the input's text, to match rows by content instead of by number; line ends and blanks around a text
+    may differ."""
     text_pair: str | None = None
     """Column with the input's second text."""
     label: str | None = None

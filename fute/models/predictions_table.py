@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,9 @@ from fute.models.answers import outputs_from_labels, outputs_from_numbers
 from fute.models.span_answers import locate_answers, outputs_from_spans
 from fute.types import OutputKind, Outputs, TextTable
 
-READING_VERSION = 2
+log = logging.getLogger(__name__)
+
+READING_VERSION = 3
 """Raised when the same table would be read otherwise."""
 POOL = "pool"
 """Column with the pool's id, as in the view `pool_rows`."""
@@ -49,6 +52,7 @@ class PredictionsTable:
 
     A row is matched by its pool row (column `row`), or by its text where there is no such column. Where both are
     there the text is compared as well, so that predictions made on another pool are not taken for this one's.
+    Texts that are not found as they stand are compared without the blanks around them and with one kind of line end.
     Pool rows without a prediction count as not answered; the same row predicted twice is refused unless both agree.
     Labels are read as those of datasets are: whole numbers and texts are classes, a blank one is no answer. Numbers of
     which some have a fraction are those of a regression.
@@ -66,8 +70,8 @@ class PredictionsTable:
     @cached_property
     def fingerprint(self) -> str:
         settings = self._config.identity(exclude={"id", "task", "kind", "file"})
-        # Before there was one reader, labels and all columns of CSV files were read otherwise.
-        same = self._config.label is None and self._path.suffix.lower() != ".csv"
+        # Before there was one reader, labels and all columns of CSV files were read otherwise; texts matched exactly.
+        same = self._config.label is None and self._config.text is None and self._path.suffix.lower() != ".csv"
         reading = {} if same else {"reading": READING_VERSION}
         return fingerprint(kind=self.kind, content=digest_file(self._path), settings=settings, **reading)
 
@@ -99,12 +103,27 @@ class PredictionsTable:
                 f"{self.id}: none of the {len(predictions)} rows of {self._path.name} belongs to one of the pool's "
                 f"{len(table)} inputs; check the columns `row` and `text`, and that it is the same pool"
             )
+        unused = sorted(set(range(len(predictions))) - {file_row for _, file_row in matched})
         details = {
             "rows_in_file": len(predictions),
             "rows_missing": sum(answer is None for answer in answers),
             "rows_duplicate": duplicates,
-            "rows_unused": len(predictions) - len({file_row for _, file_row in matched}),
+            "rows_unused": len(unused),
         }
+        # Rows of other pools are in such a file by right.
+        pools = columns[POOL].to_pylist() if POOL in columns else [None] * len(predictions)
+        strays = sum(pools[row] in (None, table.pool, table.fingerprint) for row in unused)
+        if details["rows_missing"] or strays:
+            log.warning(
+                "%s: %d of the pool's %d rows have no prediction in %s, and %d of its %d rows belong to none of them%s",
+                self.id,
+                details["rows_missing"],
+                len(table),
+                self._path.name,
+                strays,
+                len(predictions),
+                "" if by_row else "; most likely their texts differ, in blanks or line ends within them for one",
+            )
         if config.gives_spans:
             return self._as_spans(answers, table, details)
         return self._as_outputs(answers, columns, details)
@@ -229,7 +248,9 @@ class PredictionsTable:
         if self._config.text is not None:
             inputs = self._inputs(columns)
             for row, i in matched:
-                if inputs[i] != _input(table, row, with_pair=self._config.text_pair is not None):
+                if self._loose(inputs[i]) != self._loose(
+                    _input(table, row, with_pair=self._config.text_pair is not None)
+                ):
                     raise ModelError(
                         f"{self.id}: row {i} of {self._path.name} names pool row {row}, but its text "
                         f"{inputs[i][0]!r} is not that row's text {table.texts[row]!r}; is it another pool?"
@@ -249,7 +270,22 @@ class PredictionsTable:
         for row in range(len(table)):
             key = _input(table, row, with_pair=self._config.text_pair is not None)
             pool_rows.setdefault(key, []).append(row)
-        return [(row, i) for i, key in enumerate(self._inputs(columns)) for row in pool_rows.get(key, ())]
+        inputs = self._inputs(columns)
+        loosely: dict[tuple[str | None, str | None], list[tuple[str | None, str | None]]] = {}
+        for key in pool_rows:
+            loosely.setdefault(self._loose(key), []).append(key)
+        # Of two inputs of the pool that are alike so, nothing says which is meant; one that is found needs no other.
+        exact = set(inputs)
+        meant = {loose: keys[0] for loose, keys in loosely.items() if len(keys) == 1 and keys[0] not in exact}
+        found = [key if key in pool_rows else meant.get(self._loose(key)) for key in inputs]
+        return [(row, i) for i, key in enumerate(found) if key is not None for row in pool_rows[key]]
+
+    def _loose(self, texts: tuple[str | None, str | None]) -> tuple[str | None, str | None]:
+        """Without what tables lose or gain on their way: the kind of line ends, and blanks around a text."""
+        if self._config.start is not None:  # these count the characters of the text as it was there
+            return texts
+        one, other = (None if t is None else t.replace("\r\n", "\n").replace("\r", "\n").strip() for t in texts)
+        return one, other
 
     def _inputs(self, columns: dict[str, pa.ChunkedArray]) -> list[tuple[str | None, str | None]]:
         texts = self._texts(columns, "text", self._config.text or "")

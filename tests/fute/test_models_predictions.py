@@ -61,6 +61,35 @@ def test_text_finds_every_pool_row_that_holds_it_and_unknown_texts_are_counted(t
     assert outputs.details["rows_unused"] == 1
 
 
+def test_line_ends_and_blanks_around_a_text_do_not_matter_unless_they_tell_rows_apart(tmp_path: Path) -> None:
+    table = TextTable(["one\r\nline", "two ", "three", " three", "four"])
+    columns = {"text": ["one\nline", " two", "three", "three ", " four"], "label": ["a", "b", "a", "b", "b"]}
+    outputs = ask(tmp_path, columns, table, text="text", label="label")
+    assert outputs.answered_rows.tolist() == [0, 1, 2, 4]
+    assert outputs.values.argmax(axis=1)[[0, 1, 2, 4]].tolist() == [0, 1, 0, 1]
+    both = ask(tmp_path, {"text": ["three\r", "four"], "label": ["a", "b"]}, table, text="text", label="label")
+    assert both.answered_rows.tolist() == [4]
+    taken = {"text": ["two ", "two", "four"], "label": ["a", "b", "b"]}
+    assert ask(tmp_path, taken, table, text="text", label="label").values[1].tolist() == [1, 0]
+    offsets = {"text": ["a", "b"], "pair": ["it is", "so"], "start": [0, 0], "end": [2, 2]}
+    contexts = TextTable(["a", "b"], [" it is", "so"])
+    spans = ask(tmp_path, offsets, contexts, text="text", text_pair="pair", start="start", end="end")
+    assert spans.answered_rows.tolist() == [1]  # a blank would shift the other's answer
+    numbered = {"row": [0, 1], "text": ["one\nline", "two"], "label": ["a", "b"]}
+    assert ask(tmp_path, numbered, table, text="text", label="label").answered_rows.tolist() == [0, 1]
+
+
+def test_rows_without_a_partner_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(tmp_path, {"text": ["one", "two", "thr  ee"], "label": ["a", "b", "a"]}, text="text", label="label")
+    (told,) = caplog.messages
+    assert told.startswith("m: 1 of the pool's 4 rows have no prediction in predictions.parquet, and 1 of its 3 rows")
+    assert "most likely their texts differ" in told
+    caplog.clear()
+    others = {"row": [0, 1, 2, 3, 0], "y": ["a", "b", "a", "b", "b"], "pool": [POOL.id] * 4 + ["abc"]}
+    assert ask(tmp_path, others, POOL.inputs, label="y").details["rows_unused"] == 1
+    assert not caplog.messages
+
+
 def test_pairs_are_told_apart_by_both_texts(tmp_path: Path) -> None:
     table = TextTable(["a", "a", "b"], ["x", "y", None])
     columns = {"text": ["a", "b", "a"], "pair": ["y", None, "x"], "label": ["1", "2", "3"]}
