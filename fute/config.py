@@ -360,7 +360,8 @@ class PredictionsModel(ZooModel):
     """Column with the input's second text."""
     label: str | None = None
     """Column with the predicted label: a text, a boolean or a whole number (`2` or `2.0`) is a class, a blank one no
-    answer; numbers of which some have a fraction are those of a regression."""
+    answer; numbers of which some have a fraction are those of a regression. Texts that differ in blanks only are
+    refused."""
     probabilities: list[str] | None = None
     """Columns with the probabilities, or one column that holds a list."""
     scores: list[str] | None = None

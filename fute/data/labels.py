@@ -157,7 +157,7 @@ def _from_text(
         present: set[str] = set()
         for split in kept:
             present.update(pc.unique(labels[split].filter(pa.array(~missing[split]))).to_pylist())
-        if twice := _spelt_alike(present):
+        if twice := spelt_alike(present):
             raise DataError(
                 f"the labels {listed(map(repr, twice))} would be different classes, but differ in blanks only; "
                 "write them alike, or list both in label_names"
@@ -180,7 +180,7 @@ def _from_text(
     return ClassTargets(splits, names, unlabelled)
 
 
-def _spelt_alike(names: Collection[str]) -> list[str]:
+def spelt_alike(names: Collection[str]) -> list[str]:
     """Names that differ in blanks only."""
     alike: dict[str, list[str]] = {}
     for name in sorted(names):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fute.data.labels import spelt_alike
 from fute.data.named_numbers import class_indices
+from fute.did_you_mean import listed
 from fute.errors import DataError, ModelError, NoAnswersError
 from fute.types import OutputKind, Outputs
+
+log = logging.getLogger(__name__)
 
 
 def outputs_from_labels(
@@ -29,7 +34,8 @@ def outputs_from_labels(
             booleans are the names true and false, or class ids as well.
 
     Raises:
-        ModelError: not one label for each input, or a label that is not among the names.
+        ModelError: not one label for each input, a label that is not among the names, or, without names, labels that
+            differ in blanks only.
     """
     labels = _one_for_each(model_id, answers, n_rows, "labels")
     ids = [i for i, label in enumerate(labels) if label is not None]
@@ -45,6 +51,7 @@ def outputs_from_labels(
     distinct = {labels[i] for i in ids}
     if label_names is None:
         names = tuple(str(label) for label in sorted(distinct, key=None if whole else str))
+        _check_spelling(model_id, names)
     else:
         names = tuple(label_names)
         if whole and not {str(label) for label in distinct} <= set(names):
@@ -66,6 +73,25 @@ def outputs_from_labels(
             )
         values[i, column[str(labels[i])]] = 1.0
     return Outputs("labels", values, names, _answered(n_rows, ids), dict(details or {}))
+
+
+def _check_spelling(model_id: str, names: Sequence[str]) -> None:
+    """Refuse what a dataset's labels are refused for, and say what else may be one class."""
+    if twice := spelt_alike(names):
+        raise ModelError(
+            f"{model_id}: its labels {listed(map(repr, twice))} would be different classes, but differ in blanks only; "
+            "write them alike"
+        )
+    spelt: dict[str, list[str]] = {}
+    for name in names:
+        spelt.setdefault(name.strip().removesuffix(".").casefold(), []).append(name)
+    for alike in spelt.values():
+        if len(alike) > 1:
+            log.warning(
+                "%s: its labels %s differ in capitals or a full stop, and count as different classes",
+                model_id,
+                listed(map(repr, alike)),
+            )
 
 
 def outputs_from_numbers(

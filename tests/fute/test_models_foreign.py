@@ -134,6 +134,23 @@ def test_numbers_that_mean_two_classes_are_refused(answers, names) -> None:
         outputs_from_labels("m", answers, len(answers), names)
 
 
+def test_labels_that_differ_in_blanks_are_refused_and_nearly_equal_ones_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(
+        ModelError, match="m: its labels ' bad', 'bad' would be different classes, but differ in blanks"
+    ):
+        outputs_from_labels("m", ["bad", " bad", "good"], 3)
+    assert outputs_from_labels("m", ["Bad.", "bad", "good"], 3).label_names == ("Bad.", "bad", "good")
+    assert caplog.messages == [
+        "m: its labels 'Bad.', 'bad' differ in capitals or a full stop, and count as different classes"
+    ]
+    caplog.clear()
+    outputs_from_labels("m", ["bad", " bad", "Bad"], 3, ("bad", " bad", "Bad"))
+    outputs_from_labels("m", [1, 2, 10], 3)
+    assert not caplog.messages
+
+
 def test_scores_may_be_one_number_for_each_input_and_embeddings_may_be_any_width(study: Path) -> None:
     assert python_outputs("lengths", study, outputs="scores").values.tolist() == [[8], [9], [12], [8]]
     outputs = python_outputs("pair_lengths", study, TextTable(["a", "b"], ["xyz", None]), outputs="embeddings")
