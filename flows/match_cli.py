@@ -163,8 +163,8 @@ def _check_fit(path: Path, columns: Columns, *, keep: str | None, rows: int | No
             raise click.UsageError(f"{', '.join(unmet)}: for a file, and {path} is none")
     elif not columns.labelled(path) and (unused := columns.unused(path)):
         click.echo(
-            f"No column 'label', so {path.name} counts as texts without labels. If one of {listed(unused, SHOWN)} "
-            "holds them, name it: --label NAME",
+            f"No column 'label', so {path.name} counts as texts without labels. If they are in another column "
+            f"({listed(unused, SHOWN)}), name it: --label NAME",
             err=True,
         )
 

@@ -38,7 +38,7 @@ MOST_TEXTS = 4000
 """Of a pool that are looked at: a kernel of all takes memory as their square, and time as their cube."""
 LEAST_AGREEMENT = 0.2
 """Of a read-out with its model on the pool, below which it says nothing of other texts."""
-UNLIKE = "these texts are unlike the pool's, where it answered; ask it (--ask), or add such texts to the pool"
+UNLIKE = "these texts are unlike the pool's, where models answered; ask them (--ask), or add such texts to the pool"
 UNSEEN = "what it makes of two texts cannot be read out of the pool; ask it (--ask)"
 
 

@@ -219,7 +219,7 @@ def test_match_of_a_file_without_labels_says_what_is_not_known_and_how_to_know_m
     file.write_text("words,mood\n" + "".join(f"{text},{mood}\n" for text, mood in rows_of(PARTS["mood"], 60, 7)))
     result = call("match", str(file), "--text", "words", "--store", str(store))
     assert result.exit_code == 0, result.output
-    unnamed = "No column 'label', so mine.csv counts as texts without labels. If one of mood holds them"
+    unnamed = "No column 'label', so mine.csv counts as texts without labels. If they are in another column (mood)"
     for expected in (unnamed, "60 texts without labels", "3 are needed to compare", "--ask STUDY", "--labels 10"):
         assert expected in result.output
     assert before == {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
