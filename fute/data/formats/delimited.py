@@ -96,17 +96,26 @@ class Csv(FileFormat):
 
     def _bare_quotes(self, separator: str) -> bool:
         """Whether quotes are part of the texts, as in tables that know no quoting: every line has its cells, and there
-        are cells that begin with a quote and do not end with it. Read as quoted, they swallow rows."""
+        are cells that begin with a quote and do not end with it. Read as quoted, they swallow rows. Between others than
+        tabs, where quoting is usual, only if quotes do not fit together either."""
         if b'"' not in self._text:
             return False
         found, cells = False, set()
         for line in filter(None, self._text.splitlines()):
             row = line.split(separator.encode())
             cells.add(len(row))
-            if len(cells) > 1 or (len(row) == 1 and separator != "\t"):  # one column tells nothing
+            if len(cells) > 1:
                 return False
             found = found or any(cell.startswith(b'"') and not _QUOTED.fullmatch(cell) for cell in row)
-        return found
+        return found and (separator == "\t" or not self._well_quoted(separator))
+
+    def _well_quoted(self, separator: str) -> bool:
+        """Whether each quote that begins a cell is closed at the end of one."""
+        lines = io.TextIOWrapper(io.BytesIO(self._text), encoding="utf-8", newline="")
+        try:
+            return all(True for _ in csv.reader(lines, delimiter=separator, strict=True))
+        except csv.Error:
+            return False
 
     def remarks(self, columns: Sequence[str]) -> list[str]:
         separator = self._separator(columns)
