@@ -183,6 +183,8 @@ def _open(
     }  # fmt: skip
     if out.is_file():
         record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        seeds = max(transfers.seeds, record["settings"]["transfer"]["seeds"])
+        settings["transfer"]["seeds"] = record["settings"]["transfer"]["seeds"] = seeds  # more draws go on with these
         if record["settings"] != settings:
             raise SystemExit(f"{out} holds scores of other settings or data; move it away to measure anew")
         return record
