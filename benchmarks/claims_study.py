@@ -36,13 +36,13 @@ class Study:
     def __init__(self, shared: Path, cache: Path) -> None:
         entries = manifest(shared)
         learnable, tried = task_lists(shared)
-        everything = [read_task(shared, entries[name]) for name in dict.fromkeys([*learnable, *tried])]
-        by_id = {task.id: task for task in everything}
+        self.everything = [read_task(shared, entries[name]) for name in dict.fromkeys([*learnable, *tried])]
+        by_id = {task.id: task for task in self.everything}
         self.cache = cache
         self.tasks: list[Task] = [by_id.get(i) or read_task(shared, entries[i]) for i in SOURCES]
         self.targets = [self.tasks[SOURCES.index(i)] for i in TARGETS]
         self.target_rows = [SOURCES.index(i) for i in TARGETS]
-        self.pool: Pool = real_pool(shared, "loose", 0, everything)
+        self.pool: Pool = real_pool(shared, "loose", 0, self.everything)
         self._with_tests = partial(read_task, shared, max_rows=MAX_ROWS, splits=("train", "test"))
         self._entries = entries
         self._store = Store(cache)

@@ -91,18 +91,23 @@ def labelled_rows(task: Task, rows: NDArray[np.intp]) -> Dataset:
     return Dataset(task.id, "classification", {"train": split}, task.dataset.fingerprint, task.dataset.label_names)
 
 
-def real_pool(shared: Path, kind: str, seed: int, tasks: Sequence[Task]) -> Pool:
-    """About 3,000 texts from the unlabelled sources.
+def real_pool(
+    shared: Path, kind: str, seed: int, tasks: Sequence[Task], *, rows: int = 3060, per_source: int | None = None
+) -> Pool:
+    """About 3,000 texts from the unlabelled sources, or so many.
 
     loose: rows that the tasks were sampled to are left out. strict: all rows of all splits of the tasks are, and so
     whole sources that were made from them; more rows of the others make up for it.
+
+    Args:
+        per_source: rows of a source at most; by default as many as 3,000 need.
     """
     strict = kind == "strict"
     config = PoolConfig.model_validate(
         {
             "sources": [{"data": {"files": "unlabeled/*.parquet"}, "text_pair": "text_pair"}],
-            "rows_per_source": 22 if strict else 15,
-            "max_rows": 3060,
+            "rows_per_source": per_source or (22 if strict else 15),
+            "max_rows": rows,
         }
     )
     entries = manifest(shared)

@@ -26,7 +26,7 @@ from fute.types import Floats, Outputs, Pool, TextTable
 
 BATCH = 64
 POOL_ROWS = 1500
-"""Of the pool, that a source model is asked about."""
+"""Of the pool, that a source model is asked about where nothing else is said."""
 LABELLED_ROWS = 32
 """Of a target, that LogME, H-score and LEEP ask a source model about: as many as the fine-tuning has."""
 
@@ -61,13 +61,13 @@ def read_source_models(tasks: Sequence[Task], layers: int | None, cache: Path) -
     return found
 
 
-def pool_outputs(model: SourceModel, pool: Pool, cache: Path) -> Outputs:
-    """Probabilities on POOL_ROWS texts of the pool, asked once; the rest has no answer."""
-    rows = np.sort(generator(0, "texts for source models", pool.id).permutation(len(pool))[:POOL_ROWS])
-    logits, _ = _seen(model, pool.inputs.take(rows), cache / f"{model.key} on {len(rows)} of {pool.id}.npz")
-    answered = np.isin(np.arange(len(pool)), rows)
+def pool_outputs(model: SourceModel, pool: Pool, cache: Path, *, rows: int = POOL_ROWS) -> Outputs:
+    """Probabilities on so many texts of the pool, asked once; the rest has no answer."""
+    asked = np.sort(generator(0, "texts for source models", pool.id).permutation(len(pool))[:rows])
+    logits, _ = _seen(model, pool.inputs.take(asked), cache / f"{model.key} on {len(asked)} of {pool.id}.npz")
+    answered = np.isin(np.arange(len(pool)), asked)
     values = np.zeros((len(pool), logits.shape[1]), np.float32)
-    values[rows] = softmax(logits, axis=1)
+    values[asked] = softmax(logits, axis=1)
     return Outputs("probabilities", values, tuple(model.task.dataset.label_names or ()) or None, answered)
 
 
