@@ -31,7 +31,7 @@ def print_by_class(found: ByClass, k: int, as_json: bool) -> None:
         f"\nNobody was asked: what a model of space {found.space} answered on its pool says what it would answer.\n"
         "right in: of the texts of either label, on average over the two, where of its two classes the more probable\n"
         "is taken and its others are left out. Classes that are called like the labels are taken for them, unless\n"
-        "others are clearly right more often."
+        "others are clearly right more often. Held-out scores, which a match without --class counts, are not used."
     )
 
 
