@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import ceil
 from typing import Any, NamedTuple, Protocol
 
@@ -113,15 +112,20 @@ class ChatRequest:
         """No vocabulary in use makes more than one token of one byte, so a prompt cannot cost more than this."""
         return sum(len(message.content.encode()) + TOKENS_A_MESSAGE for message in self.messages)
 
-    @cached_property
+    @property
     def key(self) -> str:
         """The identity under which the answer is kept. No API key is part of a request, so none can be part of this."""
-        return fingerprint(
-            service=self.service,
-            model=self.model,
-            messages=[[message.role, message.content] for message in self.messages],
-            **self.params,
-        )
+        # Kept as functools.cached_property would, but for its lock: before Python 3.12 that is one for all requests, at
+        # which threads queue, and which a fork may find taken for ever.
+        kept = self.__dict__
+        if "_key" not in kept:
+            kept["_key"] = fingerprint(
+                service=self.service,
+                model=self.model,
+                messages=[[message.role, message.content] for message in self.messages],
+                **self.params,
+            )
+        return str(kept["_key"])
 
 
 @dataclass(frozen=True)
