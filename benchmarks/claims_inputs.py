@@ -28,6 +28,7 @@ from claims import known_scores
 from claims_measures import Doubles, Transfers, by_target, interval
 from claims_study import MEMBERS, PLAIN, Space, Study, centred, cosines
 from command import as_run, write_record
+from numpy.typing import NDArray
 from quality import METHODS, TRAINED, KeptVectors, _embedder
 from real_tasks import real_pool
 from source_models import SourceModel, pool_outputs
@@ -139,7 +140,7 @@ def _transfers(scores: TransferScores) -> Transfers:
     return Transfers(scores.mean_scores, scores.mean_baseline, scores.same_family, backbone, counted)
 
 
-def _retrieval(similarity: Doubles, own: Sequence[int] | Any) -> dict[str, Any]:
+def _retrieval(similarity: Doubles, own: NDArray[np.intp]) -> dict[str, Any]:
     """P@1 and the mean rank of the one that is looked for, and of how many; equal ones count against it."""
     looked_for = similarity[np.arange(len(similarity)), own]
     rank = (similarity >= looked_for[:, None]).sum(axis=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from fute.data.normalise import normalise
 from fute.errors import DataError
 from fute.types import TextTable
 
@@ -28,19 +29,14 @@ def ask_for_labels(path: Path, inputs: TextTable, wanted: int, worth: Callable[[
     lines = _read(path) if path.is_file() else []
     pairs = inputs.pairs or [None] * len(inputs)
     keys = [(text, pair or "") for text, pair in zip(inputs.texts, pairs, strict=True)]
-    rows = {_alike(*key): row for row, key in reversed(list(enumerate(keys)))}
-    there = {rows[key]: label for text, pair, label in lines if (key := _alike(text, pair)) in rows}
+    # Normalised: a spreadsheet writes line ends of its own.
+    rows = {(normalise(text), normalise(pair)): row for row, (text, pair) in reversed(list(enumerate(keys)))}
+    there = {rows[key]: label for text, pair, label in lines if (key := (normalise(text), normalise(pair))) in rows}
     missing = wanted - len(there)
     if missing > 0:
         new = [row for row in worth(min(wanted + len(there), len(keys))) if row not in there][:missing]
         _write(path, [*lines, *((*keys[row], "") for row in new)])
     return {row: label for row, label in there.items() if label}
-
-
-def _alike(text: str, pair: str) -> tuple[str, str]:
-    """An input as spreadsheets leave it, which write line ends of their own."""
-    one, other = (" ".join(each.split()) for each in (text, pair))
-    return one, other
 
 
 def label_each(path: Path, ask: Callable[[str, str], str]) -> int:

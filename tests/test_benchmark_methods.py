@@ -176,5 +176,7 @@ def test_the_transfer_benchmark_trains_a_source_once_and_goes_on_with_a_record(
     transfer._write(out, record)
     assert transfer._open(out, tasks, backbone, small, None) == record
     assert load_scores(out).mean_scores.tolist() == [[record["cells"][1]["accuracy"]]]
+    more = transfer._open(out, tasks, backbone, small.model_copy(update={"seeds": 2}), None)
+    assert (more["cells"], more["settings"]["transfer"]["seeds"]) == (record["cells"], 2)  # a second draw goes on
     with pytest.raises(SystemExit, match="other settings"):
         transfer._open(out, tasks, backbone, small.model_copy(update={"epochs": 2}), None)

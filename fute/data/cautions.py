@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fute.config import PoolConfig
 from fute.data.duplicates import normalised
+from fute.data.labels import nearly_alike
 from fute.data.pool import EvaluatedTexts
 from fute.did_you_mean import listed
 from fute.types import Dataset, Pool
@@ -62,12 +62,11 @@ def _class_cautions(dataset: Dataset) -> Iterable[str]:
     rows = len(dataset.train)
     if rows <= FEW_A_CLASS * len(names):
         yield f"{len(names)} classes for {rows} training rows: is the label an id, or a text?"
-    spelt: dict[str, list[str]] = {}
-    for name in names:
-        spelt.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
-    for alike in spelt.values():
-        if len(alike) > 1:
-            yield f"the labels {listed(map(repr, alike))} differ in capitals, or how accents are encoded: two classes?"
+    for alike in nearly_alike(names):
+        yield (
+            f"the labels {listed(map(repr, alike))} differ in capitals, a full stop, or how accents are encoded: "
+            "two classes?"
+        )
     counts = {split: entry["classes"] for split, entry in dataset.report.get("splits", {}).items()}
     for split, of_each in counts.items():
         if unseen := [name for name, count in of_each.items() if count and not counts["train"][name]]:

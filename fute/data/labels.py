@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +187,14 @@ def spelt_alike(names: Collection[str]) -> list[str]:
     for name in sorted(names):
         alike.setdefault(" ".join(name.split()), []).append(name)
     return next((group for group in alike.values() if len(group) > 1), [])
+
+
+def nearly_alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ in capitals, a final full stop, or how accents are encoded."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(unicodedata.normalize("NFC", name).casefold().removesuffix("."), []).append(name)
+    return [group for group in alike.values() if len(group) > 1]
 
 
 def _dictionary(column: pa.ChunkedArray) -> list[str]:

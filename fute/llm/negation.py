@@ -25,11 +25,11 @@ _AFTER = re.compile(
     r"[\sぁ-おき-ん가-힣]{0,6}?(?:ない|ません|아니|아닙|아님|아닌|않|नहीं|değil|نیست)\w*"
     r"|\s*[:=]\s*(?:no|false|nein|non|нет|否)(?!\w)"
 )
-# "spam: 0.2", "spam is unlikely", "spam risk": not what the answer is, and not its opposite.
+# "spam: 0.2", "spam is unlikely", "spam risk: low": not what the answer is, and not its opposite.
 _WEIGHED = re.compile(
     r"\s*(?:[:=]|->|→)\s*[-+]?\d|\s+[-–—]\s+\d+\s?%"
     r"|\s+(?:is|are|was|does|seems|appears)(?:n't|\s+(?:not|unlikely|wrong|incorrect|absent|ruled out))(?!\w)"
-    r"|\s+(?:likelihood|probability|score|risk)(?!\w)"
+    r"|\s+(?:likelihood|probability|score|risk)(?:\s*[:=]|\s+(?:is|of)(?!\w))"
 )
 # Within two words before it: "free of any spam", "without being negative". Not "without a doubt".
 _NONE_OF = re.compile(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fute.data.labels import spelt_alike
+from fute.data.labels import nearly_alike, spelt_alike
 from fute.data.named_numbers import class_indices
 from fute.did_you_mean import listed
 from fute.errors import DataError, ModelError, NoAnswersError
@@ -82,16 +82,13 @@ def _check_spelling(model_id: str, names: Sequence[str]) -> None:
             f"{model_id}: its labels {listed(map(repr, twice))} would be different classes, but differ in blanks only; "
             "write them alike"
         )
-    spelt: dict[str, list[str]] = {}
-    for name in names:
-        spelt.setdefault(name.strip().removesuffix(".").casefold(), []).append(name)
-    for alike in spelt.values():
-        if len(alike) > 1:
-            log.warning(
-                "%s: its labels %s differ in capitals or a full stop, and count as different classes",
-                model_id,
-                listed(map(repr, alike)),
-            )
+    for alike in nearly_alike(names):
+        log.warning(
+            "%s: its labels %s differ in capitals, a full stop, or how accents are encoded, and count as different "
+            "classes",
+            model_id,
+            listed(map(repr, alike)),
+        )
 
 
 def outputs_from_numbers(

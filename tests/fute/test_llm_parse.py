@@ -216,6 +216,7 @@ def test_a_scale_is_no_rating_and_a_rating_on_another_scale_is_none_of_the_label
     ("text", "label"),
     [
         *[("Without a doubt positive", 0), ("There is no doubt that it is positive.", 0), ("positive - 1 of many", 0)],
+        *[("I would give it a positive score.", 0), ("Its positive score is 0.2", None)],
         *[("Nothing here is negative; it is positive.", 0), ("clearly not (positive)", 1)],
         *[("It is unlikely to be positive", None), ("Positive is unlikely.", None), ("Positive is not correct.", None)],
         *[("free of negative words", None), ("lacks any negative tone", None), ("There is nothing negative", None)],

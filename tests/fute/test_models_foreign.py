@@ -143,7 +143,8 @@ def test_labels_that_differ_in_blanks_are_refused_and_nearly_equal_ones_are_said
         outputs_from_labels("m", ["bad", " bad", "good"], 3)
     assert outputs_from_labels("m", ["Bad.", "bad", "good"], 3).label_names == ("Bad.", "bad", "good")
     assert caplog.messages == [
-        "m: its labels 'Bad.', 'bad' differ in capitals or a full stop, and count as different classes"
+        "m: its labels 'Bad.', 'bad' differ in capitals, a full stop, or how accents are encoded, and count as "
+        "different classes"
     ]
     caplog.clear()
     outputs_from_labels("m", ["bad", " bad", "Bad"], 3, ("bad", " bad", "Bad"))
