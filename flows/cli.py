@@ -164,13 +164,15 @@ ONLY_IN_JSON = ("ci_low", "ci_high", "p_value", "ahead", "ahead_low", "ahead_hig
 def show(subject: str, as_json: bool, store: Path) -> None:
     """Show one dataset, model, prompt, pool or space: what it is, and what is nearest to it."""
     from storage import listing
-    from storage.store import Store
-    from tasks.turned import turned_against
 
     root = known_store(store)
     found = listing.show(root, subject)
-    if "model" in found and (turned := turned_against(Store(root), found["model"][0]["id"])):
-        found["turned against"] = turned
+    if "model" in found:
+        from storage.store import Store
+        from tasks.turned import turned_against
+
+        if turned := turned_against(Store(root), found["model"][0]["id"]):
+            found["turned against"] = turned
     if as_json:
         click.echo(to_json(found))
         return

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import expit
 
 from fute.match.accuracy import named_alike
 from fute.methods.crosscov.whitening import Doubles
@@ -62,7 +60,7 @@ def other_order(ours: Outputs, theirs: Outputs) -> OtherOrder | None:
         return None
     order, gain = best_other(correlations(ours.values[rows], theirs.values[rows][:, places]))
     gain -= by_chance(len(order), int(rows.sum()))
-    probability = float(expit(np.log(BEFORE / (1 - BEFORE)) + SLOPE * gain))
+    probability = float(1 / (1 + (1 - BEFORE) / BEFORE * np.exp(-SLOPE * gain)))
     names = [theirs.label_names[place] for place in places]
     return OtherOrder({name: names[order[i]] for i, name in enumerate(ours.label_names)}, probability)
 
@@ -75,6 +73,8 @@ def correlations(ours: np.ndarray, theirs: np.ndarray) -> Doubles:
 
 def best_other(of: Doubles) -> tuple[list[int], float]:
     """Of (c, c), c > 1: the order other than the named one whose sum is largest, and by how much it is larger."""
+    from scipy.optimize import linear_sum_assignment  # a second, which no look at a store is to wait for
+
     best: tuple[list[int], float] = [], -np.inf
     for place in range(len(of)):
         # Some class has another place than the named one: each in turn is kept out of its own.
