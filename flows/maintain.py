@@ -15,10 +15,10 @@ from flows.run_names import run_name
 from flows.session import failed_state, settle
 from fute.errors import ConfigError, NotInStoreError
 from fute.load_study import load_study
-from storage.catalog import VIEWS
 from storage.folding import MIN_FILES, Folded, folders
 from storage.stamp import Stamp
 from storage.store import Store, to_json
+from storage.views import VIEWS
 from tasks.fold import export_answers, fold_folder
 from tasks.run import Failure
 

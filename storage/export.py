@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from fute.errors import StoreError
-from storage.catalog import COMMENTS, create_views, nulls
 from storage.schema_version import require_readable
 from storage.view_files import MADE, ORIGIN, View
+from storage.views import COMMENTS, create_views, nulls
 
 STORAGE_VERSION = "v1.0.0"
 """Of the file: DuckDB 1.0 and later open it, in BI tools that bring an older one along, too."""

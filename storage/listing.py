@@ -12,6 +12,7 @@ from fute.errors import NotInStoreError, StoreError
 from fute.types import Kind
 from storage import catalog
 from storage.retirements import SubjectKey
+from storage.views import COMMENTS, MACRO_NAMES
 
 # The columns that fit a terminal.
 LISTED = {
@@ -45,12 +46,12 @@ def views(root: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Every view and macro with its number of rows and what it holds."""
     rows: list[tuple[Any, ...]] = []
     with catalog.Catalog(root) as store:
-        for name, comment in sorted(catalog.COMMENTS.items()):
+        for name, comment in sorted(COMMENTS.items()):
             try:
                 rows.append((name, store.query(f"SELECT count(*) FROM {name}").rows[0][0], comment))
             except StoreError as exc:  # a damaged file, which is in nobody else's way
                 rows.append((name, None, str(exc)))
-    rows += [(name, None, comment) for name, comment in catalog.MACRO_NAMES.items()]
+    rows += [(name, None, comment) for name, comment in MACRO_NAMES.items()]
     return ["view", "rows", "what it holds"], rows
 
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from fute.errors import NotInStoreError
 from fute.types import Kind
-from storage.catalog import COMMENTS, Catalog, Parameters
+from storage.catalog import Catalog, Parameters
 from storage.nearest import NEAREST, near_duplicates, nearest
 from storage.schema_version import is_store
 from storage.store import Store
+from storage.views import COMMENTS
 
 if TYPE_CHECKING:
     import pandas as pd

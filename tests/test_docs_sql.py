@@ -14,6 +14,7 @@ import pytest
 
 from storage import catalog
 from storage.store import Store
+from storage.views import COMMENTS, MACRO_NAMES
 from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
 
@@ -70,7 +71,7 @@ def test_every_query_gives_the_answer_that_follows_it(store: Store) -> None:
 def test_every_view_and_column_is_documented_with_its_type_and_an_example(store: Store) -> None:
     documented = dict(sections(PAGE.read_text(encoding="utf-8")))
     with catalog.Catalog(store.root) as opened:
-        for view in catalog.COMMENTS:
+        for view in COMMENTS:
             assert view in documented, view
             told = {
                 tuple(cell.strip().strip("`") for cell in line.split("|")[1:3])
@@ -91,7 +92,7 @@ TYPES = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
 
 def test_every_macro_is_documented_with_an_example() -> None:
     documented = dict(sections(PAGE.read_text(encoding="utf-8")))
-    for signature in catalog.MACRO_NAMES:
+    for signature in MACRO_NAMES:
         name = signature.partition("(")[0]
         assert any(title.startswith(f"{name}(") and EXAMPLE.search(text) for title, text in documented.items()), name
 

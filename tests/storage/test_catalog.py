@@ -21,6 +21,7 @@ from storage.seal import advice
 from storage.stamp import Stamp
 from storage.store import Store, to_json
 from storage.vectors import VectorStore
+from storage.views import VIEWS
 from tests.conftest import REPOSITORY
 from tests.docs_store import asked, fixed_time, write_docs_store
 from tests.storage.small_store import ranked
@@ -43,7 +44,7 @@ def filled(root: Path) -> Store:
     return store
 
 
-@pytest.mark.parametrize("view", [*(v.name for v in catalog.VIEWS), "neighbors"])
+@pytest.mark.parametrize("view", [*(v.name for v in VIEWS), "neighbors"])
 def test_every_view_works_on_an_empty_store(tmp_path: Path, view: str) -> None:
     answer = catalog.query(tmp_path / "nowhere", f"SELECT * FROM {view}")
     assert answer.rows == []

@@ -16,6 +16,7 @@ from fute.errors import StoreError
 from storage import catalog, listing
 from storage.responses import LEDGER
 from storage.seal import opened
+from storage.views import COMMENTS
 from tests.conftest import REPOSITORY
 from tests.docs_store import write_docs_store
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 CASES = 100
 AT_ONCE = 5  # files damaged in one store
-VIEWS = sorted(catalog.COMMENTS)
+VIEWS = sorted(COMMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_ls_and_show_tell_of_a_damaged_file_and_show_the_rest(root: Path) -> Non
     path.write_bytes(b"spoiled")
     _, rows = listing.views(root)
     told = {name: (n, said) for name, n, said in rows}
-    assert told["models"] == (4, catalog.COMMENTS["models"])
+    assert told["models"] == (4, COMMENTS["models"])
     assert told["prompts"][0] is None
     assert str(path) in told["prompts"][1]
     shown = listing.show(root, "reviews")

@@ -15,6 +15,7 @@ from storage import catalog
 from storage.export import export_catalog
 from storage.stamp import Stamp
 from storage.store import Store
+from storage.views import COMMENTS
 from tests.storage.small_store import FOLDER, fold, write
 
 
@@ -31,7 +32,7 @@ def test_a_plain_connection_sees_every_view_with_the_same_columns(tmp_path: Path
     store.put_run({"study": "s", "flow": "embed", "state": "Completed"}, Stamp(None, "f"))
     file = tmp_path / "catalog.duckdb"
     export_catalog(store.root, file)
-    for view in catalog.COMMENTS:
+    for view in COMMENTS:
         sql = f"SELECT * FROM {view} ORDER BY ALL"
         answer = catalog.query(store.root, sql)
         with duckdb.connect(str(file), read_only=True) as con:
@@ -42,9 +43,7 @@ def test_a_plain_connection_sees_every_view_with_the_same_columns(tmp_path: Path
     assert shown(file, "SELECT subject FROM most_similar('m1', k := 1)") == catalog.query(
         store.root, "SELECT subject FROM most_similar('m1', k := 1)"
     ).rows  # fmt: skip
-    assert shown(file, "SELECT comment FROM duckdb_views() WHERE view_name = 'models'") == [
-        (catalog.COMMENTS["models"],)
-    ]
+    assert shown(file, "SELECT comment FROM duckdb_views() WHERE view_name = 'models'") == [(COMMENTS["models"],)]
 
 
 def test_an_older_duckdb_opens_it_and_reads_the_views_that_have_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import fute
 from fute.errors import NotInStoreError, StoreError
-from storage import catalog
+from storage.views import COMMENTS
 from tests.storage.small_store import write
 
 
@@ -38,7 +38,7 @@ def test_it_sees_what_is_written_while_it_is_open(tmp_path: Path) -> None:
 
 def test_views_lists_every_documented_column(tmp_path: Path) -> None:
     views = fute.open(tmp_path).views().to_pylist()
-    assert {row["view"] for row in views} == set(catalog.COMMENTS)
+    assert {row["view"] for row in views} == set(COMMENTS)
     types = {(row["view"], row["column"]): row["type"] for row in views}
     assert types["embeddings", "vector"] == "FLOAT[]"
     assert types["runs", "created_at"] == "TIMESTAMP WITH TIME ZONE"

@@ -16,12 +16,12 @@ from fute.errors import StoreError
 from fute.llm.types import Answer, ChatRequest, Message
 from fute.types import TaskEmbedding
 from storage import folding, remote, schemas
-from storage.catalog import VIEWS
 from storage.parts import singles_of
 from storage.responses import ResponseStore
 from storage.stamp import Stamp
 from storage.store import Store
 from storage.vectors import VectorStore
+from storage.views import VIEWS
 from tests.storage.small_store import FOLDER, fingerprints, fold, vector
 from tests.storage.test_store import embedding_row
 

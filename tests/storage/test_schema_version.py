@@ -27,6 +27,7 @@ from storage.stamp import Stamp
 from storage.store import Store
 from storage.summary import near_in_words, shown_score
 from storage.vectors import VectorStore
+from storage.views import COMMENTS
 from tests.conftest import REPOSITORY
 from tests.storage.test_store import embedding_row
 
@@ -48,7 +49,7 @@ ROWS = {
 
 def test_every_view_reads_the_first_store_with_the_columns_of_today(old: Path) -> None:
     assert stored_version(old) == 1
-    assert set(ROWS) == set(catalog.COMMENTS)
+    assert set(ROWS) == set(COMMENTS)
     with catalog.Catalog(old) as opened:
         for view, rows in ROWS.items():
             answer = opened.query(f"SELECT * FROM {view}")
