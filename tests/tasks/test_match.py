@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.match_cli import answer
+from flows.match_answer import answer
 from fute.match.accuracy import interval
 from fute.match.readout import ReadOut
 from fute.types import Outputs, Split, TextTable
