@@ -88,11 +88,12 @@ def drift(
                 **{f"label_changed_{c.model}".replace("+", "-"): c.found.share for c in checks if c.found is not None},
             },
         )
-        if drifted:
+        by_itself = [check for check in drifted if check.state != "settings"]
+        # Of several things the worst: changed, could not be read, changed by the study.
+        if by_itself or (drifted and not failures):
             listed = "; ".join(f"{c.model}: {', '.join(c.reasons)}" for c in drifted)
-            ours = all(check.tier == "settings" for check in drifted) and not failures
             message = f"{len(drifted)} of {len(looked)} models drifted: {listed}"
-            return Failed(name=SETTINGS_CHANGED if ours else DRIFTED, message=message)
+            return Failed(name=DRIFTED if by_itself else SETTINGS_CHANGED, message=message)
         return session.end_state(Drift(checks=checks, failures=failures))
 
 

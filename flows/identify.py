@@ -18,7 +18,7 @@ from tasks.endpoints import check_keys
 from tasks.identify import enrolled_model, identify_endpoint
 from tasks.study import parts_of
 
-STATES = {"another": "Another", "unknown": "CannotTell"}
+STATES = {"another": "Another", "unknown": "CannotTell", "unread": "CannotTell"}
 
 
 @flow(name="identify", flow_run_name=run_name)

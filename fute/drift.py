@@ -59,17 +59,26 @@ class Answers:
     Attributes:
         values: (n, c) probabilities of labels, or embeddings of texts.
         answered: (n,) bool.
+        failed: (n,) bool, where the server met with an error, which is no answer of the model's. None: not known.
     """
 
     values: Floats
     answered: Flags
+    failed: Flags | None = None
 
     @classmethod
     def of(cls, outputs: Outputs) -> Answers:
-        return cls(outputs.values, outputs.answered_mask)
+        keys = outputs.answer_keys
+        failed = None if keys is None else np.array([not own for own in keys], bool) & ~outputs.answered_mask
+        return cls(outputs.values, outputs.answered_mask, failed)
 
     def take(self, rows: NDArray[np.integer]) -> Answers:
-        return Answers(self.values[rows], self.answered[rows])
+        return Answers(self.values[rows], self.answered[rows], None if self.failed is None else self.failed[rows])
+
+    @property
+    def heard(self) -> NDArray[np.intp]:
+        """Rows that the server did not fail."""
+        return np.arange(len(self.answered)) if self.failed is None else np.flatnonzero(~self.failed)
 
     @property
     def labels(self) -> NDArray[np.intp]:
@@ -108,10 +117,18 @@ class Baseline:
             f"{max(MIN_ROWS, int(np.ceil(MIN_ANSWERED * n)))}); raise drift.panel_rows, or look at the refusals"
         )
 
-    def ceilings(self, *, labels: bool, config: DriftConfig) -> list[float]:
-        """Of the noise, for each thing that is watched."""
+    def ceilings(self, *, labels: bool, config: DriftConfig, alongside: int = 1) -> list[float]:
+        """Of the noise, for each thing that is watched.
+
+        Args:
+            alongside: models among which those that changed are named (`false_discovery`).
+        """
         trials = [changes(self.reference, asking, labels=labels, config=config) for asking in self.askings[1:]]
-        return [ceiling(int(flags.sum()), flags.size, config.alpha) for flags in np.stack(trials, axis=1)]
+        return [ceiling(int(flags.sum()), flags.size, config.alpha / alongside) for flags in np.stack(trials, axis=1)]
+
+    def in_order(self, places: NDArray[np.integer]) -> Baseline:
+        """With its labels, the columns of `values`, in another order."""
+        return Baseline(self.values[:, :, places], self.answered)
 
 
 def changes(reference: Answers, now: Answers, *, labels: bool, config: DriftConfig) -> Flags:

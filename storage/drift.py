@@ -36,6 +36,7 @@ class Kept:
         ref: id@fingerprint of the model as it was then.
         settings: setting -> fingerprint of its value then; empty where that was not noted.
         served: names that the endpoint gave its model; empty where they were not noted.
+        label_names: of the columns of its answers; empty where they are texts, or were not noted.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Kept:
     settings: Mapping[str, str]
     baseline: Baseline
     served: frozenset[str]
+    label_names: tuple[str, ...]
     created_at: datetime
 
 
@@ -67,14 +69,14 @@ class DriftStore:
         values = table["values"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         answered = table["answered"].to_numpy(zero_copy_only=False)
         n = len(table) // k
-        told = table["settings"][0].as_py() if "settings" in table.column_names else None
-        served = table["served"][0].as_py() if "served" in table.column_names else None
+        noted = {c: table[c][0].as_py() for c in ("settings", "served", "label_names") if c in table.column_names}
         return Kept(
             path.stem,
             table["model"][0].as_py(),
-            json.loads(told or "{}"),
+            json.loads(noted.get("settings") or "{}"),
             Baseline(values.reshape(k, n, -1).astype(np.float32), answered.reshape(k, n)),
-            frozenset(served or ()),
+            frozenset(noted.get("served") or ()),
+            tuple(noted.get("label_names") or ()),
             table["created_at"][0].as_py(),
         )
 
@@ -104,6 +106,7 @@ class DriftStore:
         study: str,
         settings: Mapping[str, str],
         served: Sequence[str] = (),
+        label_names: Sequence[str] = (),
     ) -> str:
         """Write a new version and give its name; the older ones stay, for checks refer to them by name."""
         k, n, c = baseline.values.shape
@@ -125,6 +128,7 @@ class DriftStore:
                 "study": pa.repeat(pa.scalar(study), k * n),
                 "settings": pa.repeat(pa.scalar(to_json(settings)), k * n),
                 "served": pa.array([list(served)] * (k * n), pa.list_(pa.string())),
+                "label_names": pa.array([list(label_names)] * (k * n), pa.list_(pa.string())),
                 **stamp.columns(k * n),
             },
             schema=schemas.DRIFT_BASELINES,
@@ -142,6 +146,16 @@ class DriftStore:
         name = f"{_watched(row['study'], row['model'])}-{uuid.uuid4().hex}.parquet"
         path = self._checks(day or datetime.now(UTC).date()) / name
         write_parquet(self._store.scratch, path, card(schemas.DRIFT, row, stamp))
+
+    def n_silent(self, ref: str, baseline: str, day: date) -> int:
+        """How often `fute identify` met with silence that day."""
+        found = query(
+            self._store.root,
+            "SELECT count(*) FROM drift WHERE tier = 'identity' AND state = 'unread' AND model_ref = $ref "
+            "AND baseline = $baseline AND CAST(created_at AS DATE) = $day",
+            {"ref": ref, "baseline": baseline, "day": day},
+        )
+        return int(found.rows[0][0])
 
     def n_stored(self, study: str, ref: str, day: date) -> int:
         """How many checks of that day, and baselines of any, a study's model has, whatever its settings were.

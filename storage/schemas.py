@@ -348,6 +348,7 @@ DRIFT_BASELINES = pa.schema(
         pa.field("study", pa.string()),
         pa.field("settings", pa.string()),  # JSON {setting: fingerprint of its value}
         pa.field("served", pa.list_(pa.string())),  # names that the endpoint gave its model
+        pa.field("label_names", pa.list_(pa.string())),  # of the values; empty: they embed texts
         *STAMP,
     ]
 )

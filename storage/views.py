@@ -73,7 +73,7 @@ VIEWS = [
         "drift/baselines/*/*.parquet",
         schemas.DRIFT_BASELINES,
         "what it answered at first",
-        later=("study", "settings", "served"),
+        later=("study", "settings", "served", "label_names"),
     ),
     # A run that is tried again has several.
     View(

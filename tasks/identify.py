@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fute.config import DriftConfig, PromptModel, Study
 from fute.did_you_mean import did_you_mean, listed
+from fute.drift import unreadable
 from fute.errors import ConfigError, DataError
 from fute.expand import watched_models
 from fute.fingerprint import fingerprint
@@ -56,12 +59,19 @@ def identify_endpoint(
         )
     asked = Watch.of(run, config.model_copy(update={"endpoint": endpoint}), parts, pool, drift)
     rows, served = wire_rows(known.baseline, WIRE_ROWS), Served()
-    name = fingerprint(identity=asked.ref, of=known.name, day=asked.day.isoformat())
-    now = asked.ask(name, rows, served, known.baseline.values.shape[2])
-    found = identify(wire_askings(known.baseline, rows), now, labels=asked.labels, seed=int(name[:8], 16))
-    reasons = [f"{endpoint} as {config.id}: {found.sentence}", *served.names]
+    # Silence has judged nobody: after it, the endpoint is asked anew.
+    silent = enrolled.checks.n_silent(asked.ref, known.name, asked.day)
+    name = fingerprint(identity=asked.ref, of=known.name, day=asked.day.isoformat(), silent=silent)
+    now, before = asked.ask(name, rows, served, known.baseline.values.shape[2]), wire_askings(known.baseline, rows)
+    told: dict[str, Any]
+    if (why := unreadable(before[0], now)) is not None:
+        told = {"state": "unread", "reasons": [f"{endpoint} as {config.id}: cannot tell: {why}"]}
+    else:
+        found = identify(before, now, labels=asked.labels, seed=int(name[:8], 16))
+        told = {"state": found.verdict, "p_value": found.p_value}
+        told |= {"reasons": [f"{endpoint} as {config.id}: {found.sentence}", *served.names]}
     check = asked.check(
-        "identity", known.name, served, state=found.verdict, reasons=reasons, p_value=found.p_value,
+        "identity", known.name, served, **told,
         asked=[len(rows)], answered=float(now.answered.mean()), panel_answered=now.answered.tolist(),
     )  # fmt: skip
     enrolled.checks.put_check(check.row(run.study), run.stamp, asked.day)

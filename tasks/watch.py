@@ -37,7 +37,7 @@ class DriftCheck(BaseModel):
     baseline: str
     tier: Tier
     state: str = "unchanged"
-    """unchanged, changed, tripped, settings, unread; of an identity same, another, unknown."""
+    """unchanged, changed, tripped, settings, unread; of an identity same, another, unknown, unread."""
     drifted: bool = False
     reasons: list[str] = []
     """The verdict, in words."""
@@ -66,6 +66,7 @@ class DriftCheck(BaseModel):
         """With its verdict: whether it has changed hangs on the study's other models too."""
         if self.found is None or self.state == "unread":
             return self
+        drifted = drifted or (self.tier == "panel" and self.state == "changed")
         told = self.found.sentence(drifted, self.label_names)
         if drifted and self.since is not None:
             told += "; first seen between {:%Y-%m-%d %H:%M} and {:%Y-%m-%d %H:%M} UTC".format(*self.since)
@@ -176,15 +177,18 @@ class Watch:
         self.calls += int(outputs.details.get("calls", 0))
         return Answers.of(outputs)
 
+    def ask_panel(self, name: str, served: Served, columns: int | None = None, number: int = 0) -> Answers:
+        """Ask about the whole panel, for the n-th time under this name."""
+        return self.ask(f"{name} {number}", np.arange(len(self.rows)), served, columns)
+
     def ask_baseline(self, name: str, served: Served, columns: int | None = None) -> Baseline:
-        whole = np.arange(len(self.rows))
-        askings = [self.ask(f"{name} {number}", whole, served, columns) for number in range(self.drift.askings)]
+        askings = [self.ask_panel(name, served, columns, number) for number in range(self.drift.askings)]
         return Baseline(np.stack([a.values for a in askings]), np.stack([a.answered for a in askings]))
 
     def keep(self, baseline: Baseline, served: Served) -> str:
         return self.checks.put_baseline(
             self.ref, self.panel, self.rows.tolist(), baseline, self.run.stamp,
-            study=self.run.study, settings=self.settings, served=served.names,
+            study=self.run.study, settings=self.settings, served=served.names, label_names=self.names or (),
         )  # fmt: skip
 
     def check(self, tier: Tier, baseline: str, served: Served, **told: Any) -> DriftCheck:

@@ -116,8 +116,18 @@ def test_settings_that_the_study_changes_are_told_and_an_alarm_of_its_own_if_the
             told = f"the study has changed its {changed}, and what it answers now is its baseline from now on"
             assert told in str(state.message)
         assert drift(str(study), return_state=True).is_completed()
+
+        def half(prompt: str, system: str | None) -> list[tuple[str, float]]:
+            return answer(prompt, system) if system else [("I cannot say", 1.0)]
+
+        server.change_answers(half)
+        written = yaml.safe_load(study.read_text())
+        written["prompts"][0]["system"] = "Answer in one word."
+        study.write_text(yaml.safe_dump(written, sort_keys=False))
+        # That one of them could not be read is no change of a hosted model, and counts for more than one of our own.
+        assert exit_code(drift(str(study), return_state=True)) == 4
     rows = catalog.query(store.root, "SELECT drifted, changed FROM drift WHERE model = 'one/api' ORDER BY created_at")
-    assert rows.rows == [(False, ["system"]), (True, ["model", "system"]), (False, [])]
+    assert rows.rows == [(False, ["system"]), (True, ["model", "system"]), (False, []), (True, ["system"])]
 
 
 def test_a_model_of_free_text_that_falls_silent_could_not_be_read_and_one_that_says_else_has_changed(

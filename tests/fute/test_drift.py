@@ -185,6 +185,14 @@ def test_over_many_models_the_share_of_false_alarms_is_bounded() -> None:
     assert false_discovery([0.004] * 10, 0.01) == [True] * 10
 
 
+@pytest.mark.parametrize("models", [1, 51, 1000])
+def test_one_model_that_changed_is_named_among_however_many(models: int) -> None:
+    baseline = Endpoint(0.0, np.random.default_rng(0)).baseline(6)
+    ceilings = baseline.ceilings(labels=True, config=CONFIG, alongside=models)
+    p = p_value([[N], [N]], [N], ceilings, CONFIG.alpha / models)
+    assert false_discovery([p, *[1.0] * (models - 1)], CONFIG.alpha)[0]
+
+
 def test_settings_that_changed_have_their_names_in_a_study() -> None:
     before = {"system": "1", "fields": "1", "model": "1"}
     assert changed_settings(before, {"system": "2", "fields": "2", "model": "1"}) == ("parameters", "system")

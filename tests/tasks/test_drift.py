@@ -18,7 +18,7 @@ from tasks.identify import identify_endpoint
 from tasks.run import Run
 from tasks.study import StudyParts
 from tasks.watch import DriftCheck
-from tests.llm_server import LlmServer
+from tests.llm_server import PROTOCOLS, LlmServer, status
 
 PROMPT = PromptConfig(id="p", template="{{text}}", verbalizer={"good": ["good"], "bad": ["bad"]})
 MODEL = PromptModel(kind="prompt", id="p/api", prompt="p", endpoint="api")
@@ -63,8 +63,10 @@ class Checker:
     def __init__(self, server: LlmServer, run: Run, pool: str, **config: Any) -> None:
         self.server, self.run, self.pool, self.config = server, run, pool, config
 
-    def parts(self, model: str = "m", **prompt: Any) -> StudyParts:
-        endpoint = EndpointConfig(id="api", base_url=self.server.base_url, service="test", model=model)
+    def parts(self, model: str = "m", logprobs: bool = True, **prompt: Any) -> StudyParts:
+        endpoint = EndpointConfig(
+            id="api", base_url=self.server.base_url, service="test", model=model, logprobs=logprobs
+        )
         prompts = {"p": PROMPT.model_copy(update=prompt)}
         other = endpoint.model_copy(update={"id": "gateway", "service": "gateway"})
         endpoints = {"api": endpoint, "gateway": other}
@@ -175,6 +177,55 @@ def test_for_trips_the_panel_is_read_once_a_day(
         assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
 
 
+def test_silence_is_nothing_that_a_wire_compares_with(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.change_answers(lambda prompt, system: [("under maintenance", 1.0)])
+        for _ in range(2):  # as long as it lasts
+            assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unread")]
+        server.change_answers(opposite)
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "changed")]
+
+
+def test_a_change_within_a_day_of_a_trip_is_read_when_that_is_over(
+    checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.model = "test-model-0613"  # harmless
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "unchanged")]
+        server.change_answers(opposite)
+        for _ in range(3):
+            assert states(check(wire=True)) == [("wire", "tripped")]
+        later = datetime.now(UTC) + timedelta(hours=25)
+        monkeypatch.setattr("tasks.drift.datetime", type("Later", (), {"now": staticmethod(lambda _: later)}))
+        assert states(check(wire=True)) == [("wire", "tripped"), ("panel", "changed")]
+
+
+def test_quiet_looks_sharpen_a_wire_of_labels_alone(checker: Callable[..., Checker]) -> None:
+    """Five of 20 labels: three askings give them (1/4)^5 = 0.001, and thirty (1/31)^5."""
+
+    def hard(prompt: str, system: str | None = None) -> Answers:
+        return [(labels(prompt)[0][0], 1.0)]
+
+    with LlmServer(hard) as server:
+        check = checker(server, askings=6, panel_days=100)
+        check(logprobs=False)
+        for _ in range(8):
+            (quiet,) = check(wire=True, logprobs=False)
+            assert (quiet.state, quiet.calls) == ("unchanged", 20)
+        now = iter(range(1000))
+
+        def some(prompt: str, system: str | None = None) -> Answers:
+            return [(opposite(prompt)[0][0], 1.0)] if next(now) < 5 else hard(prompt)
+
+        server.change_answers(some)
+        wire = check(wire=True, logprobs=False)[0]
+        assert (wire.state, wire.p_value is not None and wire.p_value <= 0.001) == ("tripped", True)
+
+
 def test_settings_that_a_study_changes_are_told_once_and_are_an_alarm_only_if_the_answers_change(
     checker: Callable[..., Checker],
 ) -> None:
@@ -196,7 +247,77 @@ def test_settings_that_a_study_changes_are_told_once_and_are_an_alarm_only_if_th
         assert harmless.calls == 4 * ROWS  # a baseline is asked as often as any
         (three,) = check("another", verbalizer={"good": ["good"], "bad": ["bad"], "none": ["none"]})
         assert three.drifted
-        assert three.reasons[0] == "its answers are 3 numbers each, and were 2"
+        assert three.reasons[0] == "its answers are of another kind, and cannot be compared with those before"
+        renamed = {"fine": ["good"], "poor": ["bad"], "none": ["none"]}
+        assert check("another", verbalizer=renamed)[0].reasons[0] == three.reasons[0]
+
+
+def test_labels_in_another_order_are_compared_by_their_names(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        (turned,) = check(verbalizer={"bad": ["bad"], "good": ["good"]})
+        assert (turned.drifted, turned.changed, turned.found and turned.found.changed) == (False, ["verbalizer"], 0)
+
+
+def test_an_alarm_is_not_lost_in_a_change_of_settings(checker: Callable[..., Checker]) -> None:
+    with LlmServer(labels) as server:
+        check = checker(server)
+        check()
+        server.change_answers(opposite)
+        assert states(check()) == [("panel", "changed")]
+        (found,) = check(system="Answer in one word.")
+        assert (found.tier, found.state, found.drifted) == ("settings", "changed", True)
+        assert found.reasons[-1].startswith("before that its panel had changed already, when it was read last (20")
+
+
+def test_an_alarm_stands_until_the_panel_is_as_at_first(checker: Callable[..., Checker]) -> None:
+    texts = [f"{'good' if number % 2 else 'bad'} text {number}" for number in range(ROWS)]
+
+    def few(share: float) -> Callable[..., Answers]:
+        turned = texts[: int(share * ROWS)]
+
+        def answer(prompt: str, system: str | None = None) -> Answers:
+            return (opposite if any(text == prompt.strip() for text in turned) else labels)(prompt, system)
+
+        return answer
+
+    with LlmServer(labels) as server:
+        check = checker(server, panel_rows=64)
+        check()
+        server.change_answers(few(0.2))
+        (loud,) = check()
+        server.change_answers(few(0.08))
+        (less,) = check()  # fewer, but more than the noise can be
+        assert [loud.state, less.state] == ["changed", "changed"]
+        assert loud.label_changed[-1] > less.label_changed[-1] > 3
+        server.change_answers(labels)
+        assert states(check()) == [("panel", "unchanged")]
+
+
+def test_what_the_server_failed_is_no_answer_that_changed(
+    checker: Callable[..., Checker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fute.llm.retry.FIRST_WAIT_S", 0.001)
+
+    class Flaky(LlmServer):
+        failing = False
+
+        def _handle(self, exchange: Any, request: Any) -> None:
+            number = int(PROTOCOLS[exchange.path].prompt(request).split()[-1])
+            if self.failing and number % 7 == 3:
+                return status(500)(exchange, request)
+            return super()._handle(exchange, request)
+
+    with Flaky(labels) as server:
+        server.handlers = dict.fromkeys(PROTOCOLS, server._handle)
+        check = checker(server)
+        check()
+        server.failing = True
+        (found,) = check()
+        assert (found.state, found.label_changed) == ("unchanged", [0, 0])
+        assert found.asked[-1] == ROWS - 14
+        assert "14 of 100 texts were left out: the server failed them" in found.reasons
 
 
 def test_refusals_are_no_reading_and_no_baseline(checker: Callable[..., Checker]) -> None:
@@ -206,9 +327,9 @@ def test_refusals_are_no_reading_and_no_baseline(checker: Callable[..., Checker]
         server.change_answers(lambda prompt, system: [("I cannot say", 1.0)])
         (found,) = check()
         assert (found.state, found.reasons) == ("unread", ["it answered 0 of 32 texts, and all of them at first"])
-        (changed,) = check(system=CRITIC)
-        assert changed.drifted
-        assert f"its baseline stays the old one (only 0 of the panel's {ROWS} rows" in changed.reasons[-1]
+        (silent,) = check(system=CRITIC)  # nothing is known of the change of settings, and one asking says so
+        assert (silent.state, silent.drifted, silent.calls) == ("unread", False, ROWS)
+        assert silent.reasons[0].startswith("the study has changed its system, and it answered 0 of 100 texts, ")
         server.change_answers(labels)
         (again,) = check()
         assert (again.state, again.baseline) == ("unchanged", first.baseline)
@@ -259,6 +380,13 @@ def test_an_endpoint_is_identified_by_twenty_calls(checker: Callable[..., Checke
         server.change_answers(critic)
         another = identity()
         assert another.state == "another"
+        # Silence is no model, and no verdict of that day.
+        check(renew=True)
+        server.change_answers(lambda prompt, system: [("under maintenance", 1.0)])
+        silent = identity()
+        assert (silent.state, silent.p_value) == ("unread", None)
+        assert silent.reasons[0] == "gateway as p/api: cannot tell: it answered 0 of 20 texts, and all of them at first"
+        server.change_answers(critic)
+        assert identity().state == "same"
         # What was identified is no check of the model itself.
-        server.change_answers(opposite)
         assert states(check(wire=True)) == [("wire", "unchanged")]
