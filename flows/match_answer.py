@@ -94,5 +94,7 @@ def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:
     perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
     counted = "counted on its held-out texts" if model.agreement is None else ""
     told = counted if better else f"{perhaps}no better than always {found.most_frequent!r}"
+    if better and model.turned:
+        told = "turned: " + listed([f"{name} means {label}" for name, label in model.meaning.items()], SHOWN)
     of_each = "" if model.balanced is None else f"{model.balanced.expected:.2f}"
     return model.model, model.kind, f"{model.accuracy.expected:.2f}", within, of_each, told, *near

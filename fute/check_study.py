@@ -281,7 +281,8 @@ def _predictions(model: PredictionsModel, base_dir: Path) -> Iterator[str]:
             wanted = [column for column in columns if column is not None]
             opened = open_file(file, file_format(file))
             if problem := missing_columns(opened, wanted):
-                yield problem
+                unnumbered = model.text is None and model.row not in opened.columns(wanted)
+                yield f"{problem}. To find rows by their text: row: null, text: its column" if unnumbered else problem
             elif unknown_pool(model, opened.columns([*wanted, POOL])):
                 yield f"{file.name} {NO_POOL}"
     except (ConfigError, DataError) as exc:

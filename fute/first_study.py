@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from fute.config import DatasetConfig, PoolConfig, PredictionsModel
+from fute.data.duplicates import normalised
 from fute.data.ingest import ingest
-from fute.data.pool import build_pool
+from fute.data.pool import EvaluatedTexts, build_pool
 from fute.errors import ConfigError, DataError, FuteError
 from fute.found_files import Rows, look_at
 from fute.load_study import check_study, study_from_mapping
@@ -121,8 +122,9 @@ def first_study(folder: Path) -> FirstStudy:
     study = FirstStudy(folder, left=found.left)
     labelled = [rows for rows in found.rows if rows.labels and not rows.predicted]
     unlabelled = [rows for rows in found.rows if rows.text and (rows.predicted or not rows.labels)]
-    made = [study.add_dataset(name, parts) for name, parts in _grouped(labelled, folder).items()]
-    datasets = [dataset for dataset in made if dataset is not None]
+    groups = _grouped(labelled, folder)
+    made = {name: study.add_dataset(name, parts) for name, parts in groups.items()}
+    datasets = [dataset for dataset in made.values() if dataset is not None]
     if any(dataset.task == "classification" for dataset in datasets):
         study.models.append({"kind": "trained", "recipe": "tfidf", "dataset": "*"})
     for name, kind in found.models.items():
@@ -136,6 +138,14 @@ def first_study(folder: Path) -> FirstStudy:
         pool = _made(entry, folder, datasets)
     else:
         study.taken |= {rows.path: f"texts of the pool, in {rows.text}" for rows in unlabelled}
+        for name, dataset in made.items():
+            if dataset is not None and _answers_the_pool(dataset, entry, folder):
+                for rows in groups[name].values():
+                    model = f"file: {rows.path}, row: null, text: {rows.text}, label: {rows.labels[0]}"
+                    study.taken[rows.path] += (
+                        "; its texts are most of the unlabelled ones: if these labels are what a model answered, take "
+                        f"it out, and add {{kind: predictions, id: ..., {model}}} to `models`"
+                    )
     for rows in found.rows:
         if rows.predicted and pool is not None:
             study.add_predictions(rows, pool)
@@ -190,6 +200,14 @@ def _made(pool: Entry, folder: Path, datasets: list[Dataset]) -> Pool | None:
     return made if len(made) >= 8 else None
 
 
+def _answers_the_pool(dataset: Dataset, pool: Entry, folder: Path) -> bool:
+    """Whether most texts of the pool's sources are a dataset's: then its labels may be answers to them."""
+    every = _made({**pool, "exclude_evaluated": False}, folder, [])
+    if every is None:
+        return False
+    return bool(EvaluatedTexts.of([dataset]).matches(every.inputs, normalised(every.inputs))[1].mean() > 0.5)
+
+
 def _grouped(labelled: list[Rows], folder: Path) -> dict[str, dict[str, Rows]]:
     """Files by dataset and split: `a/train.csv` and `a/test.csv`, or `a_train.csv` and `a-test.csv`, are one."""
     groups: dict[str, dict[str, Rows]] = {}
@@ -198,11 +216,14 @@ def _grouped(labelled: list[Rows], folder: Path) -> dict[str, dict[str, Rows]]:
         split = next((SPLITS[word.lower()] for word in words if word.lower() in SPLITS), None)
         rest = "-".join(word for word in words if word.lower() not in SPLITS)
         name = (PurePath(rows.path).parent / rest).as_posix()
-        groups.setdefault(folder.resolve().name if name == "." else name, {})[split or "train"] = rows
-    # A test split alone is a dataset as well.
-    return {
-        name: parts if "train" in parts else {"train": next(iter(parts.values()))} for name, parts in groups.items()
-    }
+        parts = groups.setdefault(folder.resolve().name if name == "." else name, {})
+        if (split or "train") in parts:  # `a.csv` and `a.jsonl` are two
+            parts = groups.setdefault(rows.path, {})
+        parts[split or "train"] = rows
+    for parts in groups.values():
+        if "train" not in parts:  # a test split alone is a dataset as well
+            parts["train"] = parts.pop("validation" if "validation" in parts else "test")
+    return groups
 
 
 def _stem(path: str) -> str:

@@ -6,6 +6,7 @@ Only looked at: names and sizes of columns, configurations of models. No pickle 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from fute.surrogate.model_files import check_model_folder
 PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt"}
 PAIRS = [("text", "text_pair"), ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question", "context")]
 MODEL_KINDS = {"ForSequenceClassification": "transformers", "ForQuestionAnswering": "span_answerer"}
+PREDICTED = re.compile(r"pred(s|icted|ictions?)?([ _-]?(labels?|class|classes|answers?))?", re.IGNORECASE)
+"""What a column of predictions is called."""
 SAMPLE = 2000
 MAX_FILES = 2000
 
@@ -148,13 +151,15 @@ def look_at_rows(name: str, folder: Path) -> Rows:
     table = next(iter(tables.values())).slice(0, SAMPLE)
     values = {column: table.column(column) for column in columns}
     text, pair = _texts(values)
-    predicted = next((c for c in columns if c.lower().startswith("pred") and len(set(values[c].to_pylist())) > 1), None)
+    # Beside what is named as the label, predictions are one more column: a table of an evaluated model.
+    given = next((c for c in ("label", "answers") if c in columns), None)
+    several = (c for c in columns if PREDICTED.fullmatch(c) and len(set(values[c].to_pylist())) > 1)
+    predicted = None if given else next(several, None)
     numbered = "row" in values and pa.types.is_integer(values["row"].type)
     if text is None and not (numbered and predicted):
         raise ConfigError(f"no column of texts among {', '.join(columns)}; rename the one that is meant to `text`")
     rest = [c for c in columns if c not in (text, pair, predicted, "row" if numbered else None)]
-    named = next((c for c in ("label", "answers") if c in rest), None)
-    labels = (named,) if named else tuple(c for c in rest if _few_values(values[c]))
+    labels = (given,) if given else tuple(c for c in rest if _few_values(values[c]))
     return Rows(name, text, pair, labels, predicted, numbered, tuple(c for c in rest if c not in labels))
 
 

@@ -89,7 +89,7 @@ def right_in_words(row: Mapping[str, Any] | None) -> str:
         row: of `accuracies` or `neighbors`; None: nobody looked.
     """
     if row is None:
-        return "unknown: not looked at"
+        return "unknown: not counted (no classes, or not ranked since)"
     if row["expected_accuracy"] is None:
         return f"unknown: {row['accuracy_unknown']}"
     within = f"{row['accuracy_low']:.2f} to {row['accuracy_high']:.2f}"

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli import main
 from flows.commands import Commands
+from fute.first_study import first_study
 from tests.flows.small_study import write_small_study
 from tests.fute.tiny_surrogates import save_tiny
 
@@ -87,6 +88,38 @@ def test_a_study_is_made_of_what_lies_in_a_folder_and_accepted_as_it_is(tmp_path
     assert [source["data"]["files"] for source in study["pool"]["sources"]] == ["plain/*.csv", "vendor.csv"]
     assert "took  tickets/test.csv: dataset tickets, test: texts in body, 3 labels in queue; not used: nr" in told
     assert "rows without text or label are left out" in told
+
+
+def test_no_labelled_file_is_lost_to_another_of_its_name(tmp_path: Path) -> None:
+    for name, start in (("tickets.csv", 0), ("mails-val.csv", 40), ("mails-test.csv", 80)):
+        write_csv(tmp_path / name, text=texts(40, start), label=classes(40))
+    more = [{"text": text, "label": label} for text, label in zip(texts(40, 120), classes(40), strict=True)]
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    write_csv(tmp_path / "unlabelled" / "a.csv", text=texts(60, 200))
+    study = first_study(tmp_path)
+    assert {entry["id"]: entry["data"]["files"] for entry in study.datasets} == {
+        "mails": {"train": "mails-val.csv", "test": "mails-test.csv"},
+        "tickets": "tickets.csv",
+        "tickets.jsonl": "tickets.jsonl",
+    }
+
+
+def test_labels_are_not_given_up_for_a_column_of_predictions(tmp_path: Path) -> None:
+    write_csv(tmp_path / "scored.csv", text=texts(40, 0), label=classes(40), prediction=classes(40))
+    write_csv(tmp_path / "news.csv", text=texts(40, 40), topic=classes(40), predictor=list(range(40)))
+    write_csv(tmp_path / "unlabelled.csv", text=texts(60, 200))
+    study = first_study(tmp_path)
+    assert [entry["id"] for entry in study.datasets] == ["news", "scored"]
+    assert "not used: prediction" in study.taken["scored.csv"]
+
+
+def test_labels_of_most_unlabelled_texts_may_be_answers_and_that_is_said(tmp_path: Path) -> None:
+    write_csv(tmp_path / "pool.csv", text=texts(60, 0))
+    write_csv(tmp_path / "vendor.csv", text=texts(45, 0), answer=classes(45))
+    write_csv(tmp_path / "own.csv", text=texts(40, 100), label=classes(40))
+    study = first_study(tmp_path)
+    assert "if these labels are what a model answered, take it out, and add" in study.taken["vendor.csv"]
+    assert "predictions" not in study.taken["own.csv"]
 
 
 def test_what_is_left_is_said_with_the_reason(tmp_path: Path) -> None:

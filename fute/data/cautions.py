@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ CONTRADICTED = 0.01
 """Share of rows that have the text of another row and another label, from which it is said."""
 FEW_A_CLASS = 2
 """Rows of a class, on average, up to which the classes are likely to be ids."""
+
+NO_LABEL = {"na", "n/a", "#n/a", "nan", "null", "-", "?", ""}
+"""Cells by which tables say that there is none; `none` is a class of many a task."""
+COMMA_NUMBER = re.compile(r"-?\d+(,\d+)?")
 
 
 def leaked(report: Mapping[str, Any], held_out: str) -> bool:
@@ -62,6 +67,15 @@ def _class_cautions(dataset: Dataset) -> Iterable[str]:
     rows = len(dataset.train)
     if rows <= FEW_A_CLASS * len(names):
         yield f"{len(names)} classes for {rows} training rows: is the label an id, or a text?"
+    for odd in names:
+        below = odd == "-1" and "0" in names and all(name.isdecimal() for name in names if name != odd)
+        if below or odd.strip().casefold() in NO_LABEL:
+            yield f"{odd!r} is a class: if it means that a row has no label, leave these rows out"
+    if any("," in name for name in names) and all(COMMA_NUMBER.fullmatch(name) for name in names):
+        yield (
+            f"labels such as {next(name for name in names if ',' in name)!r} are classes: if they are numbers, write "
+            "points for their commas, and task: regression"
+        )
     for alike in nearly_alike(names):
         yield (
             f"the labels {listed(map(repr, alike))} differ in capitals, a full stop, or how accents are encoded: "

@@ -28,7 +28,7 @@ def number_targets(column: pa.ChunkedArray, name: str, split: str) -> Targets:
             odd = next(row for row in range(len(column)) if numbers_in(column.slice(row, 1)) is None)
             raise DataError(
                 f"{split}: the label column {name!r} holds text that is no number (row {odd}: "
-                f"{column[odd].as_py()!r}); a regression needs numbers"
+                f"{column[odd].as_py()!r}); a regression needs numbers, with a point before their decimals"
             )
         column = numbers
     if not (is_number(column.type) or pa.types.is_null(column.type)):

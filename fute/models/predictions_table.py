@@ -261,15 +261,18 @@ class PredictionsTable:
         """(pool row, file row) of every row whose text is in the pool; a text may stand there more than once."""
         if self._config.text is None:
             raise ModelError(f"{self.id}: name the column that says which input a row belongs to: `row` or `text`")
-        if self._config.text_pair is None and table.pairs is not None and any(pair is not None for pair in table.pairs):
-            raise ModelError(
-                f"{self.id}: the pool has text pairs, so a text alone does not say which input is meant; "
-                "name the column with the second text (`text_pair`), or match by `row`"
-            )
+        named: Sequence[int] = range(len(table))
+        if self._config.text_pair is None and table.pairs is not None:
+            # A text alone does not say which pair is meant.
+            named = [row for row in named if table.pairs[row] is None]
+            if not named:
+                raise ModelError(
+                    f"{self.id}: the pool has text pairs only, and a text alone does not say which is meant; "
+                    "name the column with the second text (`text_pair`), or match by `row`"
+                )
         pool_rows: dict[tuple[str | None, str | None], list[int]] = {}
-        for row in range(len(table)):
-            key = _input(table, row, with_pair=self._config.text_pair is not None)
-            pool_rows.setdefault(key, []).append(row)
+        for row in named:
+            pool_rows.setdefault(_input(table, row, with_pair=True), []).append(row)
         inputs = self._inputs(columns)
         loosely: dict[tuple[str | None, str | None], list[tuple[str | None, str | None]]] = {}
         for key in pool_rows:

@@ -66,6 +66,24 @@ def test_labels_that_are_ids_or_contradict_each_other_or_differ_in_capitals_are_
     assert any("of another row, and another label" in line for line in dataset_cautions(dataset(table)))
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("0", "1", "-1"), "'-1' is a class: if it means that a row has no label"),
+        (("good", "bad", "N/A"), "'N/A' is a class: if it means"),
+        (("0,0", "0,5", "1"), "labels such as '0,0' are classes: if they are numbers"),
+        (("-1", "1"), None),
+        (("-1", "0", "1"), "'-1' is a class"),
+        (("none", "against"), None),
+        (("1,2", "b"), None),
+    ],
+)
+def test_labels_that_may_be_none_or_numbers_are_told(labels: tuple[str, ...], told: str | None) -> None:
+    cautions = dataset_cautions(dataset(rows(42, labels=labels)))
+    assert [line for line in cautions if told is None or told in line] == cautions
+    assert bool(cautions) == (told is not None)
+
+
 def test_labels_of_another_split_that_training_lacks_are_told():
     odd = dataset(rows(40, labels=("neg", "pos")), test=rows(20, labels=("negative", "pos"), what="other"))
     assert dataset_cautions(odd) == ["d: test has labels that none of the training rows used has: 'negative'"]

@@ -95,8 +95,15 @@ def test_pairs_are_told_apart_by_both_texts(tmp_path: Path) -> None:
     columns = {"text": ["a", "b", "a"], "pair": ["y", None, "x"], "label": ["1", "2", "3"]}
     outputs = ask(tmp_path, columns, table, text="text", text_pair="pair", label="label")
     assert outputs.values.argmax(axis=1).tolist() == [2, 0, 1]
-    with pytest.raises(ModelError, match="pool has text pairs, so a text alone does not say which input"):
-        ask(tmp_path, columns, table, text="text", label="label")
+    with pytest.raises(ModelError, match="pool has text pairs only, and a text alone does not say which is meant"):
+        ask(tmp_path, columns, TextTable(["a", "b"], ["x", "y"]), text="text", label="label")
+
+
+def test_a_text_alone_is_the_row_that_has_no_second_text(tmp_path: Path) -> None:
+    table = TextTable(["a", "a", "b", "c"], ["x", None, None, "z"])
+    outputs = ask(tmp_path, {"text": ["a", "b"], "label": ["1", "2"]}, table, text="text", label="label")
+    assert outputs.answered_mask.tolist() == [False, True, True, False]
+    assert outputs.values[1:3].argmax(axis=1).tolist() == [0, 1]
 
 
 def test_equal_duplicates_are_counted_and_contradictions_refused(tmp_path: Path) -> None:
