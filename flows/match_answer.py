@@ -46,14 +46,12 @@ def answer(found: Match, better: Sequence[Matched]) -> Iterator[str]:
     yield from (f"note: {caution}" for caution in found.cautions)
     if found.split == "train":
         yield "It has no test split: these are the texts that models may have been trained on."
-    unknown = [m.unknown for m in found.models if m.accuracy is None]
     if better:
         yield from _best(better, found.labels)
-    elif len(unknown) < len(found.models):
-        yield "No model is surely better than that."
-    else:
-        why = max(set(unknown), key=unknown.count)
+    elif why := _of_all(found):
         yield f"How often models will be right is unknown: {why}."
+    else:
+        yield "No model is surely better than that."
     near = [m.model for m in found.models if m.accuracy is None and m.verdict in ("fits", "may fit")]
     if near:
         yield f"Near the task by their scores, but how often they will be right is unknown: {listed(near, SHOWN)}."
@@ -86,10 +84,17 @@ def _best(better: Sequence[Matched], labels: Sequence[str]) -> Iterator[str]:
         yield f"They go with these labels in another order than their classes are named: {listed(turned, SHOWN)}."
 
 
+def _of_all(found: Match) -> str | None:
+    """Why nothing is known of any model, by the reason of most; None: of some it is known."""
+    unknown = [m.unknown for m in found.models if m.accuracy is None]
+    return max(set(unknown), key=unknown.count) if len(unknown) == len(found.models) else None
+
+
 def _cells(found: Match, model: Matched, better: bool) -> tuple[object, ...]:
     near = None if model.score is None else round(model.score, 1), model.verdict
     if model.accuracy is None:
-        return model.model, model.kind, "unknown", "", "", model.unknown, *near
+        own = "" if model.unknown == _of_all(found) else model.unknown  # the sentence above the table says it once
+        return model.model, model.kind, "unknown", "", "", own, *near
     within = f"{model.accuracy.low:.2f} to {model.accuracy.high:.2f}"
     perhaps = "perhaps " if model.accuracy.expected > found.majority else ""
     counted = "counted on its held-out texts" if model.agreement is None else ""
