@@ -729,17 +729,6 @@ class DriftConfig(Settings):
     panel_days: float = Field(default=7.0, gt=0)
     """With --wire: the panel is read when the last reading is so many days old, tripped or not."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_thresholds_of_earlier_versions(cls, given: Any) -> Any:
-        gone = sorted({"sigmas", "tolerance", "answered_tolerance"} & set(given)) if isinstance(given, dict) else []
-        if gone:
-            raise ValueError(
-                f"{', '.join(gone)}: there are no thresholds any more; take it out, and write `alpha: 0.01`, the "
-                "probability of a false alarm in the life of a baseline"
-            )
-        return given
-
 
 class Study(Settings):
     """One run, from datasets and models to one space of embeddings."""

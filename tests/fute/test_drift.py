@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy.stats import binom
 
 from fute.config import DriftConfig
@@ -213,9 +212,3 @@ def test_a_check_begins_with_a_draw_of_its_own() -> None:
     assert (len(first), len(whole)) == (32, N)
     assert list(first) != list(batches(N, 2)[0])
     assert [len(batch) for batch in batches(60, 1)] == [60]
-
-
-def test_thresholds_of_earlier_versions_are_refused_with_what_to_write() -> None:
-    for gone in ("sigmas", "tolerance", "answered_tolerance"):
-        with pytest.raises(ValidationError, match=f"{gone}: there are no thresholds any more.*`alpha: 0.01`"):
-            DriftConfig.model_validate({gone: 5})
