@@ -33,7 +33,9 @@ def select() -> None:
 @click.option("--text", default="text", show_default=True, help="Column of a file's texts.")
 @click.option("--text-pair", help="Column of a file's second texts.")
 @click.option("--prompt", "prompts", multiple=True, metavar="ID", help="Choose from these prompts only.")
-@click.option("--share", type=float, callback=a_share, help="Make at most this share of all calls (1: ask everything).")
+@click.option(
+    "--share", type=float, callback=a_share, help="Make at most this share of the calls about texts (1: all)."
+)
 @base_urls_option
 @click.option("--dry-run", is_flag=True, help="Only say how many calls it would make, and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

@@ -83,7 +83,8 @@ def select_prompts(
 def left_out(
     study: Study, chosen: Sequence[PromptModel], target: str, labels: Sequence[str] | None, prompts: list[str] | None
 ) -> list[Failure]:
-    """Prompted models written for the target that answer with other labels than it has, most likely by a slip."""
+    """Prompted models written for the target that answer with other labels than it has, most likely by a slip. Of those
+    written for no target in particular a warning tells, where they share a label."""
     if not labels or prompts:
         return []
     known = {p.id: p for p in study.prompts}
@@ -95,6 +96,13 @@ def left_out(
             reason = f"not asked: prompt {model.prompt} is for {target} but answers {answers}"
             reason += f"; {target} has {', '.join(labels)}"
             failures.append(Failure(subject=str(model.id), stage="select", reason=reason))
+        elif isinstance(model, PromptModel) and model.task is None and model.id not in ids:
+            names = known[str(model.prompt)].verbalizer
+            if {name.casefold() for name in names} & {label.casefold() for label in labels}:
+                log.warning(
+                    "select: %s was not asked: it answers %s, and %s has %s",
+                    *(model.id, ", ".join(names), target, ", ".join(labels)),
+                )
     return failures
 
 

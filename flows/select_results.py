@@ -38,7 +38,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
         "rank",
         "candidate",
         "score",
-        "95 % interval",
+        "score's spread",
         "best in",
         "expected accuracy",
         "texts",
@@ -54,7 +54,7 @@ def choices_table(selection: PromptSelection) -> PlainTable:
             choice.id,
             number(choice.score),
             interval(choice),
-            f"{choice.best:.0%}",
+            "" if choice.best is None else f"{choice.best:.0%}",
             right_in(choice),
             choice.rows,
             f"{choice.answered:.0%}",
@@ -77,10 +77,15 @@ def right_in(choice: Choice) -> str:
 def recommendation(selection: PromptSelection) -> str:
     """Whom to take, and who cannot be told apart from it."""
     first, *rest = selection.choices
-    close = [c.id for c in rest if c.ci_high is not None and first.score is not None and c.ci_high >= first.score]
     said = f"Recommended: {first.id} (prompt {first.prompt}, endpoint {first.endpoint})."
+    if selection.undecided:
+        said = f"Nobody is recommended: {selection.undecided}. First by {selection.method}: {first.id}."
+    lowest = first.ci_low  # not its score: the first has won by luck in part
+    close = [c.id for c in rest if lowest is not None and c.ci_high is not None and c.ci_high >= lowest]
     if close:
         said += f" Not told apart from it by these texts: {', '.join(close)}."
+    if lowest is None and rest and selection.method != SPELL:
+        said += " How far these texts tell candidates apart is not known."
     if first.bias is not None and selection.method != SPELL:
         added = ", ".join(f"{label} {value:+.2f}" for label, value in first.bias.items())
         said += (
@@ -92,7 +97,8 @@ def recommendation(selection: PromptSelection) -> str:
     elif selection.references:
         said += f" References: {', '.join(selection.references)}."
     else:
-        said += " No references: if most candidates ask the opposite of what they should, this cannot be seen."
+        said += " No references: if most candidates ask the opposite of what they should, or always say the same, "
+        said += "this cannot be seen."
     return said
 
 

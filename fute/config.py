@@ -678,8 +678,8 @@ class SelectConfig(Settings):
 
     method: str = "auto"
     """auto: oriented_information (mutual information, with the sign of the consensus) where all answers have graded
-    probabilities, else consensus (expected accuracy against the labels that candidates and references find together).
-    Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
+    probabilities, else consensus (expected accuracy against the labels that candidates and references find together);
+    mutual_information where fewer than three candidates and references answer. Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
     and the baselines mutual_information, mi_g, global_entropy, local_entropy, mdl, zps_log_probability,
     zps_probability, zps_majority; and spell, which prefers the prompt that reads most naturally to its model and asks
     for no answers (endpoints with api openai_completions or local only)."""
@@ -694,7 +694,8 @@ class SelectConfig(Settings):
     share: float = Field(default=1 / 3, gt=0, le=1)
     """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
     oriented_information and consensus): successive halving, so that calls go to those that may still be the best; with
-    other methods everyone is asked about this share of the texts."""
+    other methods, and few texts, everyone is asked about this share of the texts. Calls for content-free inputs come
+    on top."""
     resamples: int = Field(default=100, ge=0, le=10_000)
     """Resamples of the rows for confidence intervals; 0: none."""
 

@@ -19,20 +19,25 @@ from fute.llm.budget import cost_usd
 from fute.match.accuracy import Accuracy
 from fute.match.unlabelled import judge
 from fute.select.candidates import Candidates, Doubles, Integers
-from fute.select.halving import successive_halving
+from fute.select.halving import FIRST_SHARE, successive_halving
 from fute.select.perplexity import rank_perplexities
 from fute.select.ranking import (
+    FEWEST_VOTERS,
     METHODS,
     NEED_REFERENCES,
     Evidence,
     Ranking,
     find_labels,
     find_merits,
+    graded,
+    information_by_row,
     method,
     oriented_merits,
     rank_candidates,
     rank_halving,
     recommended,
+    too_few_voters,
+    without_doubt,
 )
 from fute.select.references import labelled_texts, trusted_answers
 from fute.select.strength import TargetSpace
@@ -54,9 +59,12 @@ HALVED = (AUTO, "consensus", "oriented_information")
 """Methods that are means over rows, and can so judge candidates on some of them."""
 SPELL = "spell"
 """Looks at how probable the prompts are, and asks for no answers."""
+FIRST_ROUND = 8
+"""Texts that everyone is asked about before anyone is dropped; where the share has fewer, all are asked about the same:
+of 20 texts halving chose worse, at equal cost. Set by hand."""
 MIN_ROWS = 4
 """Texts that each candidate is asked about at least, however small the share: of fewer there is nothing to tell."""
-SELECTION_VERSION = 4
+SELECTION_VERSION = 5
 """Raised when the same answers would be ranked otherwise."""
 
 
@@ -81,8 +89,9 @@ class Choice(BaseModel):
     expected_accuracy: float | None
     """Share of the target's texts that it will answer rightly, by what candidates and references agree on
     (fute.match.unlabelled). Null where they agree too little to say, or nobody was asked for an answer (spell)."""
-    best: float
-    """In how many resamples of the rows it came first, as a share."""
+    best: float | None
+    """In how many resamples of the rows it came first, as a share; null where few texts were asked about, or it alone
+    was left."""
     rows: int
     """Texts that it was asked about."""
     answered: float
@@ -111,6 +120,8 @@ class PromptSelection(BaseModel):
     """What other methods would choose, from the rows that all candidates answered for."""
     share: float
     """Of the calls that asking every candidate about every text takes (found in the store or paid for)."""
+    undecided: str = ""
+    """Why nobody is recommended."""
     failures: list[Failure]
     key: str
     """Of its rows in the view `evaluations`: settings->>'key'."""
@@ -197,7 +208,7 @@ def choose_prompts(
         method(config.method)
     store = run.open_store()
     everything = store.pool(target.pool).inputs
-    halved = halves(config, len(models))
+    halved = halves(config, len(models), len(everything))
     # Who cannot be dropped on the way is asked, as all others, about fewer texts.
     rows = np.arange(len(everything)) if halved else shared_rows(config.share, len(everything), run.seed)
     inputs = everything.take(rows)
@@ -220,10 +231,11 @@ def choose_prompts(
         raw, name, rows_of = halving.candidates, judge.method, halving.rows
         candidates = panel.calibrated(raw)
         ranking = rank_halving(halving, resamples=config.resamples, seed=run.seed)
+        ranking = without_doubt(ranking) if name == "consensus" else ranking
     else:
         raw = panel.ask(np.arange(len(models)), np.arange(len(inputs)))
         candidates = panel.calibrated(raw)
-        name = recommended(candidates) if config.method == AUTO else config.method
+        name = recommended(candidates, len(used)) if config.method == AUTO else config.method
         ranking = rank_candidates(Evidence(candidates, space), name, resamples=config.resamples, seed=run.seed)
     if not (np.isfinite(ranking.scores) if name == SPELL else candidates.answered).any():
         reasons = "; ".join(f"{f.subject}: {f.reason}" for f in panel.failures) or "look at the verbalizers"
@@ -247,6 +259,7 @@ def choose_prompts(
             for i in sorted(ranking.order.tolist(), key=lambda i: name != SPELL and not candidates.answered[i].any())
         ],
         others=others,
+        undecided="" if name == SPELL else _undecided(candidates, len(used), name),
         share=float((rows_of * calls).sum()) / float(calls.sum() * len(everything)),
         failures=[*panel.failures, *unused],
         key=fingerprint(
@@ -264,9 +277,10 @@ def choose_prompts(
     return _write(store, run, selection)
 
 
-def halves(config: SelectConfig, n_candidates: int) -> bool:
+def halves(config: SelectConfig, n_candidates: int, n_texts: int) -> bool:
     """Whether candidates are dropped on the way."""
-    return config.share < 1 and config.method in HALVED and n_candidates > 1
+    enough = config.share * n_texts * FIRST_SHARE >= FIRST_ROUND
+    return config.share < 1 and enough and config.method in HALVED and n_candidates > 1
 
 
 def shared_rows(share: float, n: int, seed: int) -> Integers:
@@ -289,7 +303,9 @@ class Judge:
     def __call__(self, candidates: Candidates, asked: Integers) -> Doubles:
         candidates = self._calibrated(candidates)
         if self.method == AUTO:
-            self.method = recommended(candidates)
+            self.method = recommended(candidates, 0 if self._space is None else len(self._space.references))
+        if self.method == "mutual_information":
+            return information_by_row(candidates)[:, asked]
         evidence = Evidence(candidates, self._space)
         merits = find_merits(evidence) if self.method == "consensus" else oriented_merits(evidence, asked)
         return merits[:, asked]
@@ -301,8 +317,22 @@ def _expected_accuracies(together: Evidence) -> Sequence[Accuracy | None]:
     if candidates.n_rows == 0:
         return [None] * len(candidates)
     labels = find_labels(together).posterior
-    found = judge(candidates.labels, len(candidates.label_names), posterior=labels).accuracies
-    return found or [None] * len(candidates)
+    # Who never answers agrees with nobody, which is nothing against what the others agree on.
+    heard = np.flatnonzero(candidates.answered.any(axis=1))
+    found = judge(candidates.labels[heard], len(candidates.label_names), posterior=labels).accuracies
+    known = dict(zip(heard.tolist(), found or (), strict=False))
+    return [known.get(member) for member in range(len(candidates))]
+
+
+def _undecided(candidates: Candidates, n_references: int, method_: str) -> str:
+    """Why none of the candidates can be recommended; empty: one can."""
+    alone = method_ not in ("consensus", "consensus_alone", "oriented_information") and graded(candidates)
+    if len(candidates) < 2 or alone or not too_few_voters(candidates, n_references):
+        return ""
+    return (
+        f"fewer than {FEWEST_VOTERS} prompts and references answer, and nothing says which of them is right: add a "
+        "prompt, or a labelled dataset with the same labels"
+    )
 
 
 def _choice(member: int, panel: Panel, ranking: Ranking, accuracy: Accuracy | None, candidates: Candidates) -> Choice:
@@ -323,7 +353,7 @@ def _choice(member: int, panel: Panel, ranking: Ranking, accuracy: Accuracy | No
         expected_accuracy=None if accuracy is None else accuracy.expected,
         accuracy_low=None if accuracy is None else accuracy.low,
         accuracy_high=None if accuracy is None else accuracy.high,
-        best=float(ranking.best[member]),
+        best=_number(ranking.best[member]),
         rows=rows,
         answered=float(candidates.answered[member].sum()) / max(rows, 1),
         calls=calls,
@@ -369,7 +399,7 @@ def _write(store: Store, run: Run, selection: PromptSelection) -> PromptSelectio
         for rank, choice in enumerate(selection.choices, start=1)
     ]
     store.put_evaluations(EVALUATION, rows, run.stamp, key=selection.key)
-    name = f"{run.study}.select-{selection.target.name}.json"
+    name = f"{run.study}.select-{selection.target.name}-{selection.key[:8]}.json"
     path = store.put_report(name, selection.model_dump_json(indent=1) + "\n")
     return selection.model_copy(update={"report": str(path)})
 

@@ -65,7 +65,8 @@ def evaluate_selection(
         baseline: (targets,) score without a source.
         allowed: (sources, targets) False for sources that do not compete, see `same_class`.
     """
-    scores, similarity = np.asarray(scores, dtype=np.float64), np.asarray(similarity, dtype=np.float64)
+    # Rounded: means of the same scores in another order are no other scores.
+    scores, similarity = np.asarray(scores, dtype=np.float64).round(12), np.asarray(similarity, dtype=np.float64)
     each = []
     for target in range(scores.shape[1]):
         candidate = ~np.isnan(scores[:, target])

@@ -117,6 +117,8 @@ def target_rows(
         )
     rng = generator(seed, "transfer rows", target.fingerprint)
     few = take(training, stratified_sample(training.targets, rows, rng))
+    # A text that is trained on tells nothing when it is scored.
+    held_out, _ = _without(held_out, set(keys_of(normalised(few.inputs))))
     scored = take(held_out, stratified_sample(held_out.targets, eval_rows, rng))
     return TargetRows(few, scored, target.class_names, n_shared)
 

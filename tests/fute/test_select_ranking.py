@@ -235,9 +235,22 @@ def test_silence_costs_information_and_turns_no_labels_round() -> None:
 
 
 def test_information_from_certain_answers_is_not_compared_with_that_from_graded_ones() -> None:
-    found, _ = evidence([0.9, 0.8])
+    found, _ = evidence([0.9, 0.8, 0.7])
     assert recommended(found.candidates) == "oriented_information"
     values = found.candidates.probabilities.copy()
     values[1] = np.round(values[1])
-    mixed = Candidates(found.candidates.ids, values, found.candidates.answered, ("bad", "good"), np.ones(2, np.int64))
+    mixed = Candidates(found.candidates.ids, values, found.candidates.answered, ("bad", "good"), np.ones(3, np.int64))
     assert recommended(mixed) == "consensus"
+
+
+def test_of_two_without_references_the_one_that_always_says_the_same_does_not_win() -> None:
+    found, _ = evidence([0.85, 0.5])
+    values = found.candidates.probabilities.copy()
+    values[0], values[1] = np.round(values[0]), [0.0, 1.0]
+    ones = np.ones(2, np.int64)
+    two = Candidates(found.candidates.ids, values, found.candidates.answered, ("bad", "good"), ones)
+    assert rank_candidates(Evidence(two), "consensus", resamples=0).order[0] == 1  # which it would do
+    name = recommended(two)
+    assert name == "mutual_information"
+    assert rank_candidates(Evidence(two), name, resamples=0).order[0] == 0
+    assert recommended(two, n_references=1) == "consensus"

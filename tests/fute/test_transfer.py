@@ -163,6 +163,15 @@ def test_rows_that_a_source_holds_too_are_left_out_of_both_sides_and_counted() -
         target_rows(target, rows=16, eval_rows=20, seed=0, known=known_texts([other]))
 
 
+def test_no_target_is_scored_on_a_text_that_it_is_trained_on() -> None:
+    texts = [f"text number {i}" for i in range(30)]
+    labels = np.arange(30) % 2
+    splits = {"train": Split(TextTable(texts), labels), "test": Split(TextTable([t.upper() for t in texts]), labels)}
+    rows = target_rows(Dataset("target", "classification", splits, "t"), rows=10, eval_rows=30, seed=0)
+    assert len(rows.held_out) == 20
+    assert not {t.lower() for t in rows.held_out.inputs.texts} & set(rows.training.inputs.texts)
+
+
 def test_fewer_rows_than_classes_are_refused() -> None:
     with pytest.raises(DataError, match="more rows than classes"):
         target_rows(make_dataset("target", n_classes=4), rows=3, eval_rows=20, seed=0)

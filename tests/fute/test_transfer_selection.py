@@ -114,3 +114,8 @@ def test_nothing_to_choose_from_is_no_number() -> None:
 def test_sources_that_gain_nothing_are_all_as_good() -> None:
     assert evaluate_selection(column(0.0, 0.0), column(1, 2)).ndcg == 1
     assert evaluate_selection(column(0.4, 0.4), column(1, 2), gain="relative").ndcg == 1
+
+
+def test_equal_means_that_differ_in_rounding_are_equal() -> None:
+    scores = np.array([[0.8244444444444445], [0.8244444444444444], [0.5]])
+    assert evaluate_selection(scores, np.array([[0.0], [1.0], [0.5]])).best_rank == 1.0

@@ -14,7 +14,7 @@ from fute.llm.budget import BudgetExhausted
 from fute.select.candidates import Candidates
 from fute.select.ranking import METHODS, Evidence
 from tasks.run import Run
-from tasks.select import TargetRef, _expected_accuracies, choose_prompts, target_of_file
+from tasks.select import TargetRef, _expected_accuracies, choose_prompts, halves, target_of_file
 from tasks.study import StudyParts
 from tests.llm_server import LlmServer, status
 
@@ -186,6 +186,28 @@ def test_a_used_up_budget_stops_all_endpoints_and_says_what_was_spent(tmp_path: 
         assert server.n_requests == 7
 
 
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_of_two_prompts_the_one_that_always_says_the_same_is_not_recommended(tmp_path: Path, logprobs: bool) -> None:
+    def lazy(prompt: str, system: str | None) -> list[tuple[str, float]]:
+        return [("yes", 0.9), ("no", 0.1)] if "Alike?" in prompt else answer(prompt, system)
+
+    with LlmServer(lazy) as server:
+        given = parts(server.base_url, DIRECT, OTHER)
+        given.endpoints["api"] = given.endpoints["api"].model_copy(update={"logprobs": logprobs})
+        both = models(OTHER, DIRECT)
+        found = choose_prompts.fn(run_in(tmp_path), SelectConfig(share=1.0), both, given, target_in(tmp_path), [])
+    assert (found.method, found.choices[0].id) == ("mutual_information", "direct/api")
+    # Answers without probabilities differ as much where they are noise.
+    assert recommendation(found).startswith("Recommended: direct/api" if logprobs else "Nobody is recommended: fewer")
+
+
+def test_nobody_is_dropped_for_what_a_handful_of_texts_say() -> None:
+    third = SelectConfig(share=1 / 3)
+    assert [halves(third, 13, n) for n in (20, 47, 48, 300)] == [False, False, True, True]
+    assert not halves(third, 1, 300)
+    assert not halves(SelectConfig(share=1.0), 13, 300)
+
+
 def test_spell_prefers_the_prompt_that_reads_most_naturally_and_asks_for_no_answer(tmp_path: Path) -> None:
     """At this server every letter of a token halves its probability, so short words read best."""
     wordy = PromptConfig(id="wordy", template="Same? Incomprehensibly?\n{{premise}}\n{{hypothesis}}", verbalizer=LABELS)
@@ -289,5 +311,9 @@ def test_expected_accuracy_is_less_than_what_is_agreed_on_and_unknown_of_two() -
         assert accuracy is not None
         assert accuracy.low < accuracy.expected < by_agreement
         assert accuracy.low <= 0.85 <= accuracy.high
+    silent = np.concatenate([everyone.answered, np.zeros((7, 300), bool)])
+    values = np.concatenate([everyone.probabilities, np.zeros((7, 300, 2))])
+    more = Candidates(tuple("abcdefghijkl"), values, silent, ("no", "yes"), np.ones(12, np.int64))
+    assert _expected_accuracies(Evidence(more)) == [*told, *[None] * 7]  # an endpoint that is down says nothing
     assert _expected_accuracies(Evidence(everyone.some(np.arange(2)))) == [None, None]
     assert _expected_accuracies(Evidence(everyone.rows(np.arange(0)))) == [None] * 5
