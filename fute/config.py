@@ -679,10 +679,11 @@ class SelectConfig(Settings):
     method: str = "auto"
     """auto: oriented_information (mutual information, with the sign of the consensus) where all answers have graded
     probabilities, else consensus (expected accuracy against the labels that candidates and references find together);
-    mutual_information where fewer than three candidates and references answer. Others: consensus_alone, reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength,
-    and the baselines mutual_information, mi_g, global_entropy, local_entropy, mdl, zps_log_probability,
-    zps_probability, zps_majority; and spell, which prefers the prompt that reads most naturally to its model and asks
-    for no answers (endpoints with api openai_completions or local only)."""
+    mutual_information where fewer than three candidates and references answer. Others: consensus_alone,
+    reference_agreement, oriented_strength, oriented_closeness, closeness, consensus_strength, and the baselines
+    mutual_information, mi_g, global_entropy, local_entropy, mdl, zps_log_probability, zps_probability, zps_majority;
+    and spell, which prefers the prompt that reads most naturally to its model and asks for no answers (endpoints with
+    api openai_completions or local only)."""
     rows: int = Field(default=300, ge=8)
     """Texts of the target that are asked about at most, a seeded sample."""
     references: str | list[str] = "*"
