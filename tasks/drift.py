@@ -183,10 +183,10 @@ def _read_panel(watch: Watch, known: Kept, history: Sequence[dict[str, Any]], al
         if (why := unreadable(reference, now)) is not None:
             break
         # What the server failed is no answer: left out, as if it had not been drawn.
+        heard = reference.take(now.heard), now.take(now.heard)
         failed = len(rows) - len(now.heard)
-        reference, now = reference.take(now.heard), now.take(now.heard)
-        flags.append(changes(reference, now, labels=watch.labels, config=watch.drift))
-        asked.append(len(now.answered))
+        flags.append(changes(*heard, labels=watch.labels, config=watch.drift))
+        asked.append(len(now.heard))
         for column, changed in zip(counts, flags[-1], strict=True):
             column.append(int(changed.sum()))
         back = alarmed and all(c[-1] <= top * asked[-1] for c, top in zip(counts, ceilings, strict=True))
@@ -198,7 +198,7 @@ def _read_panel(watch: Watch, known: Kept, history: Sequence[dict[str, Any]], al
     if why:
         told |= {"state": "unread", "reasons": [why]}
     else:
-        told |= {"found": estimate(reference, now, watch.names, watch.drift), "since": _since(known, history)}
+        told |= {"found": estimate(*heard, watch.names, watch.drift), "since": _since(known, history)}
         told |= {"reasons": [f"{failed} of {len(rows)} texts were left out: the server failed them"]} if failed else {}
         told |= {"state": "changed"} if alarmed and not back else {}  # an alarm stands until it is as at first
     check = watch.check("panel", known.name, served, **told)
