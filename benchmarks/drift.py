@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from command import as_run, write_record
-from scipy.stats import binomtest
+from numpy.typing import NDArray
+from scipy.stats import binom, binomtest
 from threadpoolctl import threadpool_limits
 
 from fute.config import DriftConfig
-from fute.drift import batches, ceiling, p_value
-from fute.tripwire import SURE_ROWS, WIRE_ALPHA, WIRE_ROWS
+from fute.drift import Answers, batches, ceiling, p_value
+from fute.tripwire import SURE_ROWS, WIRE_ALPHA, WIRE_ROWS, wire_p_value
 from storage.stamp import code_version
+from tasks.drift import QUIET
 
 HERE = Path(__file__).parent
 CONFIG = DriftConfig()
@@ -45,6 +47,8 @@ def main() -> None:
         results = {
             "unchanged": unchanged(options.models),
             "slow": slow(options.drifting),
+            "labels alone": labels_alone(),
+            "trips of unchanged endpoints": trips(options.models),
             "snapshots": [*snapshots(shared / "llm", options.draws)],
             "cost": cost(),
         }
@@ -101,6 +105,59 @@ def slow(endpoints: int) -> list[dict[str, Any]]:
         ]
         found.append({"noise": noise, "median": float(np.median(weeks)), "last": int(max(weeks))})
     return found
+
+
+def labels_alone() -> list[dict[str, Any]]:
+    """How often one look of the wire trips where a share of the labels changed, by the looks that it is compared with;
+    of an endpoint that never varied and answers with labels alone. The rows that changed are a binomial draw."""
+    rng, found = np.random.default_rng(0), []
+    labels = np.eye(2, dtype=np.float32)[rng.integers(2, size=WIRE_ROWS)]
+    answered = np.ones(WIRE_ROWS, bool)
+    for looks in (3, 10, 30):
+        tripped = []
+        for changed in range(WIRE_ROWS + 1):
+            now = labels.copy()
+            now[:changed] = 1 - now[:changed]
+            before = [Answers(labels, answered)] * looks
+            p_values = [wire_p_value(before, Answers(now, answered), labels=True, seed=seed) for seed in range(20)]
+            tripped.append(np.mean(np.array(p_values) <= WIRE_ALPHA))
+        for share in (0.05, 0.1, 0.2, 0.28, 0.4):
+            chance = binom.pmf(np.arange(WIRE_ROWS + 1), WIRE_ROWS, share) @ np.array(tripped)
+            found.append({"looks": looks, "share changed": share, "trips": round(float(chance), 2)})
+    return found
+
+
+def trips(endpoints: int, looks: int = 150) -> list[dict[str, Any]]:
+    """Looks at unchanged noisy endpoints that trip, each compared with the baseline and the last quiet ones."""
+    found = []
+    for name, n in (("labels alone", WIRE_ROWS), ("log-probabilities", SURE_ROWS)):
+        tripped = 0
+        for endpoint in range(endpoints):
+            rng = np.random.default_rng(endpoint)
+            likely = rng.beta(0.5, 0.5, n)
+            before = [noisy(likely, name == "labels alone", rng) for _ in range(3)]
+            quiet: list[Answers] = []
+            for look in range(looks):
+                now = noisy(likely, name == "labels alone", rng)
+                if wire_p_value([*before, *quiet[-QUIET:]], now, labels=True, seed=look) <= WIRE_ALPHA:
+                    tripped += 1
+                else:
+                    quiet.append(now)
+        high = binomtest(tripped, endpoints * looks).proportion_ci(0.95).high
+        found.append(
+            {"answers": name, "looks": endpoints * looks, "tripped": tripped, "at most": round(float(high), 5)}
+        )
+    return found
+
+
+def noisy(likely: NDArray[np.float64], hard: bool, rng: np.random.Generator) -> Answers:
+    """One asking: labels drawn, or log-odds with noise of their own."""
+    if hard:
+        first = (rng.random(len(likely)) < likely).astype(np.float64)
+    else:
+        odds = np.log(likely / (1 - likely)).clip(-5, 5) + 0.3 * rng.standard_normal(len(likely))
+        first = 1 / (1 + np.exp(-odds))
+    return Answers(np.stack([first, 1 - first], axis=1).astype(np.float32), np.ones(len(likely), bool))
 
 
 def snapshots(folder: Path, draws: int) -> Iterator[dict[str, Any]]:

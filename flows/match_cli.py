@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from tasks.match_target import Columns
     from tasks.match_unlabelled import Answered
 
-SHOWN = 5
-"""Names in a sentence."""
-
 
 @click.command()
 @click.argument("target", metavar="FILE_OR_DATASET")
@@ -147,7 +144,7 @@ def _check_fit(path: Path, columns: Columns, *, keep: str | None, rows: int | No
     elif not columns.labelled(path) and (unused := columns.unused(path)):
         click.echo(
             f"No column 'label', so {path.name} counts as texts without labels. If they are in another column "
-            f"({listed(unused, SHOWN)}), name it: --label NAME",
+            f"({listed(unused)}), name it: --label NAME",
             err=True,
         )
 

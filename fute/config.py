@@ -695,8 +695,7 @@ class SelectConfig(Settings):
     share: float = Field(default=1 / 3, gt=0, le=1)
     """Calls made at most, as a share of asking every candidate about every text. Below 1 (and with the methods auto,
     oriented_information and consensus): successive halving, so that calls go to those that may still be the best; with
-    other methods, and few texts, everyone is asked about this share of the texts. Calls for content-free inputs come
-    on top."""
+    other methods everyone is asked about this share of the texts. Calls for content-free inputs come on top."""
     resamples: int = Field(default=100, ge=0, le=10_000)
     """Resamples of the rows for confidence intervals; 0: none."""
 

@@ -138,8 +138,9 @@ def first_study(folder: Path) -> FirstStudy:
         pool = _made(entry, folder, datasets)
     else:
         study.taken |= {rows.path: f"texts of the pool, in {rows.text}" for rows in unlabelled}
+        every = _made({**entry, "exclude_evaluated": False}, folder, [])
         for name, dataset in made.items():
-            if dataset is not None and _answers_the_pool(dataset, entry, folder):
+            if dataset is not None and every is not None and _answers(dataset, every):
                 for rows in groups[name].values():
                     model = f"file: {rows.path}, row: null, text: {rows.text}, label: {rows.labels[0]}"
                     study.taken[rows.path] += (
@@ -200,12 +201,9 @@ def _made(pool: Entry, folder: Path, datasets: list[Dataset]) -> Pool | None:
     return made if len(made) >= 8 else None
 
 
-def _answers_the_pool(dataset: Dataset, pool: Entry, folder: Path) -> bool:
-    """Whether most texts of the pool's sources are a dataset's: then its labels may be answers to them."""
-    every = _made({**pool, "exclude_evaluated": False}, folder, [])
-    if every is None:
-        return False
-    return bool(EvaluatedTexts.of([dataset]).matches(every.inputs, normalised(every.inputs))[1].mean() > 0.5)
+def _answers(dataset: Dataset, pool: Pool) -> bool:
+    """Whether most texts of a pool are a dataset's: then its labels may be answers to them."""
+    return bool(EvaluatedTexts.of([dataset]).matches(pool.inputs, normalised(pool.inputs))[1].mean() > 0.5)
 
 
 def _grouped(labelled: list[Rows], folder: Path) -> dict[str, dict[str, Rows]]:

@@ -35,7 +35,7 @@ def plan_selection(
     models = prompt_candidates(study, _label_names(study, target), prompts)
     shared_labels([parts.prompts[str(m.prompt)] for m in models])  # a run would be refused as well
     inputs = _target(study, run, config, target, text, text_pair)
-    share = config.share if halves(config, len(models), len(inputs)) else 1.0
+    share = config.share if halves(config, len(models)) else 1.0
     if share == 1.0:
         inputs = inputs.take(shared_rows(config.share, len(inputs), run.seed))
     store = run.open_store()

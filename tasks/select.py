@@ -19,7 +19,7 @@ from fute.llm.budget import cost_usd
 from fute.match.accuracy import Accuracy
 from fute.match.unlabelled import judge
 from fute.select.candidates import Candidates, Doubles, Integers
-from fute.select.halving import FIRST_SHARE, successive_halving
+from fute.select.halving import successive_halving
 from fute.select.perplexity import rank_perplexities
 from fute.select.ranking import (
     FEWEST_VOTERS,
@@ -59,9 +59,6 @@ HALVED = (AUTO, "consensus", "oriented_information")
 """Methods that are means over rows, and can so judge candidates on some of them."""
 SPELL = "spell"
 """Looks at how probable the prompts are, and asks for no answers."""
-FIRST_ROUND = 8
-"""Texts that everyone is asked about before anyone is dropped; where the share has fewer, all are asked about the same:
-of 20 texts halving chose worse, at equal cost. Set by hand."""
 MIN_ROWS = 4
 """Texts that each candidate is asked about at least, however small the share: of fewer there is nothing to tell."""
 SELECTION_VERSION = 5
@@ -208,7 +205,7 @@ def choose_prompts(
         method(config.method)
     store = run.open_store()
     everything = store.pool(target.pool).inputs
-    halved = halves(config, len(models), len(everything))
+    halved = halves(config, len(models))
     # Who cannot be dropped on the way is asked, as all others, about fewer texts.
     rows = np.arange(len(everything)) if halved else shared_rows(config.share, len(everything), run.seed)
     inputs = everything.take(rows)
@@ -277,10 +274,9 @@ def choose_prompts(
     return _write(store, run, selection)
 
 
-def halves(config: SelectConfig, n_candidates: int, n_texts: int) -> bool:
+def halves(config: SelectConfig, n_candidates: int) -> bool:
     """Whether candidates are dropped on the way."""
-    enough = config.share * n_texts * FIRST_SHARE >= FIRST_ROUND
-    return config.share < 1 and enough and config.method in HALVED and n_candidates > 1
+    return config.share < 1 and config.method in HALVED and n_candidates > 1
 
 
 def shared_rows(share: float, n: int, seed: int) -> Integers:
@@ -327,7 +323,8 @@ def _expected_accuracies(together: Evidence) -> Sequence[Accuracy | None]:
 def _undecided(candidates: Candidates, n_references: int, method_: str) -> str:
     """Why none of the candidates can be recommended; empty: one can."""
     alone = method_ not in ("consensus", "consensus_alone", "oriented_information") and graded(candidates)
-    if len(candidates) < 2 or alone or not too_few_voters(candidates, n_references):
+    answering = int(candidates.answered.any(axis=1).sum())
+    if answering < 2 or alone or not too_few_voters(candidates, n_references):
         return ""
     return (
         f"fewer than {FEWEST_VOTERS} prompts and references answer, and nothing says which of them is right: add a "

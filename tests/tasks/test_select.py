@@ -14,7 +14,7 @@ from fute.llm.budget import BudgetExhausted
 from fute.select.candidates import Candidates
 from fute.select.ranking import METHODS, Evidence
 from tasks.run import Run
-from tasks.select import TargetRef, _expected_accuracies, choose_prompts, halves, target_of_file
+from tasks.select import TargetRef, _expected_accuracies, choose_prompts, target_of_file
 from tasks.study import StudyParts
 from tests.llm_server import LlmServer, status
 
@@ -199,13 +199,6 @@ def test_of_two_prompts_the_one_that_always_says_the_same_is_not_recommended(tmp
     assert (found.method, found.choices[0].id) == ("mutual_information", "direct/api")
     # Answers without probabilities differ as much where they are noise.
     assert recommendation(found).startswith("Recommended: direct/api" if logprobs else "Nobody is recommended: fewer")
-
-
-def test_nobody_is_dropped_for_what_a_handful_of_texts_say() -> None:
-    third = SelectConfig(share=1 / 3)
-    assert [halves(third, 13, n) for n in (20, 47, 48, 300)] == [False, False, True, True]
-    assert not halves(third, 1, 300)
-    assert not halves(SelectConfig(share=1.0), 13, 300)
 
 
 def test_spell_prefers_the_prompt_that_reads_most_naturally_and_asks_for_no_answer(tmp_path: Path) -> None:
