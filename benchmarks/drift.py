@@ -137,9 +137,10 @@ def trips(endpoints: int, looks: int = 150) -> list[dict[str, Any]]:
             likely = rng.beta(0.5, 0.5, n)
             before = [noisy(likely, name == "labels alone", rng) for _ in range(3)]
             quiet: list[Answers] = []
-            for look in range(looks):
+            for _ in range(looks):
                 now = noisy(likely, name == "labels alone", rng)
-                if wire_p_value([*before, *quiet[-QUIET:]], now, labels=True, seed=look) <= WIRE_ALPHA:
+                compared, seed = [*before, *quiet[-QUIET:]], int(rng.integers(1 << 30))
+                if wire_p_value(compared, now, labels=True, seed=seed) <= WIRE_ALPHA:
                     tripped += 1
                 else:
                     quiet.append(now)
